@@ -1,0 +1,25 @@
+//! `enjamb.so`: the engines, as Prosody's Lua sees them.
+//!
+//! This crate is glue and decides nothing. It turns Lua values into the engines' values and back, walks Lua's stanza
+//! tables ([`walk`]), fetches random bits and the time, and keeps the one [`Registry`] of the process, which outlives
+//! a reload of the Lua modules.
+//!
+//! No panic leaves it: mlua turns those of safe functions into Lua errors, [`push`] does so for the one function that
+//! is called by Lua without mlua in between.
+//!
+//! [`Registry`]: enjamb_stream_management::Registry
+
+mod push;
+mod smacks;
+mod walk;
+
+use mlua::prelude::*;
+
+#[mlua::lua_module]
+fn enjamb(lua: &Lua) -> LuaResult<LuaTable> {
+    let exports = lua.create_table()?;
+    exports.set("version", env!("CARGO_PKG_VERSION"))?;
+    exports.set("serialize", push::serialize_function(lua)?)?;
+    exports.set("smacks", smacks::table(lua)?)?;
+    Ok(exports)
+}

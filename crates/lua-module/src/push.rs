@@ -1,0 +1,156 @@
+//! The functions that Lua calls directly, without mlua in between, because they run once per stanza.
+//!
+//! Invariants of their `unsafe`: Lua calls them with a valid state; everything they borrow (the scratch buffer, the
+//! registry) is given back before a Lua function that can raise an error is called; a panic is caught and becomes an
+//! error value.
+
+use crate::smacks;
+use crate::walk::{self, Only};
+use mlua::ffi::{self, lua_State};
+use mlua::prelude::*;
+use std::cell::Cell;
+use std::ffi::c_int;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A scratch buffer that grew beyond this for one stanza is given back after it.
+const KEPT_SCRATCH: usize = 64 << 10;
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+fn keep_scratch(mut buffer: Vec<u8>) {
+    if buffer.capacity() <= KEPT_SCRATCH {
+        buffer.clear();
+        SCRATCH.set(buffer);
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+enum Answer {
+    /// Not a stanza, or no such stream: nothing was done.
+    Untouched,
+    /// Queued, to be sent.
+    Send { over_limit: bool, bytes_serve: bool },
+    /// Queued, not to be sent.
+    Hold { over_limit: bool },
+    /// Neither queued nor to be sent.
+    Failed(String),
+}
+
+unsafe fn queue(state: *mut lua_State, buffer: &mut Vec<u8>) -> Answer {
+    // SAFETY: `walk` wants a table at an absolute index; both are made sure of.
+    unsafe {
+        if ffi::lua_type(state, 2) != ffi::LUA_TTABLE {
+            return Answer::Untouched;
+        }
+        let key = ffi::lua_tointegerx(state, 1, std::ptr::null_mut());
+        match walk::walk(state, 2, Only::Stanzas, buffer) {
+            Err(error) => Answer::Failed(error.to_string()),
+            Ok(walk::Walked { summary: None, .. }) => Answer::Untouched,
+            Ok(walk::Walked { summary: Some(summary), declares_namespace }) => {
+                match smacks::push(key, buffer, summary, now()) {
+                    None => Answer::Untouched,
+                    Some(p) if p.send => {
+                        Answer::Send { over_limit: p.over_limit, bytes_serve: !declares_namespace }
+                    }
+                    Some(p) => Answer::Hold { over_limit: p.over_limit },
+                }
+            }
+        }
+    }
+}
+
+/// `push(key, stanza, want_bytes)`: queues a stanza on the stream `key`.
+///
+/// - `nil`: it is no stanza, or the stream is gone; nothing was done.
+/// - `bytes, over`: queued; send these bytes in its place.
+/// - `true, over`: queued; send the stanza as it is (`want_bytes` was false, or it declares its namespace).
+/// - `false, over`: queued; do not send it, the client is away.
+/// - `nil, message`: it cannot be serialised; it was not queued.
+unsafe extern "C-unwind" fn push(state: *mut lua_State) -> c_int {
+    let mut buffer = SCRATCH.take();
+    // SAFETY: `state` comes from Lua.
+    let answer =
+        catch_unwind(AssertUnwindSafe(|| unsafe { queue(state, &mut buffer) })).unwrap_or_else(|_| {
+            Answer::Failed("internal error while serialising a stanza, please report it".into())
+        });
+    // SAFETY: nothing is borrowed here. Should Lua raise an out-of-memory error in a push, the buffer leaks.
+    unsafe {
+        ffi::lua_settop(state, 3);
+        let results = match answer {
+            Answer::Untouched => {
+                ffi::lua_pushnil(state);
+                1
+            }
+            Answer::Send { over_limit, bytes_serve } => {
+                if bytes_serve && ffi::lua_toboolean(state, 3) != 0 {
+                    ffi::lua_pushlstring(state, buffer.as_ptr().cast(), buffer.len());
+                } else {
+                    ffi::lua_pushboolean(state, 1);
+                }
+                if over_limit {
+                    ffi::lua_pushboolean(state, 1);
+                }
+                1 + c_int::from(over_limit)
+            }
+            Answer::Hold { over_limit } => {
+                ffi::lua_pushboolean(state, 0);
+                ffi::lua_pushboolean(state, c_int::from(over_limit));
+                2
+            }
+            Answer::Failed(message) => {
+                ffi::lua_pushnil(state);
+                ffi::lua_pushlstring(state, message.as_ptr().cast(), message.len());
+                2
+            }
+        };
+        keep_scratch(buffer);
+        results
+    }
+}
+
+/// `serialize(stanza)`: the bytes of any element, as `tostring` gives them; or `nil, message`.
+unsafe extern "C-unwind" fn serialize(state: *mut lua_State) -> c_int {
+    let mut buffer = SCRATCH.take();
+    // SAFETY: `state` comes from Lua; a table is made sure of.
+    let result = catch_unwind(AssertUnwindSafe(|| unsafe {
+        if ffi::lua_type(state, 1) != ffi::LUA_TTABLE {
+            return Err("a stanza must be a table".to_owned());
+        }
+        walk::walk(state, 1, Only::Everything, &mut buffer).map_err(|e| e.to_string())
+    }))
+    .unwrap_or_else(|_| Err("internal error while serialising a stanza, please report it".into()));
+    // SAFETY: as in `push`.
+    unsafe {
+        ffi::lua_settop(state, 1);
+        let results = match result {
+            Ok(_) => {
+                ffi::lua_pushlstring(state, buffer.as_ptr().cast(), buffer.len());
+                1
+            }
+            Err(message) => {
+                ffi::lua_pushnil(state);
+                ffi::lua_pushlstring(state, message.as_ptr().cast(), message.len());
+                2
+            }
+        };
+        keep_scratch(buffer);
+        results
+    }
+}
+
+pub fn push_function(lua: &Lua) -> LuaResult<LuaFunction> {
+    // SAFETY: the functions keep to Lua's protocol, see above.
+    unsafe { lua.create_c_function(push) }
+}
+
+pub fn serialize_function(lua: &Lua) -> LuaResult<LuaFunction> {
+    // SAFETY: as above.
+    unsafe { lua.create_c_function(serialize) }
+}

@@ -1,0 +1,349 @@
+//! `enjamb.smacks`: stream management for the shim.
+//!
+//! A stream is named by an integer key. Whoever starts one gets a handle beside the key; when Lua collects the
+//! handle, the stream is gone. A key whose stream is gone is not an error: every function then answers as for a
+//! stream that is not managed.
+
+use crate::push;
+use enjamb_stanza::{Copy, Delay, Kind, Name, Summary};
+use enjamb_stream_management::remembered::{Remembered, forgotten};
+use enjamb_stream_management::undelivered::{Fate, Recipient, fate};
+use enjamb_stream_management::{
+    AckError, EnableRequest, Enabled, H, Limits, Peer, Pushed, Refusal, Registry, ResumeRequest,
+    ResumptionId, StreamKey,
+};
+use mlua::prelude::*;
+use slotmap::{Key, KeyData};
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+thread_local! {
+    static REGISTRY: RefCell<Registry> = RefCell::default();
+    /// Streams whose handle was collected while the registry was in use.
+    static UNREACHABLE: RefCell<Vec<StreamKey>> = const { RefCell::new(Vec::new()) };
+}
+
+fn with<T>(f: impl FnOnce(&mut Registry) -> T) -> T {
+    REGISTRY.with_borrow_mut(|registry| {
+        UNREACHABLE.with_borrow_mut(|keys| {
+            for key in keys.drain(..) {
+                registry.remove(key);
+            }
+        });
+        f(registry)
+    })
+}
+
+fn key(key: i64) -> StreamKey {
+    // Only the bits matter: a key is never calculated with.
+    StreamKey::from(KeyData::from_ffi(key as u64))
+}
+
+fn number(key: StreamKey) -> i64 {
+    key.data().as_ffi() as i64
+}
+
+/// Queues a stanza on a stream, if the stream is there.
+pub fn push(stream: i64, bytes: &[u8], summary: Summary, now: u64) -> Option<Pushed> {
+    with(|registry| Some(registry.get_mut(key(stream))?.push(bytes, summary, now)))
+}
+
+struct Handle(StreamKey);
+
+impl LuaUserData for Handle {}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // At the end of the process the registry may be gone already, and the stream with it.
+        let _ = REGISTRY.try_with(|registry| match registry.try_borrow_mut() {
+            Ok(mut registry) => drop(registry.remove(self.0)),
+            Err(_) => UNREACHABLE.with_borrow_mut(|keys| keys.push(self.0)),
+        });
+    }
+}
+
+struct LuaLimits(Arc<Limits>);
+
+impl LuaUserData for LuaLimits {}
+
+/// What the shim knows of the other end of a stream.
+struct LuaPeer {
+    account: Option<String>,
+    bound: bool,
+    server: bool,
+}
+
+impl FromLua for LuaPeer {
+    fn from_lua(value: LuaValue, lua: &Lua) -> LuaResult<Self> {
+        let table = LuaTable::from_lua(value, lua)?;
+        Ok(LuaPeer {
+            account: table.raw_get("account")?,
+            bound: table.raw_get::<Option<bool>>("bound")?.unwrap_or(false),
+            server: table.raw_get::<Option<bool>>("server")?.unwrap_or(false),
+        })
+    }
+}
+
+impl LuaPeer {
+    fn get(&self) -> Peer<'_> {
+        match &self.account {
+            Some(account) => Peer::Client { account, bound: self.bound },
+            None if self.server => Peer::Server,
+            None => Peer::Unauthenticated,
+        }
+    }
+}
+
+type Values = LuaResult<LuaMultiValue>;
+
+/// `nil, { condition, text, h, send_count }`
+fn refused(lua: &Lua, condition: &str, text: String, untrue: Option<AckError>) -> Values {
+    let error = lua.create_table()?;
+    error.raw_set("condition", condition)?;
+    error.raw_set("text", text)?;
+    if let Some(AckError::TooHigh { h, sent }) = untrue {
+        error.raw_set("h", h.0)?;
+        error.raw_set("send_count", sent.0)?;
+    }
+    (LuaNil, error).into_lua_multi(lua)
+}
+
+fn refusal(lua: &Lua, refusal: Refusal) -> Values {
+    let untrue = match refusal {
+        Refusal::Untrue(error) => Some(error),
+        _ => None,
+    };
+    refused(lua, refusal.condition(), refusal.to_string(), untrue)
+}
+
+fn string(value: Option<LuaString>) -> Option<String> {
+    // What is not UTF-8 is no number and no id of ours; the engine says so.
+    value.map(|s| s.to_string_lossy())
+}
+
+fn limits(_: &Lua, options: LuaTable) -> LuaResult<LuaLimits> {
+    Ok(LuaLimits(Arc::new(Limits {
+        hibernation_time: options.get("hibernation_time")?,
+        queue_stanzas: options.get("queue_stanzas")?,
+        queue_bytes: options.get("queue_bytes")?,
+        unacked: options.get("unacked")?,
+        inactive_unacked: options.get("inactive_unacked")?,
+        hibernated: options.get("hibernated")?,
+    })))
+}
+
+/// `enable(limits, peer, already, resume, max)`: `true, id, timeout` or `nil, error`.
+fn enable(
+    lua: &Lua,
+    (limits, peer, already, resume, max): (
+        LuaUserDataRef<LuaLimits>,
+        LuaPeer,
+        bool,
+        Option<LuaString>,
+        Option<LuaString>,
+    ),
+) -> Values {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(LuaError::external)?;
+    let (resume, max) = (string(resume), string(max));
+    let request = EnableRequest { resume: resume.as_deref(), max: max.as_deref() };
+    match Registry::enable(&limits.0, peer.get(), already, request, u128::from_ne_bytes(random)) {
+        Ok(Enabled { resumption }) => {
+            let (id, timeout) = resumption.map(|(id, timeout)| (id.to_string(), timeout)).unzip();
+            (true, id, timeout).into_lua_multi(lua)
+        }
+        Err(error) => refusal(lua, error),
+    }
+}
+
+/// `start(limits, account, id, timeout, waiting)`: `key, handle`.
+fn start(
+    _: &Lua,
+    (limits, account, id, timeout, waiting): (
+        LuaUserDataRef<LuaLimits>,
+        Option<String>,
+        Option<String>,
+        Option<u32>,
+        usize,
+    ),
+) -> LuaResult<(i64, Handle)> {
+    let resumption = id.as_deref().and_then(ResumptionId::parse).zip(timeout);
+    let key = with(|r| r.start(Arc::clone(&limits.0), account.as_deref(), Enabled { resumption }, waiting));
+    Ok((number(key), Handle(key)))
+}
+
+/// `resume(peer, previd, h, dry)`: `{ key, acked, since }` or `nil, error`; if `dry`, nothing changes.
+fn resume(
+    lua: &Lua,
+    (peer, previd, h, dry): (LuaPeer, Option<LuaString>, Option<LuaString>, bool),
+) -> Values {
+    let (previd, h) = (string(previd), string(h));
+    let request = ResumeRequest { previd: previd.as_deref(), h: h.as_deref() };
+    let result = with(|r| if dry { r.resumable(peer.get(), request) } else { r.resume(peer.get(), request) });
+    match result {
+        Ok(resumed) => {
+            let answer = lua.create_table()?;
+            answer.raw_set("key", number(resumed.key))?;
+            answer.raw_set("acked", resumed.acked)?;
+            answer.raw_set("since", resumed.hibernating_since)?;
+            answer.into_lua_multi(lua)
+        }
+        Err(error) => refusal(lua, error),
+    }
+}
+
+/// `received(key, before)`: the count after one more stanza.
+fn received(_: &Lua, (stream, before): (i64, i64)) -> LuaResult<u32> {
+    // The count lives in a session field that anybody can set; modulo 2^32 every number is one.
+    let before = before as u32;
+    Ok(with(|r| r.get_mut(key(stream)).map_or(H(before).plus(1), |s| s.received(H(before)))).0)
+}
+
+/// `handled(key, waiting)`: what an `<a/>` may say, or nil.
+fn handled(_: &Lua, (stream, waiting): (i64, usize)) -> LuaResult<Option<u32>> {
+    Ok(with(|r| Some(r.get(key(stream))?.handled(waiting).0)))
+}
+
+/// `ack(key, h, dry)`: how many stanzas it covers, or `nil, error`; if `dry`, they stay.
+fn ack(lua: &Lua, (stream, h, dry): (i64, Option<LuaString>, bool)) -> Values {
+    let Some(h) = string(h) else {
+        return refused(lua, "invalid-xml", Refusal::MissingH.to_string(), None);
+    };
+    let h: H = match h.parse() {
+        Ok(h) => h,
+        Err(error) => return refused(lua, "invalid-xml", error.to_string(), None),
+    };
+    let result = with(|r| {
+        r.get_mut(key(stream)).map_or(Ok(0), |s| if dry { s.queue().covered_by(h) } else { s.ack(h) })
+    });
+    match result {
+        Ok(n) => n.into_lua_multi(lua),
+        Err(error) => refused(lua, "undefined-condition", error.to_string(), Some(error)),
+    }
+}
+
+/// `wants_ack(key, inactive, force)`
+fn wants_ack(_: &Lua, (stream, inactive, force): (i64, bool, bool)) -> LuaResult<bool> {
+    Ok(with(|r| r.get(key(stream)).is_some_and(|s| s.wants_ack(inactive, force))))
+}
+
+/// `requested(key)`: an `<r/>` goes out.
+fn requested(_: &Lua, stream: i64) -> LuaResult<()> {
+    with(|r| r.get_mut(key(stream)).map(|s| s.requested()));
+    Ok(())
+}
+
+/// `hibernate(key, now)`: `timeout, { evicted keys }`, or nil if it cannot.
+fn hibernate(lua: &Lua, (stream, now): (i64, u64)) -> Values {
+    match with(|r| r.hibernate(key(stream), now)) {
+        None => LuaNil.into_lua_multi(lua),
+        Some(hibernation) => {
+            let evicted: Vec<i64> = hibernation.evicted.into_iter().map(number).collect();
+            (hibernation.timeout, evicted).into_lua_multi(lua)
+        }
+    }
+}
+
+/// `revoke(key)`: it cannot be resumed any more.
+fn revoke(_: &Lua, stream: i64) -> LuaResult<()> {
+    with(|r| r.revoke(key(stream)));
+    Ok(())
+}
+
+/// `counts(key)`: `unacked, acked, first, bytes`; nothing if the stream is gone.
+fn counts(lua: &Lua, stream: i64) -> Values {
+    let counts = with(|r| {
+        let queue = r.get(key(stream))?.queue();
+        Some((queue.len(), queue.acked().0, queue.first(), queue.bytes()))
+    });
+    match counts {
+        Some(counts) => counts.into_lua_multi(lua),
+        None => ().into_lua_multi(lua),
+    }
+}
+
+/// `copies(key, number, last, budget, xmlns, from)`: `bytes, next`: the stanzas from that number up to and without
+/// `last`, stamped with their delay, until `budget` bytes are full; at least one, or nil if there is none.
+fn copies(
+    lua: &Lua,
+    (stream, first, last, budget, xmlns, from): (i64, u64, u64, usize, Option<String>, String),
+) -> Values {
+    let mut out = Vec::new();
+    let next = with(|r| {
+        let queue = r.get(key(stream))?.queue();
+        let mut next = first;
+        while let Some(queued) = queue.get(next).filter(|_| next < last) {
+            if !out.is_empty() && out.len() + queued.bytes.len() > budget {
+                break;
+            }
+            let stamp =
+                humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(queued.at)).to_string();
+            let delay = queued.summary.takes_delay().then_some(Delay { from: &from, stamp: &stamp });
+            Copy { xmlns: xmlns.as_deref(), delay }.write(&queued.bytes, &mut out);
+            next += 1;
+        }
+        (next > first).then_some(next)
+    });
+    match next {
+        Some(next) => (lua.create_string(&out)?, next).into_lua_multi(lua),
+        None => LuaNil.into_lua_multi(lua),
+    }
+}
+
+/// `fate(name, type, recipient)`: "store", "return" or "discard".
+fn undelivered(
+    _: &Lua,
+    (name, kind, recipient): (LuaString, Option<LuaString>, LuaTable),
+) -> LuaResult<&'static str> {
+    let is = |name| Ok::<_, LuaError>(recipient.raw_get::<Option<bool>>(name)?.unwrap_or(false));
+    let recipient = Recipient {
+        last_session: is("last_session")?,
+        archived: is("archived")?,
+        archive_result: is("archive_result")?,
+        own: is("own")?,
+    };
+    let Some(name) = Name::from_bytes(&name.as_bytes()) else { return Ok("discard") };
+    let kind = kind.map(|k| Kind::from_type(&k.as_bytes())).unwrap_or_default();
+    Ok(match fate(Summary { name, kind, delayed: false }, recipient) {
+        Fate::Store => "store",
+        Fate::Return => "return",
+        Fate::Discard => "discard",
+    })
+}
+
+/// `forgotten({ [id] = time }, allowed)`: the ids to forget.
+fn forget(_: &Lua, (sessions, allowed): (LuaTable, usize)) -> LuaResult<Vec<String>> {
+    let sessions = sessions
+        .pairs::<String, u64>()
+        .map(|pair| pair.map(|(id, at)| Remembered { id, at }))
+        .collect::<LuaResult<Vec<_>>>()?;
+    Ok(forgotten(sessions, allowed))
+}
+
+/// `streams()`: how many there are, for tests and metrics.
+fn streams(_: &Lua, (): ()) -> LuaResult<usize> {
+    Ok(with(|r| r.len()))
+}
+
+pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
+    let smacks = lua.create_table()?;
+    smacks.set("push", push::push_function(lua)?)?;
+    smacks.set("limits", lua.create_function(limits)?)?;
+    smacks.set("enable", lua.create_function(enable)?)?;
+    smacks.set("start", lua.create_function(start)?)?;
+    smacks.set("resume", lua.create_function(resume)?)?;
+    smacks.set("received", lua.create_function(received)?)?;
+    smacks.set("handled", lua.create_function(handled)?)?;
+    smacks.set("ack", lua.create_function(ack)?)?;
+    smacks.set("wants_ack", lua.create_function(wants_ack)?)?;
+    smacks.set("requested", lua.create_function(requested)?)?;
+    smacks.set("hibernate", lua.create_function(hibernate)?)?;
+    smacks.set("revoke", lua.create_function(revoke)?)?;
+    smacks.set("counts", lua.create_function(counts)?)?;
+    smacks.set("copies", lua.create_function(copies)?)?;
+    smacks.set("fate", lua.create_function(undelivered)?)?;
+    smacks.set("forgotten", lua.create_function(forget)?)?;
+    smacks.set("streams", lua.create_function(streams)?)?;
+    Ok(smacks)
+}

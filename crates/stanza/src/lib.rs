@@ -1,0 +1,13 @@
+//! The wire bytes of one stanza.
+//!
+//! A stanza is serialised once; from then on it is these bytes. This crate knows how they are written
+//! ([`write`]), what an engine must remember of the stanza they came from ([`Summary`]), and how a copy is made
+//! for another transport or another time ([`copy`]). It knows nothing of Lua, of streams or of queues: whoever
+//! walks a tree calls [`write`] for each part of it.
+
+pub mod copy;
+pub mod summary;
+pub mod write;
+
+pub use copy::{Copy, Delay};
+pub use summary::{Kind, Name, Summary};

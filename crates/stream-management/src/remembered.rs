@@ -1,0 +1,31 @@
+//! The counts of sessions that are gone: a client that comes back too late learns what had been handled
+//! (XEP-0198 §5, the `h` of `<failed/>`).
+
+/// One session that is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Its id.
+    pub id: String,
+    /// When it ended, in seconds since 1970.
+    pub at: u64,
+}
+
+/// Which of an account's sessions to forget so that `allowed` remain: the oldest.
+pub fn forgotten(mut sessions: Vec<Remembered>, allowed: usize) -> Vec<String> {
+    sessions.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.id.cmp(&b.id)));
+    sessions.into_iter().skip(allowed).map(|s| s.id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_are_forgotten() {
+        let sessions: Vec<_> =
+            [("a", 3), ("b", 1), ("c", 2)].map(|(id, at)| Remembered { id: id.into(), at }).into();
+        assert_eq!(forgotten(sessions.clone(), 2), ["b"]);
+        assert_eq!(forgotten(sessions.clone(), 0), ["a", "c", "b"]);
+        assert!(forgotten(sessions, 3).is_empty());
+    }
+}

@@ -1,0 +1,187 @@
+//! One managed stream.
+
+use crate::h::H;
+use crate::limits::Limits;
+use crate::negotiate::ResumptionId;
+use crate::queue::{AckError, Queue, Queued};
+use enjamb_stanza::Summary;
+use std::sync::Arc;
+
+/// While connected, a client may leave this many times `smacks_max_queue_size` unacknowledged beyond an ack request
+/// that it has not answered. A burst (an archive page, the occupants of a room) is no reason to cut anybody off;
+/// a client that never answers is.
+const LIVE_SLACK: usize = 10;
+
+/// What is to be done with a stanza that was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// The peer is there: send it now. Otherwise it waits in the queue.
+    pub send: bool,
+    /// The queue is longer than it may be. Nothing was dropped; the session must end, and what is queued be returned
+    /// or stored, before more is let in.
+    pub over_limit: bool,
+}
+
+/// Whether the peer is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Connected.
+    Live,
+    /// Disconnected since that time, in seconds since 1970.
+    Hibernating(u64),
+}
+
+/// Which account may resume a stream, and by which id.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// The bare JID.
+    pub account: Box<str>,
+    /// The id that was given in `<enabled/>`.
+    pub id: ResumptionId,
+    /// How long the stream may wait, in seconds.
+    pub timeout: u32,
+}
+
+/// Both counters of a stream, its queue, and when an ack is asked for.
+#[derive(Debug)]
+pub struct Stream {
+    inbound: H,
+    /// How many came in while this stream was managed here; does not wrap.
+    received: u64,
+    queue: Queue,
+    state: State,
+    pub(crate) owner: Option<Owner>,
+    limits: Arc<Limits>,
+    awaiting_ack: bool,
+    /// The count up to which an ack was last asked for.
+    requested: Option<H>,
+}
+
+impl Stream {
+    /// A stream on which `inbound` stanzas have come in and `outbound` have been sent and acknowledged; both are
+    /// zero for a new one (XEP-0198 §4).
+    pub fn new(limits: Arc<Limits>, inbound: H, outbound: H) -> Stream {
+        Stream {
+            inbound,
+            received: 0,
+            queue: Queue::starting_at(outbound),
+            state: State::Live,
+            owner: None,
+            limits,
+            awaiting_ack: false,
+            requested: None,
+        }
+    }
+
+    /// Counts a stanza that came in after `before` others, and returns the new count.
+    pub fn received(&mut self, before: H) -> H {
+        self.inbound = before.plus(1);
+        self.received += 1;
+        self.inbound
+    }
+
+    /// How many stanzas have come in.
+    pub fn inbound(&self) -> H {
+        self.inbound
+    }
+
+    /// How many stanzas have been handled, if `waiting` of those that came in have not been processed yet: what an
+    /// `<a/>` may claim (XEP-0198 §4, "handled"). `waiting` may be too many, never too few.
+    pub fn handled(&self, waiting: usize) -> H {
+        // Not below what there was to begin with; truncation is counting modulo 2^32.
+        let waiting = self.received.min(waiting as u64) as u32;
+        H(self.inbound.0.wrapping_sub(waiting))
+    }
+
+    /// Queues a stanza that goes out at `now`, in seconds since 1970.
+    pub fn push(&mut self, bytes: &[u8], summary: Summary, now: u64) -> Pushed {
+        self.queue.push(Queued { bytes: bytes.into(), at: now, summary });
+        let limits = &*self.limits;
+        let too_many_bytes = self.queue.bytes() > limits.queue_bytes;
+        match self.state {
+            State::Live => {
+                let ignored = self.awaiting_ack
+                    && self.requested.is_some_and(|r| {
+                        self.queue.sent().since(r) as usize > LIVE_SLACK.saturating_mul(limits.queue_stanzas)
+                    });
+                Pushed { send: true, over_limit: too_many_bytes || ignored }
+            }
+            State::Hibernating(_) => {
+                let too_many = self.queue.len() > limits.queue_stanzas;
+                Pushed { send: false, over_limit: too_many_bytes || too_many }
+            }
+        }
+    }
+
+    /// Takes an `<a/>`: drops what it covers and returns how many stanzas that was.
+    ///
+    /// # Errors
+    /// If the count cannot be true; the queue is then as it was.
+    pub fn ack(&mut self, h: H) -> Result<usize, AckError> {
+        let n = self.queue.ack(h)?;
+        self.awaiting_ack = false;
+        Ok(n)
+    }
+
+    /// Whether to send an `<r/>` now. `inactive` is what the client says of itself (XEP-0352); `force` asks even if
+    /// little is outstanding.
+    pub fn wants_ack(&self, inactive: bool, force: bool) -> bool {
+        if self.awaiting_ack || self.is_hibernating() {
+            return false;
+        }
+        let allowed = if inactive {
+            self.limits.inactive_unacked.min(self.limits.queue_stanzas)
+        } else {
+            self.limits.unacked
+        };
+        // Asking twice for the same count would make a loop with a peer that counts wrongly.
+        force || (self.queue.len() > allowed && self.requested != Some(self.queue.sent()))
+    }
+
+    /// Notes that an `<r/>` goes out now.
+    pub fn requested(&mut self) {
+        self.awaiting_ack = true;
+        self.requested = Some(self.queue.sent());
+    }
+
+    /// Whether an `<r/>` is unanswered.
+    pub fn is_awaiting_ack(&self) -> bool {
+        self.awaiting_ack
+    }
+
+    /// What is unacknowledged.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Whether the client is away.
+    pub fn is_hibernating(&self) -> bool {
+        matches!(self.state, State::Hibernating(_))
+    }
+
+    /// Connected or since when not.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// What its host allows.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// By what it can be resumed, if it can.
+    pub fn owner(&self) -> Option<&Owner> {
+        self.owner.as_ref()
+    }
+
+    pub(crate) fn hibernate(&mut self, now: u64) {
+        self.state = State::Hibernating(now);
+        self.awaiting_ack = false;
+    }
+
+    pub(crate) fn wake(&mut self) {
+        self.state = State::Live;
+        self.awaiting_ack = false;
+        self.requested = None;
+    }
+}
