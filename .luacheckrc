@@ -1,0 +1,13 @@
+-- The shims run in Prosody's module environment.
+std = "lua54";
+max_line_length = 150;
+codes = true;
+files["lua/mod_*"] = {
+	read_globals = { "prosody" };
+	globals = { "module", "do_enable", "do_resume" };
+};
+files["lua/enjamb.lua"] = { };
+files["spec/**/*_spec.lua"] = { std = "lua54+busted" };
+files["spec/support"] = { std = "lua54+busted" };
+files["spec/plugins"] = { globals = { "module", "prosody" } };
+files["bench/plugins"] = { globals = { "module", "prosody" } };

@@ -1,0 +1,30 @@
+-- Finds and loads the native library, enjamb.so.
+--
+-- Prosody (0.12 and 13) puts share/lua/5.4 of its installer_plugin_path on package.path, but forgets lib/lua/5.4 for
+-- package.cpath. So the library is looked for in the tree that this file is in, and only then where Lua looks.
+
+local name, path = ...;
+
+local function candidates()
+	local tree, version = (path or ""):match("^(.*)/share/lua/([%d.]+)/[^/]*$");
+	local found = {};
+	if tree then
+		found[1] = tree.."/lib/lua/"..version.."/enjamb.so";
+	end
+	found[#found+1] = package.searchpath("enjamb", package.cpath);
+	return found;
+end
+
+local problems = {};
+for _, file in ipairs(candidates()) do
+	local open, err = package.loadlib(file, "luaopen_enjamb");
+	if open then
+		return open(name, file);
+	end
+	problems[#problems+1] = tostring(err);
+end
+if #problems == 0 then
+	problems[1] = "there is no enjamb.so in lib/lua/5.4 beside "..tostring(path).." nor in package.cpath";
+end
+error("Enjamb's library could not be loaded, install it with 'make install TREE=DIR' and set installer_plugin_path = \"DIR\": "
+	..table.concat(problems, "; "), 0);

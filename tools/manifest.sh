@@ -1,0 +1,22 @@
+#!/bin/sh
+# Writes the luarocks manifest that Prosody looks for in a tree that holds modules. One that luarocks keeps is left alone.
+# usage: manifest.sh FILE ROCK-VERSION
+set -eu
+file=$1 version=$2
+if [ -e "$file" ] && ! grep -q '^-- made by enjamb' "$file"; then
+	exit 0
+fi
+mkdir -p "$(dirname "$file")"
+cat >"$file" <<EOF
+-- made by enjamb's make install
+commands = {}
+dependencies = { enjamb = { ["$version"] = {} } }
+modules = {
+   enjamb = { "enjamb/$version" },
+   mod_smacks = { "enjamb/$version" },
+}
+repository = {
+   enjamb = { ["$version"] = { { arch = "installed", commands = {}, dependencies = {}, modules = {
+      enjamb = "enjamb.lua", mod_smacks = "mod_smacks/mod_smacks.lua" } } } },
+}
+EOF
