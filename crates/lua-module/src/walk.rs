@@ -367,10 +367,11 @@ impl Walk<'_> {
                         write::attribute(self.out, k, v);
                     }
                 } else {
-                    if is_top && k == b"type" {
-                        if let Some(summary) = &mut self.walked.summary {
-                            summary.kind = Kind::from_type(v);
-                        }
+                    if is_top
+                        && k == b"type"
+                        && let Some(summary) = &mut self.walked.summary
+                    {
+                        summary.kind = Kind::from_type(v);
                     }
                     write::attribute(self.out, k, v);
                 }

@@ -1,0 +1,471 @@
+//! The registry against a naive model: lists that are searched from the front, counters that never wrap, nothing
+//! that is clever. Whatever is done to both in whatever order, they must say the same.
+
+use enjamb_stanza::{Kind, Name, Summary};
+use enjamb_stream_management::{
+    AckError, EnableRequest, Enabled, H, Limits, Peer, Refusal, Registry, ResumeRequest, ResumptionId,
+    Stream, StreamKey,
+};
+use proptest::prelude::*;
+use std::sync::Arc;
+
+const ACCOUNTS: [&str; 2] = ["juliet@capulet.example", "romeo@montague.example"];
+const SUMMARY: Summary = Summary { name: Name::Message, kind: Kind::Other, delayed: false };
+
+/// What an `h` is chosen to be, relative to what is true.
+#[derive(Clone, Copy, Debug)]
+enum Said {
+    /// The last `n` stanzas are missing, at most all that are unacknowledged.
+    Missing(usize),
+    /// `n` more than were sent.
+    TooMany(u32),
+    /// `n` fewer than were acknowledged before, if as many were.
+    TooFew(u32),
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Start {
+        account: usize,
+        resumable: bool,
+        max: Option<u32>,
+    },
+    Push {
+        session: usize,
+        len: usize,
+    },
+    Receive {
+        session: usize,
+    },
+    Ack {
+        session: usize,
+        said: Said,
+    },
+    Request {
+        session: usize,
+    },
+    Lose {
+        session: usize,
+    },
+    Resume {
+        session: usize,
+        account: usize,
+        said: Said,
+    },
+    Expire {
+        session: usize,
+    },
+    Close {
+        session: usize,
+    },
+    /// An id that nobody was given.
+    Guess {
+        account: usize,
+    },
+}
+
+fn said() -> impl Strategy<Value = Said> {
+    prop_oneof![
+        6 => (0usize..6).prop_map(Said::Missing),
+        1 => (1u32..5).prop_map(Said::TooMany),
+        1 => (1u32..5).prop_map(Said::TooFew),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let session = 0usize..64;
+    prop_oneof![
+        2 => (0usize..2, prop::bool::weighted(0.9), prop::option::of(0u32..900))
+            .prop_map(|(account, resumable, max)| Op::Start { account, resumable, max }),
+        8 => (session.clone(), 0usize..30).prop_map(|(session, len)| Op::Push { session, len }),
+        3 => session.clone().prop_map(|session| Op::Receive { session }),
+        4 => (session.clone(), said()).prop_map(|(session, said)| Op::Ack { session, said }),
+        1 => session.clone().prop_map(|session| Op::Request { session }),
+        4 => session.clone().prop_map(|session| Op::Lose { session }),
+        4 => (session.clone(), 0usize..2, said())
+            .prop_map(|(session, account, said)| Op::Resume { session, account, said }),
+        1 => session.clone().prop_map(|session| Op::Expire { session }),
+        1 => session.prop_map(|session| Op::Close { session }),
+        1 => (0usize..2).prop_map(|account| Op::Guess { account }),
+    ]
+}
+
+/// A session as a child would keep it.
+struct Naive {
+    key: StreamKey,
+    account: usize,
+    id: Option<ResumptionId>,
+    timeout: u32,
+    sent: Vec<Vec<u8>>,
+    acked: usize,
+    received: u64,
+    start_in: u32,
+    start_out: u32,
+    away_since: Option<u64>,
+    awaiting: bool,
+    gone: bool,
+}
+
+impl Naive {
+    fn h(&self, count: u64) -> H {
+        H((u64::from(self.start_out) + count) as u32)
+    }
+
+    fn say(&self, said: Said) -> H {
+        match said {
+            Said::Missing(n) => self.h((self.sent.len() - n.min(self.sent.len() - self.acked)) as u64),
+            Said::TooMany(n) => self.h(self.sent.len() as u64 + u64::from(n)),
+            Said::TooFew(n) if n as usize <= self.acked => self.h(self.acked as u64 - u64::from(n)),
+            Said::TooFew(_) => self.h(self.acked as u64),
+        }
+    }
+
+    /// What an ack of `h` does: the number of stanzas, or nothing if it is not true.
+    fn ack(&mut self, h: H) -> Option<usize> {
+        let n = (self.acked..=self.sent.len()).position(|count| self.h(count as u64) == h)?;
+        self.acked += n;
+        self.awaiting = false;
+        Some(n)
+    }
+}
+
+struct World {
+    registry: Registry,
+    limits: Arc<Limits>,
+    sessions: Vec<Naive>,
+    now: u64,
+    ids: u128,
+}
+
+impl World {
+    /// One of the sessions, gone or not.
+    fn pick(&self, session: usize) -> Option<usize> {
+        (!self.sessions.is_empty()).then(|| session % self.sessions.len())
+    }
+
+    fn end(&mut self, index: usize) -> Vec<Vec<u8>> {
+        let naive = &mut self.sessions[index];
+        naive.gone = true;
+        let stream = self.registry.remove(naive.key).expect("was there");
+        stream.queue().iter().map(|q| q.bytes.to_vec()).collect()
+    }
+
+    fn step(&mut self, op: Op) -> Result<(), TestCaseError> {
+        self.now += 1;
+        match op {
+            Op::Start { account, resumable, max } => {
+                self.ids += 1;
+                let max = max.map(|m| m.to_string());
+                let request = EnableRequest { resume: resumable.then_some("true"), max: max.as_deref() };
+                let peer = Peer::Client { account: ACCOUNTS[account], bound: true };
+                let enabled = Registry::enable(&self.limits, peer, false, request, self.ids).unwrap();
+                prop_assert_eq!(enabled.resumption.is_some(), resumable);
+                let timeout = enabled.resumption.map_or(0, |(_, t)| t);
+                prop_assert!(timeout <= self.limits.hibernation_time);
+                // Half of them begin just under 2^32.
+                let start = if self.ids % 2 == 0 { 0 } else { u32::MAX - 3 };
+                let stream = Stream::new(Arc::clone(&self.limits), H(start), H(start));
+                let key = self.registry.insert(stream, Some(ACCOUNTS[account]), enabled);
+                self.sessions.push(Naive {
+                    key,
+                    account,
+                    id: enabled.resumption.map(|(id, _)| id),
+                    timeout,
+                    sent: Vec::new(),
+                    acked: 0,
+                    received: 0,
+                    start_in: start,
+                    start_out: start,
+                    away_since: None,
+                    awaiting: false,
+                    gone: false,
+                });
+            }
+            Op::Push { session, len } => {
+                let Some(i) = self.pick(session) else { return Ok(()) };
+                let naive = &mut self.sessions[i];
+                let bytes: Vec<u8> = format!("{}-{}-{}", i, naive.sent.len(), "x".repeat(len)).into_bytes();
+                let Some(stream) = self.registry.get_mut(naive.key) else {
+                    prop_assert!(naive.gone);
+                    return Ok(());
+                };
+                let pushed = stream.push(&bytes, SUMMARY, self.now);
+                naive.sent.push(bytes);
+                prop_assert_eq!(pushed.send, naive.away_since.is_none());
+                let unacked = &naive.sent[naive.acked..];
+                let too_long = unacked.iter().map(Vec::len).sum::<usize>() > self.limits.queue_bytes;
+                let too_many = naive.away_since.is_some() && unacked.len() > self.limits.queue_stanzas;
+                // Nobody here goes on after an unanswered request for as long as would cut a live stream off.
+                prop_assert_eq!(pushed.over_limit, too_long || too_many);
+            }
+            Op::Receive { session } => {
+                let Some(i) = self.pick(session) else { return Ok(()) };
+                let naive = &mut self.sessions[i];
+                let Some(stream) = self.registry.get_mut(naive.key) else { return Ok(()) };
+                let h = stream.received(stream.inbound());
+                naive.received += 1;
+                prop_assert_eq!(h, H((u64::from(naive.start_in) + naive.received) as u32));
+                prop_assert_eq!(stream.handled(0), h);
+                prop_assert_eq!(stream.handled(1), H(h.0.wrapping_sub(1)));
+                prop_assert_eq!(stream.handled(usize::MAX), H(naive.start_in), "never below the start");
+            }
+            Op::Ack { session, said } => {
+                let Some(i) = self.pick(session) else { return Ok(()) };
+                let h = self.sessions[i].say(said);
+                let naive = &mut self.sessions[i];
+                let Some(stream) = self.registry.get_mut(naive.key) else { return Ok(()) };
+                let (before, acked) = (stream.queue().len(), naive.acked);
+                match (stream.ack(h), naive.ack(h)) {
+                    (Ok(n), Some(expected)) => prop_assert_eq!(n, expected),
+                    (Err(error), None) => {
+                        prop_assert_eq!(stream.queue().len(), before, "a refused ack changes nothing");
+                        match (said, error) {
+                            (Said::TooMany(_), AckError::TooHigh { h: said, sent }) => {
+                                prop_assert_eq!(said, h);
+                                prop_assert_eq!(sent, naive.h(naive.sent.len() as u64));
+                            }
+                            (Said::TooFew(_), AckError::TooLow { acked: before, .. }) => {
+                                prop_assert_eq!(before, naive.h(acked as u64));
+                            }
+                            other => prop_assert!(false, "{other:?}"),
+                        }
+                    }
+                    other => prop_assert!(false, "{h:?}: {other:?}"),
+                }
+            }
+            Op::Request { session } => {
+                let Some(i) = self.pick(session) else { return Ok(()) };
+                let naive = &mut self.sessions[i];
+                let Some(stream) = self.registry.get_mut(naive.key) else { return Ok(()) };
+                let wants = stream.wants_ack(false, true);
+                prop_assert_eq!(wants, naive.away_since.is_none() && !naive.awaiting);
+                if naive.sent.len() == naive.acked {
+                    prop_assert!(!stream.wants_ack(false, false), "nothing to ask for");
+                }
+                if wants {
+                    stream.requested();
+                    naive.awaiting = true;
+                    prop_assert!(!stream.wants_ack(true, true));
+                }
+            }
+            Op::Lose { session } => {
+                let Some(i) = self.pick(session) else { return Ok(()) };
+                let (key, resumable) = (self.sessions[i].key, self.sessions[i].id.is_some());
+                if self.registry.get(key).is_none() {
+                    return Ok(());
+                }
+                let was_away = self.sessions[i].away_since.is_some();
+                let answer = self.registry.hibernate(key, self.now);
+                if was_away || !resumable {
+                    prop_assert!(answer.is_none());
+                    return Ok(());
+                }
+                let hibernation = answer.expect("it can wait");
+                prop_assert_eq!(hibernation.timeout, self.sessions[i].timeout);
+                self.sessions[i].away_since = Some(self.now);
+                self.sessions[i].awaiting = false;
+                let account = self.sessions[i].account;
+                let mut away: Vec<(u64, usize)> = self
+                    .sessions
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, s)| !s.gone && s.account == account && s.away_since.is_some())
+                    .map(|(n, s)| (s.away_since.unwrap(), n))
+                    .collect();
+                away.sort();
+                let excess = away.len().saturating_sub(self.limits.hibernated);
+                let expected: Vec<StreamKey> =
+                    away[..excess].iter().map(|&(_, n)| self.sessions[n].key).collect();
+                prop_assert_eq!(&hibernation.evicted, &expected, "the oldest go");
+                for &(_, n) in &away[..excess] {
+                    self.end(n);
+                }
+            }
+            Op::Resume { session, account, said } => {
+                let Some(i) = self.pick(session) else { return Ok(()) };
+                let Some(id) = self.sessions[i].id else { return Ok(()) };
+                let h = self.sessions[i].say(said);
+                let (previd, h_text) = (id.to_string(), h.0.to_string());
+                let request = ResumeRequest { previd: Some(&previd), h: Some(&h_text) };
+                let peer = Peer::Client { account: ACCOUNTS[account], bound: false };
+                let promised = self.registry.resumable(peer, request);
+                let answer = self.registry.resume(peer, request);
+                prop_assert_eq!(&promised, &answer, "a dry run says what will be");
+                let naive = &mut self.sessions[i];
+                if naive.gone || naive.account != account {
+                    prop_assert_eq!(answer, Err(Refusal::NotFound));
+                    return Ok(());
+                }
+                match (answer, naive.ack(h)) {
+                    (Ok(resumed), Some(n)) => {
+                        prop_assert_eq!(resumed.key, naive.key);
+                        prop_assert_eq!(resumed.acked, n);
+                        prop_assert_eq!(resumed.h, H((u64::from(naive.start_in) + naive.received) as u32));
+                        prop_assert_eq!(resumed.hibernating_since, naive.away_since.take());
+                    }
+                    (Err(Refusal::Untrue(_)), None) => {}
+                    other => prop_assert!(false, "{other:?}"),
+                }
+            }
+            Op::Expire { session } | Op::Close { session } => {
+                let Some(i) = self.pick(session) else { return Ok(()) };
+                if self.sessions[i].gone {
+                    return Ok(());
+                }
+                let left = self.end(i);
+                prop_assert_eq!(&left[..], &self.sessions[i].sent[self.sessions[i].acked..]);
+            }
+            Op::Guess { account } => {
+                for previd in [ResumptionId(u128::MAX).to_string(), "x".into(), "0".repeat(32)] {
+                    let request = ResumeRequest { previd: Some(&previd), h: Some("0") };
+                    let peer = Peer::Client { account: ACCOUNTS[account], bound: false };
+                    prop_assert_eq!(self.registry.resume(peer, request), Err(Refusal::NotFound));
+                }
+            }
+        }
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), TestCaseError> {
+        prop_assert_eq!(self.registry.len(), self.sessions.iter().filter(|s| !s.gone).count());
+        for naive in &self.sessions {
+            let Some(stream) = self.registry.get(naive.key) else {
+                prop_assert!(naive.gone);
+                continue;
+            };
+            prop_assert!(!naive.gone);
+            let queue = stream.queue();
+            let unacked = &naive.sent[naive.acked..];
+            prop_assert_eq!(queue.len(), unacked.len());
+            prop_assert_eq!(queue.first(), naive.acked as u64);
+            prop_assert_eq!(queue.acked(), naive.h(naive.acked as u64));
+            prop_assert_eq!(queue.sent(), naive.h(naive.sent.len() as u64));
+            prop_assert_eq!(queue.bytes(), unacked.iter().map(Vec::len).sum::<usize>());
+            for (n, bytes) in unacked.iter().enumerate() {
+                let queued = queue.get(naive.acked as u64 + n as u64).expect("in the queue");
+                prop_assert_eq!(&*queued.bytes, &bytes[..]);
+            }
+            prop_assert!(queue.get(naive.sent.len() as u64).is_none());
+            prop_assert_eq!(stream.is_hibernating(), naive.away_since.is_some());
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn registry_and_model_agree(
+        hibernated in 0usize..4,
+        queue_stanzas in 1usize..6,
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
+        let limits = Limits { hibernated, queue_stanzas: 20 * queue_stanzas, queue_bytes: 400, ..Limits::default() };
+        let mut world = World {
+            registry: Registry::default(),
+            limits: Arc::new(limits),
+            sessions: Vec::new(),
+            now: 1_000,
+            ids: 0,
+        };
+        for op in ops {
+            world.step(op)?;
+        }
+    }
+}
+
+fn client(account: &str, bound: bool) -> Peer<'_> {
+    Peer::Client { account, bound }
+}
+
+#[test]
+fn enable_is_refused_out_of_order() {
+    let limits = Limits::default();
+    let request = EnableRequest { resume: Some("true"), max: None };
+    let enable = |peer, already| Registry::enable(&limits, peer, already, request, 1);
+    assert_eq!(enable(Peer::Unauthenticated, false), Err(Refusal::NotAuthenticated));
+    assert_eq!(enable(client("a@b", false), false), Err(Refusal::NotBound));
+    assert_eq!(enable(client("a@b", true), true), Err(Refusal::AlreadyEnabled));
+    assert_eq!(enable(Peer::Server, false), Ok(Enabled { resumption: None }));
+    assert_eq!(enable(client("a@b", true), false), Ok(Enabled { resumption: Some((ResumptionId(1), 600)) }));
+    for refusal in
+        [Refusal::NotAuthenticated, Refusal::NotBound, Refusal::AlreadyEnabled, Refusal::AlreadyBound]
+    {
+        assert_eq!(refusal.condition(), "unexpected-request");
+    }
+}
+
+#[test]
+fn a_refused_resume_costs_the_session_nothing() {
+    let limits = Arc::new(Limits::default());
+    let mut registry = Registry::default();
+    let enabled = Enabled { resumption: Some((ResumptionId(7), 600)) };
+    let key = registry.start(limits, Some("a@b"), enabled, 0);
+    for _ in 0..3 {
+        registry.get_mut(key).unwrap().push(b"<message/>", SUMMARY, 0);
+    }
+    registry.get_mut(key).unwrap().ack(H(1)).unwrap();
+    registry.hibernate(key, 5).unwrap();
+    let id = ResumptionId(7).to_string();
+    let mut resume = |peer, previd, h| registry.resume(peer, ResumeRequest { previd, h });
+    let a = client("a@b", false);
+    assert_eq!(resume(Peer::Unauthenticated, Some(&id), Some("1")), Err(Refusal::NotAuthenticated));
+    assert_eq!(resume(Peer::Server, Some(&id), Some("1")), Err(Refusal::NotForServers));
+    assert_eq!(resume(client("a@b", true), Some(&id), Some("1")), Err(Refusal::AlreadyBound));
+    assert_eq!(resume(client("b@b", false), Some(&id), Some("1")), Err(Refusal::NotFound));
+    assert_eq!(resume(a, None, Some("1")), Err(Refusal::MissingPrevid));
+    assert_eq!(resume(a, Some(""), Some("1")), Err(Refusal::MissingPrevid));
+    assert_eq!(resume(a, Some(&id), None), Err(Refusal::MissingH));
+    assert!(matches!(resume(a, Some(&id), Some("0x1")), Err(Refusal::MalformedH(_))));
+    assert!(matches!(resume(a, Some(&id), Some("4")), Err(Refusal::Untrue(AckError::TooHigh { .. }))));
+    assert!(matches!(resume(a, Some(&id), Some("0")), Err(Refusal::Untrue(AckError::TooLow { .. }))));
+    let resumed = resume(a, Some(&id), Some("2")).unwrap();
+    assert_eq!((resumed.key, resumed.acked, resumed.hibernating_since), (key, 1, Some(5)));
+}
+
+#[test]
+fn stanzas_behind_enable_are_counted_and_not_yet_handled() {
+    let mut registry = Registry::default();
+    let key = registry.start(Arc::new(Limits::default()), None, Enabled { resumption: None }, 2);
+    let stream = registry.get(key).unwrap();
+    assert_eq!((stream.inbound(), stream.handled(2)), (H(2), H(0)));
+}
+
+#[test]
+fn a_live_stream_may_burst_but_not_ignore_requests_for_ever() {
+    let limits = Arc::new(Limits { queue_stanzas: 10, ..Limits::default() });
+    let mut stream = Stream::new(limits, H(0), H(0));
+    for _ in 0..1000 {
+        assert!(!stream.push(b"x", SUMMARY, 0).over_limit, "nobody asked for an ack yet");
+    }
+    stream.requested();
+    for _ in 0..100 {
+        assert!(!stream.push(b"x", SUMMARY, 0).over_limit);
+    }
+    assert!(stream.push(b"x", SUMMARY, 0).over_limit);
+    stream.ack(H(1101)).unwrap();
+    assert!(!stream.push(b"x", SUMMARY, 0).over_limit);
+}
+
+#[test]
+fn an_ack_is_asked_for_when_more_than_allowed_is_outstanding() {
+    let limits = Limits { unacked: 2, inactive_unacked: 4, ..Limits::default() };
+    let mut stream = Stream::new(Arc::new(limits), H(0), H(0));
+    let mut asked = Vec::new();
+    for n in 1..=6 {
+        stream.push(b"x", SUMMARY, 0);
+        asked.push((n, stream.wants_ack(false, false), stream.wants_ack(true, false)));
+    }
+    let expected =
+        [false, false, true, true, true, true].into_iter().zip([false, false, false, false, true, true]);
+    assert!(asked.iter().map(|&(_, active, inactive)| (active, inactive)).eq(expected), "{asked:?}");
+    stream.requested();
+    stream.ack(H(0)).unwrap();
+    assert!(
+        !stream.wants_ack(false, false),
+        "a peer that counts wrongly is not asked for the same count again"
+    );
+    stream.push(b"x", SUMMARY, 0);
+    assert!(stream.wants_ack(false, false));
+}

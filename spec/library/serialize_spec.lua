@@ -1,0 +1,295 @@
+-- The walk over stanza tables, held against Prosody's own tostring() on generated stanzas. Runs in plain Lua, with the
+-- util libraries of the Prosody in ENJAMB_PROSODY_LIB (default: the installed one), so that it can run under valgrind.
+
+local lib = os.getenv("ENJAMB_PROSODY_LIB") or "/usr/lib/prosody";
+package.path = lib.."/?.lua;"..package.path;
+package.cpath = lib.."/?.so;"..package.cpath;
+if not pcall(require, "prosody.loader") then pcall(require, "loader"); end
+
+local st = require "util.stanza";
+local parse = require "util.xml".parse;
+
+local tree = os.getenv("ENJAMB_TREE") or "build/tree";
+package.path = tree.."/share/lua/5.4/?.lua;"..package.path;
+local enjamb = require "enjamb";
+local sm = enjamb.smacks;
+local serialize = enjamb.serialize;
+
+-- valgrind takes thirty times as long
+local rounds = tonumber(os.getenv("ENJAMB_ROUNDS")) or 20000;
+
+local seed = tonumber(os.getenv("ENJAMB_SEED")) or os.time();
+math.randomseed(seed);
+local random = math.random;
+
+local function pick(list)
+	return list[random(#list)];
+end
+
+local names = { "message", "presence", "iq", "body", "x", "forwarded", "result", "stream:features", "a-b.c", "ünï", "delay" };
+local namespaces = { "jabber:client", "urn:xmpp:delay", "urn:x", "http://e/'q'&<>\"", "" };
+local keys = { "to", "from", "id", "type", "xml:lang", "xmlns:foo", "stamp", "foo:bar",
+	"urn:y\1attr", "http://'&\1b", "\1empty", "urn:z\1two\1ones", "urn:y\1other" };
+local texts = { "", "plain", "it's", "<tag>", "a & b", "&amp;", "\"q\"", ("long "):rep(50), "tab\tnewline\ncr\r",
+	"ünïcödé 😀", ("'"):rep(40), ("x"):rep(31).."<", ("x"):rep(32)..">"..("y"):rep(70), "\0nul", "error", "chat", "5" };
+
+local function element(depth, inherited)
+	local attr = {};
+	if random(3) == 1 then attr.xmlns = inherited and random(2) == 1 and inherited or pick(namespaces); end
+	for _ = 1, random(0, 4) do attr[pick(keys)] = pick(texts); end
+	local e = setmetatable({ name = pick(names), attr = attr, tags = {} }, st.stanza_mt);
+	for _ = 1, depth > 0 and random(0, 4) or 0 do
+		local child = random(2) == 1 and pick(texts) or element(depth - 1, attr.xmlns);
+		e[#e+1] = child;
+		if type(child) == "table" then e.tags[#e.tags+1] = child; end
+	end
+	return e;
+end
+
+local function new_stream(options)
+	local limits = sm.limits {
+		hibernation_time = 60, queue_stanzas = 100000, queue_bytes = 2^31, unacked = 0, inactive_unacked = 256, hibernated = 10;
+	};
+	local ok, id, timeout = sm.enable(limits, { account = "a@b", bound = true }, false, options and options.resume, nil);
+	assert.truthy(ok);
+	local key, handle = sm.start(limits, "a@b", id, timeout, 0);
+	return key, handle, id;
+end
+
+describe("serialize("..lib..", seed "..seed..")", function ()
+	it("gives the same bytes as tostring", function ()
+		for _ = 1, rounds do
+			local e = element(random(0, 4));
+			assert.equal(tostring(e), (assert(serialize(e))));
+		end
+	end);
+
+	it("takes numbers where tostring does, and as it writes them", function ()
+		for _, n in ipairs { 5, -7, 1.5, 2^53, 1e100, 3.0 } do
+			local e = setmetatable({ name = "x", attr = { id = n, [n] = "v" }, tags = {} }, st.stanza_mt);
+			assert.equal(tostring(e), (serialize(e)));
+			assert.equal("number", type(e.attr.id));
+			assert.equal("v", e.attr[n]);
+		end
+	end);
+
+	it("leaves the stanza as it was", function ()
+		local e = st.message({ to = "x", type = "chat", ["urn:y\1a"] = "b" }):tag("body"):text("hi"):up():tag("x", { xmlns = "urn:x" });
+		local copy = st.clone(e);
+		serialize(e);
+		assert.same(st.preserialize(copy), st.preserialize(e));
+	end);
+
+	it("refuses what is no stanza, with a message and without an error", function ()
+		local function bad(e)
+			local bytes, err = serialize(e);
+			assert.is_nil(bytes);
+			assert.equal("string", type(err));
+			return err;
+		end
+		local mt = st.stanza_mt;
+		local function of(e) return setmetatable(e, mt); end
+		assert.matches("attribute 'id'", bad(of { name = "message", attr = { id = true }, tags = {} }));
+		assert.matches("<message>", bad(of { name = "message", attr = { id = {} }, tags = {} }));
+		assert.matches("name of an attribute", bad(of { name = "message", attr = { [true] = "x" }, tags = {} }));
+		assert.matches("attributes must be a table", bad(of { name = "message", tags = {} }));
+		assert.matches("attributes must be a table", bad(of { name = "message", attr = "x", tags = {} }));
+		assert.matches("name must be a string", bad(of { attr = {}, tags = {} }));
+		assert.matches("name must be a string", bad(of { name = {}, attr = {}, tags = {} }));
+		assert.matches("child 1", bad(of { name = "message", attr = {}, tags = {}, 5 }));
+		assert.matches("child 2", bad(of { name = "message", attr = {}, tags = {}, "a", true }));
+		assert.matches("child 1", bad(of { name = "message", attr = {}, tags = {}, {} }));
+		assert.matches("child 1", bad(of { name = "message", attr = {}, tags = {}, print }));
+		assert.matches("<inner>", bad(of { name = "message", attr = {}, tags = {}, { name = "inner", attr = { x = print } } }));
+		bad("message");
+		bad(nil);
+		bad(5);
+		bad(print);
+	end);
+
+	it("walks very deep stanzas, and gives up on a circle with a message", function ()
+		local top = st.stanza("message");
+		local e = top;
+		for _ = 1, 30000 do
+			local child = setmetatable({ name = "a", attr = { xmlns = "urn:x" }, tags = {} }, st.stanza_mt);
+			e[1], e.tags[1] = child, child;
+			e = child;
+		end
+		assert.equal(("<a xmlns='urn:x'>"):len() + ("<a>"):rep(29998):len(), serialize(top):find("<a/>", 1, true) - ("<message>"):len() - 1);
+		local circle = st.stanza("message");
+		circle[1] = circle;
+		local bytes, err = serialize(circle);
+		assert.is_nil(bytes);
+		assert.matches("too deeply", err);
+	end);
+end);
+
+describe("push", function ()
+	it("queues the three stanzas and nothing else", function ()
+		local key, handle = new_stream();
+		for _, e in ipairs {
+			st.stanza("r", { xmlns = "urn:xmpp:sm:3" }), st.stanza("stream:features"), st.stanza("body"),
+			st.stanza("message", { xmlns = "urn:x" }), st.stanza("message", { xmlns = "" }), " ", 5, true,
+		} do
+			assert.is_nil((sm.push(key, e, true)));
+		end
+		assert.equal(0, (sm.counts(key)));
+		for n, e in ipairs { st.message(), st.presence(), st.iq { id = "1", type = "get" }, st.message { xmlns = "jabber:client" } } do
+			assert.truthy(sm.push(key, e, true));
+			assert.equal(n, (sm.counts(key)));
+		end
+		assert.truthy(handle);
+	end);
+
+	it("returns the bytes, or true if they are not wanted or would not serve", function ()
+		local key, handle = new_stream();
+		local m = st.message({ to = "a&b" }, "it's");
+		assert.same({ tostring(m) }, { sm.push(key, m, true) });
+		assert.same({ true }, { sm.push(key, m, false) });
+		local bosh = st.message({ xmlns = "jabber:client" }, "x"):tag("forwarded", { xmlns = "urn:f" })
+			:tag("message", { xmlns = "jabber:client" }):up():up():tag("y", { xmlns = "jabber:client" });
+		assert.same({ true }, { sm.push(key, bosh, true) });
+		assert.equal("<message><body>x</body><forwarded xmlns='urn:f'><message xmlns='jabber:client'/></forwarded><y/></message>",
+			(sm.copies(key, 2, 3, 0, nil, "b")):gsub("<delay.-/>", ""), nil);
+		assert.truthy(handle);
+	end);
+
+	it("refuses a stanza that can't be serialised, without queueing it", function ()
+		local key, handle = new_stream();
+		local m = setmetatable({ name = "message", attr = {}, tags = {}, "text", 5 }, st.stanza_mt);
+		local bytes, err = sm.push(key, m, true);
+		assert.is_nil(bytes);
+		assert.matches("child 2", err);
+		assert.equal(0, (sm.counts(key)));
+		assert.equal("<message/>", (sm.push(key, st.message(), true)));
+		assert.truthy(handle);
+	end);
+
+	it("stamps copies with a delay, except iq and what brought one", function ()
+		local key, handle = new_stream();
+		local delayed = st.message({}, "x"):tag("delay", { xmlns = "urn:xmpp:delay", stamp = "2001-01-01T00:00:00Z" }):up();
+		local other_delay = st.message({}, "x"):tag("delay", { xmlns = "urn:other" }):up():tag("y"):tag("delay", { xmlns = "urn:xmpp:delay" });
+		for _, e in ipairs { st.message({}, "x"), st.presence(), st.iq { id = "1", type = "get" }, delayed, other_delay } do
+			sm.push(key, e, false);
+		end
+		local function copy(n) return parse((sm.copies(key, n, n + 1, 0, nil, "juliet@capulet.lit"))); end
+		for _, n in ipairs { 0, 1, 4 } do
+			local found = {};
+			for delay in copy(n):childtags("delay", "urn:xmpp:delay") do found[#found+1] = delay; end
+			assert.equal(1, #found);
+			assert.equal("juliet@capulet.lit", found[1].attr.from);
+			local y, mo, d, h, mi, s = found[1].attr.stamp:match("^(%d+)-(%d+)-(%d+)T(%d+):(%d+):(%d+)Z$");
+			local now = os.time(os.date("!*t"));
+			assert.truthy(math.abs(os.time { year = y, month = mo, day = d, hour = h, min = mi, sec = s } - now) < 100);
+		end
+		assert.equal("<iq id='1' type='get'/>", (sm.copies(key, 2, 3, 0, nil, "x")):gsub("<iq .*", function (s)
+			return s:find("id='1'", 1, true) and s:find("type='get'", 1, true) and not s:find("delay") and "<iq id='1' type='get'/>" or s;
+		end), nil);
+		assert.equal("2001-01-01T00:00:00Z", copy(3):get_child("delay", "urn:xmpp:delay").attr.stamp);
+		assert.equal(1, select(2, tostring(copy(3)):gsub("<delay", "")));
+		assert.truthy(handle);
+	end);
+
+	it("gives copies in order, in pieces of the size that is asked for", function ()
+		local key, handle = new_stream();
+		local all = {};
+		for n = 1, 50 do
+			local iq = st.iq { id = tostring(n), type = "result" };
+			sm.push(key, iq, false);
+			all[n] = tostring(iq);
+		end
+		for _, budget in ipairs { 0, 1, 100, 100000 } do
+			local got, at, pieces = {}, 0, 0;
+			while true do
+				local bytes, following = sm.copies(key, at, 40, budget, nil, "x");
+				if not bytes then break; end
+				got[#got+1], at, pieces = bytes, following, pieces + 1;
+			end
+			assert.equal(40, at);
+			assert.equal(table.concat(all, "", 1, 40), table.concat(got));
+			assert.equal(({ [0] = 40, 40, [100000] = 1 })[budget] or pieces, pieces);
+		end
+		assert.matches("^<iq xmlns='jabber:client' ", (sm.copies(key, 0, 1, 0, "jabber:client", "x")));
+		assert.truthy(handle);
+	end);
+
+	it("parses back to what was sent", function ()
+		local key, handle = new_stream();
+		for n = 0, math.max(50, rounds // 20) do
+			local m = st.stanza("iq", { id = "x'&<>", type = "get" }):tag("query", { xmlns = "urn:x", ["a"] = pick(texts):gsub("[%c]", "") })
+				:tag("item"):text((pick(texts):gsub("[%z\1-\8\13]", ""))):up():up();
+			sm.push(key, m, false);
+			local back = assert(parse((sm.copies(key, n, n + 1, 0, nil, "x"))));
+			assert.equal(m.attr.id, back.attr.id);
+			assert.equal(m.tags[1].attr.a, back.tags[1].attr.a);
+			assert.equal(m.tags[1].tags[1]:get_text(), back.tags[1].tags[1]:get_text());
+		end
+		assert.truthy(handle);
+	end);
+end);
+
+describe("streams", function ()
+	it("go with their handle, and their keys then find nothing", function ()
+		collectgarbage();
+		local before = sm.streams();
+		local key, handle = new_stream();
+		assert.equal(before + 1, sm.streams());
+		assert.truthy(handle);
+		handle = nil; -- luacheck: ignore 311
+		collectgarbage();
+		collectgarbage();
+		assert.equal(before, sm.streams());
+		assert.is_nil((sm.push(key, st.message(), true)));
+		assert.is_nil((sm.counts(key)));
+		assert.is_nil(sm.handled(key, 0));
+		assert.is_nil((sm.hibernate(key, 1)));
+		assert.is_nil((sm.copies(key, 0, 1, 0, nil, "x")));
+		assert.is_false(sm.wants_ack(key, false, true));
+		sm.requested(key);
+		sm.revoke(key);
+		assert.equal(8, sm.received(key, 7));
+		-- its place is taken by another stream, which the old key must not name
+		local _, second = new_stream();
+		assert.is_nil((sm.push(key, st.message(), true)));
+		assert.truthy(second);
+	end);
+
+	it("survive calls with wrong arguments", function ()
+		for name, f in pairs(sm) do
+			for _, arguments in ipairs { {}, { {} }, { "x" }, { -1 }, { 1, 2, 3 }, { 2^63 }, { nil, {}, {} }, { print, print, print, print, print } } do
+				local ok, err = pcall(f, table.unpack(arguments, 1, 5));
+				assert.truthy(ok or tostring(err) ~= "", name);
+			end
+		end
+	end);
+
+	it("count modulo 2^32, whatever the field was set to", function ()
+		local key, handle = new_stream();
+		assert.equal(0, sm.received(key, 2^32 - 1 | 0));
+		assert.equal(1, sm.received(key, 2^32 | 0));
+		assert.truthy(handle);
+	end);
+
+	it("are resumed once by their id and account, with what was not acked", function ()
+		local key, handle, id = new_stream { resume = "true" };
+		assert.matches("^%x+$", id);
+		assert.equal(32, #id);
+		for _ = 1, 5 do sm.push(key, st.message(), false); end
+		assert.same({ 60, {} }, { sm.hibernate(key, 100) });
+		assert.is_false((sm.push(key, st.message(), true)));
+		local peer = { account = "a@b", bound = false };
+		for _, h in ipairs { "7", "-1", "0x1", "", "4294967296" } do
+			local found, err = sm.resume(peer, id, h, false);
+			assert.is_nil(found);
+			assert.equal("string", type(err.condition));
+		end
+		assert.is_nil((sm.resume({ account = "x@b", bound = false }, id, "2", false)));
+		local dry = sm.resume(peer, id, "2", true);
+		assert.same({ key = key, acked = 2, since = 100 }, dry);
+		assert.equal(6, (sm.counts(key)));
+		assert.same(dry, (sm.resume(peer, id, "2", false)));
+		assert.equal(4, (sm.counts(key)));
+		assert.equal("<message/>", (sm.push(key, st.message(), true)));
+		assert.truthy(handle);
+	end);
+end);
