@@ -31,6 +31,35 @@ install: build
 	mv -f $(LIBDIR)/enjamb.so.new $(LIBDIR)/enjamb.so
 	@$(if $(MANIFEST),sh tools/manifest.sh $(MANIFEST) $(ROCK))
 
+# What run and test want of Debian, beside a Rust toolchain.
+RUN_PACKAGES = prosody openssl
+TEST_PACKAGES = $(RUN_PACKAGES) prosody-modules lua5.4 lua-busted lua-check luarocks lua-dkjson lua-expat lua-filesystem \
+	lua-sec lua-socket lua-unbound valgrind python3 python3-venv bc $(NODE_PACKAGES)
+# Debian's, unless there is a node already.
+NODE_PACKAGES := $(shell command -v npm >/dev/null || echo nodejs npm)
+
+run: packages-run install
+	sh tools/run.sh $(TREE) $(BUILD)/run
+
+test: packages-test install $(BUILD)/prosody-13
+	sh spec/clients/install.sh $(BUILD)/clients
+	bash tools/test.sh $(BUILD)
+
+bench: packages-test install $(BUILD)/prosody-13
+	python3 bench/run.py
+
+.PHONY: packages-run packages-test $(BUILD)/prosody-13
+
+packages-run:
+	@sh tools/packages.sh $(RUN_PACKAGES)
+
+packages-test:
+	@sh tools/packages.sh $(TEST_PACKAGES)
+
+# Prosody 13 from bookworm-backports, unpacked beside Debian's own.
+$(BUILD)/prosody-13:
+	@sh spec/setup-prosody-13.sh $@
+
 clean:
 	$(CARGO) clean
 	rm -rf $(BUILD)

@@ -32,6 +32,7 @@ local xmlns_mam = "urn:xmpp:mam:2";
 local xmlns_sid = "urn:xmpp:sid:0";
 local xmlns_sm2, xmlns_sm3 = "urn:xmpp:sm:2", "urn:xmpp:sm:3";
 local xmlns_streams = "http://etherx.jabber.org/streams";
+local xmlns_stream_errors = "urn:ietf:params:xml:ns:xmpp-streams";
 
 local is_stanza_name = { message = true, presence = true, iq = true };
 local is_sm = { [xmlns_sm2] = true, [xmlns_sm3] = true };
@@ -126,6 +127,21 @@ end
 
 local function send(session, element)
 	return (session.sends2s or session.send)(element);
+end
+
+-- Ends a stream with an error.
+local function close_stream(session, condition, text, extra)
+	if not session.websocket_request then
+		return session:close { condition = condition; text = text; extra = extra };
+	end
+	-- Prosody 13 would send an element whose prefix is not declared in its frame.
+	local err = st.stanza("stream:error", { ["xmlns:stream"] = xmlns_streams })
+		:tag(condition, { xmlns = xmlns_stream_errors }):up()
+		:text_tag("text", text, { xmlns = xmlns_stream_errors });
+	if extra then
+		err:add_child(extra);
+	end
+	return session:close(err);
 end
 
 -- Storage may wait, so what leads to it runs where waiting is possible.
@@ -543,7 +559,7 @@ function callbacks.full(session)
 		expire(session, "Too many stanzas queued");
 	else
 		session.log("warn", "Closing a stream whose peer does not acknowledge: %s", session.outgoing_stanza_queue);
-		session:close { condition = "policy-violation"; text = "Too many unacknowledged stanzas" };
+		close_stream(session, "policy-violation", "Too many unacknowledged stanzas");
 	end
 end
 
@@ -802,13 +818,9 @@ local function handle_a(session, stanza)
 	local acked, err = sm.ack(key, stanza.attr.h, false);
 	if not acked then
 		session.log("warn", "Closing a stream for a wrong ack: %s", err.text);
-		session:close {
-			condition = err.condition;
-			text = err.text;
-			extra = err.h and st.stanza("handled-count-too-high", {
-				xmlns = session.smacks, h = format("%d", err.h), ["send-count"] = format("%d", err.send_count),
-			}) or nil;
-		};
+		close_stream(session, err.condition, err.text, err.h and st.stanza("handled-count-too-high", {
+			xmlns = session.smacks, h = format("%d", err.h), ["send-count"] = format("%d", err.send_count),
+		}) or nil);
 		return true;
 	end
 	session.awaiting_ack = nil;
@@ -863,7 +875,7 @@ local function close_replaced_connection(session)
 		close = session.close; open_stream = session.open_stream; thread = session.thread;
 		version = session.version; streamid = session.streamid; websocket_request = session.websocket_request;
 	};
-	connection:close { condition = "conflict"; text = "This session was resumed on another connection" };
+	close_stream(connection, "conflict", "This session was resumed on another connection");
 end
 
 -- Prosody 0.12 has no sessionmanager.update_session.
