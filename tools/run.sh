@@ -9,9 +9,11 @@ prosody=${PROSODY:-prosody}
 
 # The given port, or the next one above it that nobody uses. lua-socket comes with Prosody.
 free_port() {
-	lua5.4 -e 'local socket, port = require "socket", tonumber(arg[1])
+	lua5.4 - "$1" <<-"EOF"
+		local socket, port = require "socket", tonumber(arg[1])
 		while not socket.bind("127.0.0.1", port) do port = port + 1 end
-		print(port)' "$1"
+		print(port)
+	EOF
 }
 c2s=$(free_port "${C2S_PORT:-5222}") http=$(free_port "${HTTP_PORT:-5280}")
 

@@ -18,7 +18,14 @@ local time_now = require "util.time".now;
 local timer = require "util.timer";
 local watchdog = require "util.watchdog";
 
-local sm = require "enjamb".smacks;
+local enjamb = require "enjamb";
+local version = "0.1.0";
+if enjamb.version ~= version then
+	-- A reload loads this file anew, but never the library.
+	error("mod_smacks is of Enjamb "..version..", the library in memory of "..tostring(enjamb.version)
+		..": restart Prosody after installing another version", 0);
+end
+local sm = enjamb.smacks;
 
 local filters_out, filters_in = "stanzas/out", "stanzas/in";
 local format = string.format;
@@ -934,7 +941,7 @@ local function adopt_connection(session, from, element)
 	session.awaiting_ack = nil;
 	session.smacks_over_limit = nil;
 	if session.state then
-		session.state = "active"; -- XEP-0352 §5.1: not restored by a resumption
+		session.state = "active"; -- XEP-0352 §5.2: not restored by a resumption
 	end
 	add_filters(session);
 	for _ = 1, waiting do

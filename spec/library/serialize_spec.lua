@@ -293,3 +293,16 @@ describe("streams", function ()
 		assert.truthy(handle);
 	end);
 end);
+
+describe("versions", function ()
+	it("are the same in the library, the module, the rockspec and Cargo.toml", function ()
+		local function version_in(name, pattern)
+			return assert(assert(io.open(name)):read("a"):match(pattern), name);
+		end
+		assert.equal(enjamb.version, version_in("lua/mod_smacks/mod_smacks.lua", 'version = "([^"]+)"'));
+		assert.equal(enjamb.version, version_in("Cargo.toml", '\nversion = "([^"]+)"'));
+		local rockspec = assert(io.popen("ls *.rockspec")):read("a"):match("enjamb%-(.*)%-%d+%.rockspec");
+		assert.equal(enjamb.version, rockspec);
+		assert.equal(enjamb.version, version_in("enjamb-"..rockspec.."-1.rockspec", 'version = "([^"]+)%-%d+"'));
+	end);
+end);
