@@ -7,10 +7,11 @@ use crate::queue::{AckError, Queue, Queued};
 use enjamb_stanza::Summary;
 use std::sync::Arc;
 
-/// While connected, a client may leave this many times `smacks_max_queue_size` unacknowledged beyond an ack request
-/// that it has not answered. A burst (an archive page, the occupants of a room) is no reason to cut anybody off;
-/// a client that never answers is.
-const LIVE_SLACK: usize = 10;
+/// While connected, a client may leave this many stanzas, or this many times `smacks_max_queue_size`, unacknowledged
+/// beyond an ack request that it has not answered. A burst (an archive page, the occupants of a room) is no reason to
+/// cut anybody off; a client that never answers is.
+const LIVE_SLACK: usize = 5000;
+const LIVE_SLACK_FACTOR: usize = 10;
 
 /// What is to be done with a stanza that was queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +101,9 @@ impl Stream {
         let too_many_bytes = self.queue.bytes() > limits.queue_bytes;
         match self.state {
             State::Live => {
+                let slack = LIVE_SLACK.max(limits.queue_stanzas.saturating_mul(LIVE_SLACK_FACTOR));
                 let ignored = self.awaiting_ack
-                    && self.requested.is_some_and(|r| {
-                        self.queue.sent().since(r) as usize > LIVE_SLACK.saturating_mul(limits.queue_stanzas)
-                    });
+                    && self.requested.is_some_and(|r| self.queue.sent().since(r) as usize > slack);
                 Pushed { send: true, over_limit: too_many_bytes || ignored }
             }
             State::Hibernating(_) => {
