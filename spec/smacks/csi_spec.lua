@@ -1,0 +1,90 @@
+local t = require "support";
+
+t.each("client state", {
+	config = "smacks_hibernation_time = 60; smacks_max_inactive_unacked_stanzas = 3", modules = { "csi" },
+}, function (ctx, it)
+	it("inactive makes acks be asked for more rarely, active at once", function ()
+		local c, other = ctx:resumable(), ctx:login();
+		c:send("<inactive xmlns='urn:xmpp:csi:0'/>");
+		c:sync();
+		for i = 1, 3 do other:message(c.jid, "m" .. i); end
+		c:expect({ body = "m3" });
+		c:drain(0.3);
+		assert.equal(0, #t.only(c.seen, "r"));
+		c:send("<active xmlns='urn:xmpp:csi:0'/>");
+		c:expect("r");
+		c:ack();
+	end);
+
+	it("inactive doesn't put it off for ever", function ()
+		local c, other = ctx:resumable(), ctx:login();
+		c:send("<inactive xmlns='urn:xmpp:csi:0'/>");
+		c:sync();
+		for i = 1, 4 do other:message(c.jid, "m" .. i); end
+		c:expect({ body = "m4" });
+		c:expect("r");
+	end);
+
+	it("active asks even when there's nothing new", function ()
+		local c = ctx:resumable();
+		c:send("<active xmlns='urn:xmpp:csi:0'/>");
+		c:expect("r");
+		c:ack(0);
+		c:sync();
+		assert.falsy(c.closed);
+	end);
+end);
+
+t.each("client state with mod_csi_simple", { config = "smacks_hibernation_time = 60", modules = { "csi_simple" } }, function (ctx, it)
+	it("holds presence back and counts right", function ()
+		local a, b = ctx:contacts();
+		local c = ctx:resumable { user = a, available = true };
+		c:ack();
+		c:sync();
+		local before = c.h;
+		c:send("<inactive xmlns='urn:xmpp:csi:0'/>");
+		c:send(" ");
+		local friend = ctx:login { user = b };
+		for i = 1, 3 do friend:presence(nil, "<status>s" .. i .. "</status>"); end
+		friend:sync();
+		friend:message(c.jid, "important");
+		c:expect({ body = "important" });
+		c:send("<active xmlns='urn:xmpp:csi:0'/>");
+		c:sync();
+		c:ack();
+		c:sync();
+		assert.falsy(c.closed);
+		assert.truthy(c.h >= before + 2);
+		assert.equal(0, ctx:field(c.jid, "#s.outgoing_stanza_queue"));
+	end);
+
+	it("a session cut while inactive is resumed with everything", function ()
+		local a, b = ctx:contacts();
+		local c = ctx:resumable { user = a, available = true };
+		c:ack();
+		c:sync();
+		c:send("<inactive xmlns='urn:xmpp:csi:0'/>");
+		local friend = ctx:login { user = b };
+		friend:presence(nil, "<status>one</status>");
+		friend:sync();
+		c:drain(0.2);
+		ctx:hibernate(c);
+		friend:presence(nil, "<status>two</status>");
+		friend:message(c.jid, "m1");
+		friend:sync();
+		local d = ctx:resume(c);
+		d:expect({ body = "m1" });
+		d:sync();
+		local last;
+		for _, list in ipairs { c.seen, d.seen } do
+			for _, p in ipairs(t.only(list, "presence")) do
+				if p.attr.from == friend.jid then last = p:child_text("status"); end
+			end
+		end
+		assert.equal("two", last);
+		d:ack();
+		d:sync();
+		assert.falsy(d.closed);
+		assert.equal(0, ctx:field(c.jid, "#s.outgoing_stanza_queue"));
+	end);
+end);

@@ -1,0 +1,30 @@
+#!/bin/sh
+# Runs the specs against real servers, some side by side (they mostly wait), each file once per version of Prosody.
+# usage: specs.sh LOG-DIR SPEC-FILE...; ENJAMB_JOBS side by side
+set -u
+logs=$1
+shift
+rm -rf "$logs"
+mkdir -p "$logs"
+
+each_job() {
+	for file; do
+		for version in 0.12 13; do
+			echo "$file $version"
+		done
+	done
+}
+
+# shellcheck disable=SC2016
+each_job "$@" | xargs -P "${ENJAMB_JOBS:-4}" -L 1 sh -c '
+	log=$0/$(basename "$1" _spec.lua)-$2.log
+	if ENJAMB_PROSODY=$2 timeout 900 busted --lua=/usr/bin/lua5.4 -o plainTerminal "$1" >"$log" 2>&1; then
+		echo "$1, Prosody $2: $(grep -E "^[0-9]+ success" "$log")"
+	else
+		touch "$log.failed"
+		echo "FAILED: $1, Prosody $2"
+		cat "$log"
+		grep -qE "^[0-9]+ success" "$log" || echo "1 error: it did not end"
+	fi' "$logs"
+
+! ls "$logs"/*.failed >/dev/null 2>&1
