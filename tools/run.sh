@@ -45,6 +45,7 @@ modules_enabled = {
 }
 authentication = "internal_hashed"
 c2s_require_encryption = false
+allow_unencrypted_plain_auth = true
 consider_websocket_secure = true
 consider_bosh_secure = true
 certificates = "$dir"
