@@ -1,0 +1,226 @@
+//! Garbage: how the dead records' space is given back, a bounded step at each commit.
+//!
+//! When the dead bytes of all segments outweigh the live ones (and a floor), the segment with the largest share of dead
+//! bytes is read through, its live records are appended anew, and it is removed. This bounds the disk at about twice
+//! what is live, for at most one byte copied per byte appended on average.
+//!
+//! Segments may go in any order, since a stanza's place in its queue is its number and not its place in the journal, an
+//! acknowledgement holds whatever was appended after it, and of two copies the later one counts. Only an End is bound to
+//! others: see [`Tomb`]. So a queue that waits for a client for days keeps no other segment from being removed, and is
+//! copied rarely.
+//!
+//! A segment is removed only when the copies are synced, and after all that were found useless before it.
+
+use crate::error::Error;
+use crate::files::OpenFile;
+use crate::log::Journal;
+use crate::record::{self, Header, Kind, Loc, Parsed, Record, parse};
+use crate::segment::{self, Segment, Tomb};
+use std::sync::Arc;
+
+/// The segment that is being emptied.
+pub(crate) struct Collecting {
+    segment: u32,
+    file: Arc<dyn OpenFile>,
+    offset: u64,
+    len: u64,
+}
+
+/// How a step ended.
+enum Step {
+    More,
+    End,
+    /// What stands at the offset is no record.
+    Damage,
+}
+
+impl Journal {
+    /// One step, bounded by what was appended since the last one.
+    pub(crate) fn collect(&mut self) -> Result<(), Error> {
+        // Copies do not count, or each step would be longer than the one before.
+        let appended = self.position.saturating_sub(self.moved);
+        let fresh = appended.saturating_sub(self.paced);
+        let budget = (self.config.collect_step as u64).max(fresh.saturating_mul(4));
+        self.paced = appended;
+        let mut c = match self.collecting.take() {
+            Some(c) => c,
+            None => {
+                let Some(victim) = self.pick() else { return Ok(()) };
+                let len = match self.segments.get(victim) {
+                    Some(s) if s.live > 0 => s.len,
+                    _ => return self.retire(victim),
+                };
+                let path = segment::path(&self.dir, victim);
+                match self.files.open(&path) {
+                    Ok(file) => {
+                        let offset = (segment::HEADER as u64).min(len);
+                        Collecting { segment: victim, file, offset, len }
+                    }
+                    Err(e) => return self.unreadable(victim, Error::io("open", &path)(e)),
+                }
+            }
+        };
+        match self.step(&mut c, budget) {
+            Ok(Step::More) => {
+                self.collecting = Some(c);
+                Ok(())
+            }
+            Ok(Step::Damage) => self.evacuate(c.segment),
+            // A length that was damaged may have led past live records.
+            Ok(Step::End) if self.segments.get(c.segment).is_some_and(|s| s.live > 0) => {
+                self.evacuate(c.segment)
+            }
+            Ok(Step::End) => self.retire(c.segment),
+            Err(e @ Error::Io { what: "read", .. }) => self.unreadable(c.segment, e),
+            Err(e) => {
+                self.collecting = Some(c);
+                Err(e)
+            }
+        }
+    }
+
+    /// The segment to be emptied next, if it is time.
+    fn pick(&self) -> Option<u32> {
+        let usable = |id: &u32, s: &Segment| *id != self.head.id && !s.unreadable;
+        let suspect = self.suspects.iter().find(|id| self.segments.get(**id).is_some_and(|s| usable(id, s)));
+        if suspect.is_some() {
+            return suspect.copied();
+        }
+        if self.segments.dead() <= self.config.garbage_floor.saturating_add(self.segments.live()) {
+            return None;
+        }
+        let share = |s: &Segment| s.live as f64 / s.len.max(1) as f64;
+        let sealed = self.segments.iter().filter(|(id, s)| usable(id, s));
+        sealed.min_by(|a, b| share(a.1).total_cmp(&share(b.1))).map(|(id, _)| id)
+    }
+
+    /// A file that cannot be read now may be readable later: nothing in it is given up, and nothing is collected.
+    fn unreadable(&mut self, segment: u32, e: Error) -> Result<(), Error> {
+        self.segments.get_mut(segment)?.unreadable = true;
+        Err(e)
+    }
+
+    /// Copies the live ones among the next few records.
+    fn step(&mut self, c: &mut Collecting, budget: u64) -> Result<Step, Error> {
+        let mut chunk = std::mem::take(&mut self.scratch);
+        let result = self.step_in(c, budget, &mut chunk);
+        self.give_back(chunk);
+        result
+    }
+
+    fn step_in(&mut self, c: &mut Collecting, budget: u64, chunk: &mut Vec<u8>) -> Result<Step, Error> {
+        let mut want = budget.max(record::HEADER as u64);
+        loop {
+            if c.offset >= c.len || self.segments.get(c.segment).is_none_or(|s| s.live == 0) {
+                return Ok(Step::End);
+            }
+            chunk.resize(want.min(c.len - c.offset) as usize, 0);
+            c.file
+                .read_exact_at(chunk, c.offset)
+                .map_err(Error::io("read", &segment::path(&self.dir, c.segment)))?;
+            let whole = chunk.len() as u64 == c.len - c.offset;
+            let mut rest = &chunk[..];
+            let cut = loop {
+                let Some(header) = Header::read(rest) else {
+                    break (rest.len() < record::HEADER).then_some(0);
+                };
+                let Some((bytes, behind)) = rest.split_at_checked(header.len) else { break Some(header.len) };
+                let loc = Loc { segment: c.segment, offset: c.offset as u32, len: header.len as u32 };
+                self.relocate(loc, &header, bytes)?;
+                c.offset += header.len as u64;
+                rest = behind;
+            };
+            match cut {
+                None => return Ok(Step::Damage),
+                Some(_) if rest.is_empty() && whole => return Ok(Step::End),
+                Some(_) if whole => return Ok(Step::Damage),
+                Some(_) if rest.len() < chunk.len() => return Ok(Step::More),
+                // One record that is longer than a step.
+                Some(len) => want = (len as u64).max(want + 1),
+            }
+        }
+    }
+
+    /// Appends a record anew if it is live.
+    fn relocate(&mut self, loc: Loc, header: &Header, bytes: &[u8]) -> Result<(), Error> {
+        let Some(kind) = header.kind() else { return Ok(()) };
+        let Some(slot) = self.slot(header.session, kind, header.arg) else { return Ok(()) };
+        if *slot != loc {
+            return Ok(());
+        }
+        let r = match parse(loc.segment, bytes) {
+            Parsed::Record(r) => r,
+            // It must not get a good checksum.
+            _ => {
+                *slot = Loc::default();
+                return self.lose(loc);
+            }
+        };
+        let new = self.append(Record { ..r })?;
+        self.moved += u64::from(new.len);
+        if let Some(slot) = self.slot(header.session, kind, header.arg) {
+            *slot = new;
+        }
+        self.segments.bury(loc)
+    }
+
+    fn slot(&mut self, session: u64, kind: Kind, arg: u64) -> Option<&mut Loc> {
+        self.sessions.get_mut(&session)?.slot(kind, arg)
+    }
+
+    fn lose(&mut self, loc: Loc) -> Result<(), Error> {
+        self.lost += 1;
+        let e = self.damaged_at(loc);
+        self.note(e);
+        self.segments.bury(loc)
+    }
+
+    /// Copies all live records of a segment, found by the index, and gives up those that are damaged. It is slow, and
+    /// only for segments in which one record does not lead to the next.
+    fn evacuate(&mut self, segment: u32) -> Result<(), Error> {
+        let here = |l: &Loc| l.segment == segment;
+        let mut locs: Vec<Loc> = self.sessions.values().flat_map(|s| s.locs().filter(here)).collect();
+        locs.sort_unstable();
+        let mut bytes = Vec::new();
+        for loc in locs {
+            bytes.resize(loc.len as usize, 0);
+            match self.read_at(segment, &mut bytes, u64::from(loc.offset)) {
+                Ok(()) => {}
+                Err(e @ Error::Io { what: "read", .. }) => return self.unreadable(segment, e),
+                Err(e) => return Err(e),
+            }
+            if let Some(header) = Header::read(&bytes) {
+                self.relocate(loc, &header, &bytes)?;
+            }
+        }
+        // Damage may have hit the very fields that say whose a record is: what is left is lost.
+        let mut left = Vec::new();
+        for s in self.sessions.values_mut() {
+            left.extend(s.locs_mut().filter(|l| here(l)).map(std::mem::take));
+        }
+        for loc in left {
+            self.lose(loc)?;
+        }
+        self.retire(segment)
+    }
+
+    /// Takes a segment without live records out of the table; it is removed when this one is sealed.
+    fn retire(&mut self, id: u32) -> Result<(), Error> {
+        // Ends that are still needed move first; a failure leaves the rest for the next try.
+        while let Some(&Tomb { session, first, last }) = self.segments.get(id).and_then(|s| s.tombs.last()) {
+            if self.segments.any_within(first, last, id) {
+                self.write_end(Tomb { session, first, last })?;
+                self.moved += record::HEADER as u64;
+            }
+            self.segments.get_mut(id)?.tombs.pop();
+        }
+        self.segments.remove(id);
+        self.retired.push((id, self.position));
+        self.reader.take_if(|(r, _)| *r == id);
+        if self.suspects.remove(&id) {
+            // What the background thread has to say about durability waits for this one.
+            self.rotate()?;
+        }
+        Ok(())
+    }
+}

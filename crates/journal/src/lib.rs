@@ -1,0 +1,83 @@
+//! Sessions and their queues of unacknowledged stanzas, in files, so that they survive a crash.
+//!
+//! An append-only journal in segments. It knows nothing of XML, Lua or XEP-0198's counting modulo 2^32: a session is a
+//! number, its description and its stanzas are bytes, and stanzas are numbered from 1 without ever wrapping. It has no
+//! clock.
+//!
+//! # What survives what
+//!
+//! - **A crash or kill of this process**: everything before the last [`Journal::commit`] that succeeded. Of what came
+//!   after it a prefix, in the order in which it was appended.
+//! - **A crash of the machine**: everything up to the position [`Journal::durable`]. A background thread syncs files;
+//!   [`Journal::request_sync`] has it do so now.
+//! - **A full or failing disk**: the journal stays usable. What could not be written waits in memory, up to
+//!   [`Config::waiting_bytes`], and the next commit tries again.
+//! - **A bit that flips**: every byte is under a checksum. [`Journal::open`] tells what it found damaged in
+//!   [`Recovery`], [`Journal::replay`] hands out `None` for a stanza that it cannot vouch for.
+//!
+//! # Who does what
+//!
+//! The owner's thread (Prosody has one) appends, writes and collects garbage, all in small bounded steps. The one background
+//! thread does what may wait for the disk: `fdatasync`, `unlink`, and creating the next segment. Threads do not survive
+//! a fork, nor do two processes share a lock: open the journal after daemonizing.
+//!
+//! # Where to read on
+//!
+//! - `record`: the format of a record, and what its checksum covers.
+//! - `segment`: files of records, and the count of live bytes in each.
+//! - `log`: appending, committing, beginning the next segment.
+//! - `read`: what a session's description is, and its queue in order.
+//! - `recovery`: opening, after whatever has happened.
+//! - `collect`: garbage.
+//! - `sync`: the background thread.
+//! - `files`: the operating system, or a test's idea of it.
+//!
+//! # Example
+//!
+//! ```
+//! # let dir = std::env::temp_dir().join(format!("enjamb-journal-doc-{}", std::process::id()));
+//! use enjamb_journal::{Config, Journal};
+//!
+//! let (mut journal, _) = Journal::open(&dir, Config::default())?;
+//! journal.set_meta(1, b"romeo@montague.example")?;
+//! journal.push(1, 1, b"<message/>")?;
+//! journal.push(1, 2, b"<presence/>")?;
+//! journal.ack(1, 1)?;
+//! journal.commit()?;
+//! drop(journal);
+//!
+//! let (mut journal, recovery) = Journal::open(&dir, Config::default())?;
+//! assert!(recovery.is_whole());
+//! journal.replay(1, 0, |number, stanza| {
+//!     assert_eq!((number, stanza), (2, Some(&b"<presence/>"[..])));
+//!     true
+//! })?;
+//! # drop(journal);
+//! # let _ = std::fs::remove_dir_all(dir);
+//! # Ok::<(), enjamb_journal::Error>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod collect;
+mod config;
+mod error;
+#[cfg(test)]
+mod faults;
+pub mod files;
+mod log;
+mod read;
+mod record;
+mod recovery;
+mod segment;
+mod session;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+pub use config::Config;
+pub use error::Error;
+pub use log::Journal;
+pub use read::{Counters, Stats};
+pub use record::MAX_PAYLOAD;
+pub use recovery::{Damage, Incomplete, Recovery};

@@ -1,0 +1,208 @@
+//! Reading what a session's records hold, while the journal is open.
+//!
+//! What waits in the buffer is read from there, so a queue can be replayed even if nothing can be written. Every record
+//! is checked again each time it is read: memory vouches for where it lies, never for what the disk gives back.
+
+use crate::error::Error;
+use crate::log::Journal;
+use crate::record::{Loc, Parsed, parse};
+use crate::segment;
+
+/// Reads run ahead of a replay by at most this much at once, over holes of at most that much.
+const READ_AHEAD: u64 = 128 << 10;
+const READ_GAP: u64 = 4 << 10;
+/// What a read of one large record needed beyond this is given back.
+const KEPT_SCRATCH: usize = 1 << 20;
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// The number of the last stanza that was acknowledged; 0 for none.
+    pub acked: u64,
+    /// What [`Journal::set_inbound`] was told last; 0 at first.
+    pub inbound: u64,
+    /// How many stanzas are queued.
+    pub queued: usize,
+}
+
+/// How large the journal is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Sessions that have not ended.
+    pub sessions: usize,
+    /// Stanzas in all their queues.
+    pub queued: usize,
+    /// Files in use or about to be removed.
+    pub segments: usize,
+    /// Bytes in segments that are in use.
+    pub disk_bytes: u64,
+    /// Bytes of records that are still needed.
+    pub live_bytes: u64,
+    /// Bytes that could not be written yet, or were not committed yet.
+    pub waiting_bytes: usize,
+    /// Bytes written since the journal was opened.
+    pub written_bytes: u64,
+    /// Bytes among them that garbage collection copied.
+    pub moved_bytes: u64,
+    /// Records that were damaged on disk since they were written, and are lost.
+    pub lost: u64,
+}
+
+impl Journal {
+    /// The sessions that have not ended, in no order.
+    pub fn sessions(&self) -> impl Iterator<Item = u64> {
+        self.sessions.keys().copied()
+    }
+
+    /// Where the session stands, if there is one.
+    pub fn counters(&self, session: u64) -> Option<Counters> {
+        let s = self.sessions.get(&session)?;
+        Some(Counters { acked: s.acked, inbound: s.inbound, queued: s.queue.len() })
+    }
+
+    /// What was kept about the session by [`Journal::set_meta`].
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSession`], [`Error::Io`], or [`Error::Corrupt`] if it was lost to damage.
+    pub fn meta(&mut self, session: u64) -> Result<Vec<u8>, Error> {
+        let loc = self.session(session)?.meta;
+        if loc.is_none() {
+            return Err(Error::corrupt(&self.dir, format!("what was kept about session {session} is lost")));
+        }
+        let mut bytes = vec![0; loc.len as usize];
+        self.read_at(loc.segment, &mut bytes, u64::from(loc.offset))?;
+        match parse(loc.segment, &bytes) {
+            Parsed::Record(r) if r.session == session => Ok(r.payload.to_vec()),
+            _ => Err(self.damaged_at(loc)),
+        }
+    }
+
+    /// Hands out the queued stanzas from number `from` on (or the first one), in order, until `each` says false. A
+    /// stanza that is lost or damaged comes as `None`; its number is right.
+    ///
+    /// It reads synchronously, ahead of itself by at most 128 KiB: let `each` say false after a few to do other work
+    /// in between, and go on from the next number.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSession`], or [`Error::Io`]; all that `each` was given is right.
+    pub fn replay(
+        &mut self,
+        session: u64,
+        from: u64,
+        each: impl FnMut(u64, Option<&[u8]>) -> bool,
+    ) -> Result<(), Error> {
+        let s = self.session(session)?;
+        let first = from.max(s.acked.saturating_add(1));
+        let skip = usize::try_from(first.saturating_sub(s.acked).saturating_sub(1)).unwrap_or(usize::MAX);
+        let locs: Vec<Loc> = s.queue.iter().skip(skip).copied().collect();
+        let mut window = std::mem::take(&mut self.scratch);
+        let result = self.hand_out(session, first, &locs, &mut window, each);
+        self.give_back(window);
+        result
+    }
+
+    fn hand_out(
+        &mut self,
+        session: u64,
+        first: u64,
+        locs: &[Loc],
+        window: &mut Vec<u8>,
+        mut each: impl FnMut(u64, Option<&[u8]>) -> bool,
+    ) -> Result<(), Error> {
+        // What the window covers.
+        let (mut segment, mut start, mut end) = (0, 0, 0);
+        for (i, loc) in locs.iter().enumerate() {
+            let number = first.saturating_add(i as u64);
+            if loc.is_none() {
+                if !each(number, None) {
+                    return Ok(());
+                }
+                continue;
+            }
+            let (from, to) = span(loc);
+            if loc.segment != segment || from < start || to > end {
+                (segment, start, end) = (loc.segment, from, to);
+                for (from, to) in locs[i + 1..].iter().take_while(|l| l.segment == segment).map(span) {
+                    if from < end || from - end > READ_GAP || to - start > READ_AHEAD {
+                        break;
+                    }
+                    end = to;
+                }
+                window.resize((end - start) as usize, 0);
+                self.read_at(segment, window, start)?;
+            }
+            let bytes = window.get((from - start) as usize..(to - start) as usize).unwrap_or_default();
+            let stanza = match parse(segment, bytes) {
+                Parsed::Record(r) if r.session == session && r.arg == number => Some(r.payload),
+                _ => None,
+            };
+            if stanza.is_none() {
+                let e = self.damaged_at(*loc);
+                self.note(e);
+            }
+            if !each(number, stanza) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the buffer from a segment's file and, for the head, from what waits to be written.
+    pub(crate) fn read_at(&mut self, segment: u32, buffer: &mut [u8], offset: u64) -> Result<(), Error> {
+        let failed = |e| Error::io("read", &segment::path(&self.dir, segment))(e);
+        if segment == self.head.id {
+            let on_disk = self.head.flushed.saturating_sub(offset).min(buffer.len() as u64) as usize;
+            let (on_disk, waiting) = buffer.split_at_mut(on_disk);
+            let skip = offset.saturating_sub(self.head.flushed) as usize;
+            match self.head.buffer.get(skip..).and_then(|b| b.get(..waiting.len())) {
+                Some(bytes) => waiting.copy_from_slice(bytes),
+                None => return Err(Error::corrupt(&self.dir, "the index points behind the end")),
+            }
+            return match on_disk.is_empty() {
+                true => Ok(()),
+                false => self.head.file.read_exact_at(on_disk, offset).map_err(failed),
+            };
+        }
+        let file = match &self.reader {
+            Some((id, file)) if *id == segment => file,
+            _ => {
+                let file = self.files.open(&segment::path(&self.dir, segment)).map_err(failed)?;
+                &self.reader.insert((segment, file)).1
+            }
+        };
+        file.read_exact_at(buffer, offset).map_err(failed)
+    }
+
+    pub(crate) fn damaged_at(&self, loc: Loc) -> Error {
+        let what =
+            format!("the record of {} bytes at {} has changed since it was written", loc.len, loc.offset);
+        Error::corrupt(&segment::path(&self.dir, loc.segment), what)
+    }
+
+    /// Keeps a buffer for the next read.
+    pub(crate) fn give_back(&mut self, mut scratch: Vec<u8>) {
+        if scratch.capacity() > KEPT_SCRATCH {
+            scratch = Vec::new();
+        }
+        self.scratch = scratch;
+    }
+
+    /// How large the journal is. Counts queues one by one: not for every stanza.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            sessions: self.sessions.len(),
+            queued: self.sessions.values().map(|s| s.queue.len()).sum(),
+            segments: self.segments.count() + self.retired.len(),
+            disk_bytes: self.segments.len(),
+            live_bytes: self.segments.live(),
+            waiting_bytes: self.head.buffer.len(),
+            written_bytes: self.written,
+            moved_bytes: self.moved,
+            lost: self.lost,
+        }
+    }
+}
+
+fn span(loc: &Loc) -> (u64, u64) {
+    (u64::from(loc.offset), u64::from(loc.offset) + u64::from(loc.len))
+}

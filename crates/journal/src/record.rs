@@ -1,0 +1,182 @@
+//! One record: its bytes, and how they are read again.
+//!
+//! It knows neither files nor sessions. All integers are little-endian:
+//!
+//! ```text
+//! 4 checksum | 4 payload length | 1 version | 1 kind | 2 zero | 8 session | 8 arg | payload
+//! ```
+//!
+//! The checksum is CRC-32/IEEE over the rest of the record, seeded with the segment's number: what an earlier segment
+//! left in a block that the file system handed out again is no record.
+//!
+//! | kind     | arg                  | payload           | lives until                               |
+//! |----------|----------------------|-------------------|-------------------------------------------|
+//! | 1 Meta   | 0                    | the caller's      | the session's next Meta, or its End       |
+//! | 2 Stanza | its number           | the caller's      | a State with `arg` >= it, or End          |
+//! | 3 State  | last one acked       | u64 inbound count | the session's next State, or End          |
+//! | 4 End    | `first << 32 | last` | none              | no segment `first..=last` is left         |
+
+/// The longest payload, in bytes. A length field that says more is damage.
+pub const MAX_PAYLOAD: usize = 16 << 20;
+
+pub(crate) const HEADER: usize = 28;
+const VERSION: u8 = 1;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Meta = 1,
+    Stanza = 2,
+    State = 3,
+    End = 4,
+}
+
+/// Where a record lies. These 12 bytes are all that a queued stanza costs in memory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(crate) struct Loc {
+    pub segment: u32,
+    pub offset: u32,
+    /// Of the whole record. 0: there is none (a lost stanza, a session without Meta).
+    pub len: u32,
+}
+
+impl Loc {
+    pub fn is_none(&self) -> bool {
+        self.len == 0
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'a> {
+    pub kind: Kind,
+    pub session: u64,
+    pub arg: u64,
+    pub payload: &'a [u8],
+}
+
+pub(crate) enum Parsed<'a> {
+    Record(Record<'a>),
+    /// Good so far, but the bytes end too early.
+    Short,
+    Damaged,
+    /// A whole record of a version that this code does not know.
+    Foreign(u8),
+}
+
+/// Zero if the bytes end before; callers have looked at the length.
+pub(crate) fn u32_at(b: &[u8], at: usize) -> u32 {
+    b.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u32::from_le_bytes(*b))
+}
+
+/// Zero if the bytes end before; callers have looked at the length.
+pub(crate) fn u64_at(b: &[u8], at: usize) -> u64 {
+    b.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u64::from_le_bytes(*b))
+}
+
+pub(crate) fn checksum(seed: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// Appends the record's bytes; its payload is at most [`MAX_PAYLOAD`] long.
+pub(crate) fn encode(out: &mut Vec<u8>, segment: u32, r: &Record) {
+    let mut header = [0; HEADER];
+    header[4..8].copy_from_slice(&(r.payload.len() as u32).to_le_bytes());
+    header[8] = VERSION;
+    header[9] = r.kind as u8;
+    header[12..20].copy_from_slice(&r.session.to_le_bytes());
+    header[20..28].copy_from_slice(&r.arg.to_le_bytes());
+    let start = out.len();
+    out.reserve(HEADER + r.payload.len());
+    out.extend_from_slice(&header);
+    out.extend_from_slice(r.payload);
+    // Over all of it at once: short pieces take the checksum's slow path.
+    let sum = checksum(segment, &out[start + 4..]);
+    out[start..start + 4].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// The header's fields as they stand there, whatever the checksum says.
+#[derive(Clone, Copy)]
+pub(crate) struct Header {
+    /// Of the whole record.
+    pub len: usize,
+    version: u8,
+    kind: u8,
+    pub session: u64,
+    pub arg: u64,
+}
+
+impl Header {
+    /// `None` if the header is cut, or cannot be one.
+    pub fn read(b: &[u8]) -> Option<Header> {
+        let h: &[u8; HEADER] = b.first_chunk()?;
+        let payload = u32_at(h, 4) as usize;
+        let plausible = payload <= MAX_PAYLOAD && h[10] == 0 && h[11] == 0;
+        plausible.then(|| Header {
+            len: HEADER + payload,
+            version: h[8],
+            kind: h[9],
+            session: u64_at(h, 12),
+            arg: u64_at(h, 20),
+        })
+    }
+
+    /// The kind, if it is one and fits the length.
+    pub fn kind(&self) -> Option<Kind> {
+        match self.kind {
+            1 => Some(Kind::Meta),
+            2 => Some(Kind::Stanza),
+            3 if self.len == HEADER + 8 => Some(Kind::State),
+            4 => Some(Kind::End),
+            _ => None,
+        }
+    }
+
+    /// Whether it is worth a checksum to look for a record at a place where none need begin.
+    pub fn is_likely(&self) -> bool {
+        self.version == VERSION && self.kind().is_some()
+    }
+}
+
+/// Reads the record at the start of `b`, which lies in that segment.
+pub(crate) fn parse(segment: u32, b: &[u8]) -> Parsed<'_> {
+    if b.len() < HEADER {
+        return Parsed::Short;
+    }
+    let Some(header) = Header::read(b) else { return Parsed::Damaged };
+    let Some(b) = b.get(..header.len) else { return Parsed::Short };
+    if checksum(segment, &b[4..]) != u32_at(b, 0) {
+        return Parsed::Damaged;
+    }
+    if header.version != VERSION {
+        return Parsed::Foreign(header.version);
+    }
+    match header.kind() {
+        Some(kind) => {
+            Parsed::Record(Record { kind, session: header.session, arg: header.arg, payload: &b[HEADER..] })
+        }
+        None => Parsed::Damaged,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_reads_back_in_its_segment_only() {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, 7, &Record { kind: Kind::Stanza, session: 1, arg: 2, payload: b"abc" });
+        let Parsed::Record(r) = parse(7, &bytes) else { panic!("not whole") };
+        assert_eq!((r.kind, r.session, r.arg, r.payload), (Kind::Stanza, 1, 2, &b"abc"[..]));
+        assert!(matches!(parse(8, &bytes), Parsed::Damaged));
+        for cut in 0..bytes.len() {
+            assert!(matches!(parse(7, &bytes[..cut]), Parsed::Short), "{cut}");
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(parse(7, &flipped), Parsed::Damaged | Parsed::Short), "{bit}");
+        }
+    }
+}

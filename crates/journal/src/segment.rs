@@ -1,0 +1,218 @@
+//! Segments: files of records, and how much in each is still needed.
+//!
+//! A journal's directory holds `lock` and segments `%08x.seg`, numbers rising. A segment is a header and then records
+//! back to back:
+//!
+//! ```text
+//! 8 magic "EnjJrnl\x01" (its last byte is the version) | 4 segment number | 4 checksum of those 12
+//! ```
+//!
+//! It knows nothing of what records mean. A record is live or dead; the table here counts the bytes of the live ones.
+
+use crate::error::Error;
+use crate::record::{Loc, checksum, u32_at};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub(crate) const HEADER: usize = 16;
+const MAGIC: [u8; 8] = *b"EnjJrnl\x01";
+
+/// No record ends beyond this: offsets have 32 bits.
+pub(crate) const LARGEST: u64 = u32::MAX as u64;
+
+pub(crate) fn path(dir: &Path, id: u32) -> PathBuf {
+    dir.join(name(id))
+}
+
+fn name(id: u32) -> String {
+    format!("{id:08x}.seg")
+}
+
+/// The number of the segment that has this name; any other file is none of ours.
+pub(crate) fn id(file_name: &str) -> Option<u32> {
+    let id = u32::from_str_radix(file_name.strip_suffix(".seg")?, 16).ok()?;
+    (name(id) == file_name).then_some(id)
+}
+
+pub(crate) fn header(id: u32) -> [u8; HEADER] {
+    let mut h = [0; HEADER];
+    h[..8].copy_from_slice(&MAGIC);
+    h[8..12].copy_from_slice(&id.to_le_bytes());
+    let sum = checksum(0, &h[..12]);
+    h[12..].copy_from_slice(&sum.to_le_bytes());
+    h
+}
+
+/// What the first bytes of a segment say.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    Whole,
+    Damaged,
+    UnknownVersion(u8),
+}
+
+pub(crate) fn check_header(id: u32, h: &[u8; HEADER]) -> Head {
+    if *h == header(id) {
+        Head::Whole
+    } else if h[..7] == MAGIC[..7] && h[7] != MAGIC[7] && checksum(0, &h[..12]) == u32_at(h, 12) {
+        Head::UnknownVersion(h[7])
+    } else {
+        Head::Damaged
+    }
+}
+
+/// The End of a session. Unlike other records it must outlive what it kills: everything of the session lies in the
+/// segments `first..=last`, and while one of them is on disk the End must be, too.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tomb {
+    pub session: u64,
+    pub first: u32,
+    pub last: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Segment {
+    pub len: u64,
+    pub live: u64,
+    /// The Ends in it. They are not counted as live.
+    pub tombs: Vec<Tomb>,
+    /// It could not be read while collecting garbage: leave it alone until the journal is opened again.
+    pub unreadable: bool,
+}
+
+/// All segments that are in use, the one that is written included.
+pub(crate) struct Table {
+    dir: PathBuf,
+    by_id: BTreeMap<u32, Segment>,
+    len: u64,
+    live: u64,
+}
+
+impl Table {
+    pub fn new(dir: &Path) -> Table {
+        Table { dir: dir.to_owned(), by_id: BTreeMap::new(), len: 0, live: 0 }
+    }
+
+    pub fn insert(&mut self, id: u32, segment: Segment) {
+        self.len += segment.len;
+        self.live += segment.live;
+        self.by_id.insert(id, segment);
+    }
+
+    pub fn remove(&mut self, id: u32) -> Option<Segment> {
+        let segment = self.by_id.remove(&id)?;
+        self.len = self.len.saturating_sub(segment.len);
+        self.live = self.live.saturating_sub(segment.live);
+        Some(segment)
+    }
+
+    pub fn get(&self, id: u32) -> Option<&Segment> {
+        self.by_id.get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: u32) -> Result<&mut Segment, Error> {
+        let dir = &self.dir;
+        self.by_id
+            .get_mut(&id)
+            .ok_or_else(|| Error::corrupt(&path(dir, id), "the index names it, but it is gone"))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Segment)> {
+        self.by_id.iter().map(|(id, s)| (*id, s))
+    }
+
+    pub fn count(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub fn live(&self) -> u64 {
+        self.live
+    }
+
+    pub fn dead(&self) -> u64 {
+        self.len.saturating_sub(self.live)
+    }
+
+    /// Whether a segment of `first..=last` other than `but` is there.
+    pub fn any_within(&self, first: u32, last: u32, but: u32) -> bool {
+        first <= last && self.by_id.range(first..=last).any(|(id, _)| *id != but)
+    }
+
+    /// Counts a record that was appended, or found, as live. `grow`: it made the segment longer.
+    pub fn enliven(&mut self, loc: Loc, grow: bool) -> Result<(), Error> {
+        let len = u64::from(loc.len);
+        let segment = self.get_mut(loc.segment)?;
+        segment.live += len;
+        if grow {
+            segment.len += len;
+            self.len += len;
+        }
+        self.live += len;
+        Ok(())
+    }
+
+    /// Counts a record as dead.
+    pub fn bury(&mut self, loc: Loc) -> Result<(), Error> {
+        self.bury_all([loc])
+    }
+
+    /// Counts records as dead. Those of a queue mostly lie side by side, so their bytes are summed up before the
+    /// table is touched.
+    pub fn bury_all(&mut self, locs: impl IntoIterator<Item = Loc>) -> Result<(), Error> {
+        let (mut id, mut bytes) = (0, 0);
+        let mut result = Ok(());
+        for loc in locs.into_iter().filter(|l| !l.is_none()) {
+            if loc.segment != id {
+                result = result.and(self.settle(id, bytes));
+                (id, bytes) = (loc.segment, 0);
+            }
+            bytes += u64::from(loc.len);
+        }
+        result.and(self.settle(id, bytes))
+    }
+
+    fn settle(&mut self, id: u32, bytes: u64) -> Result<(), Error> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let segment = self.get_mut(id)?;
+        segment.live = segment.live.saturating_sub(bytes);
+        self.live = self.live.saturating_sub(bytes);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_names_are_segments() {
+        assert_eq!(id("0000001f.seg"), Some(31));
+        for other in
+            ["0000001F.seg", "+000001f.seg", "1f.seg", "0000001f", "0000001f.seg.bak", "lock", ".seg"]
+        {
+            assert_eq!(id(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_header_is_of_one_segment_and_version() {
+        assert_eq!(check_header(3, &header(3)), Head::Whole);
+        assert_eq!(check_header(4, &header(3)), Head::Damaged);
+        for bit in 0..HEADER * 8 {
+            let mut h = header(3);
+            h[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(check_header(3, &h), Head::Damaged, "{bit}");
+        }
+        let mut later = header(3);
+        later[7] = 2;
+        let sum = checksum(0, &later[..12]);
+        later[12..].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(check_header(3, &later), Head::UnknownVersion(2));
+    }
+}

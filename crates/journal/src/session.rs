@@ -1,0 +1,54 @@
+//! What is kept in memory of one session: where its records lie.
+
+use crate::record::{Kind, Loc};
+use std::collections::VecDeque;
+
+/// A queue shorter than this keeps its memory when it is emptied.
+const KEPT_CAPACITY: usize = 64;
+
+#[derive(Default)]
+pub(crate) struct Session {
+    pub meta: Loc,
+    pub state: Loc,
+    pub acked: u64,
+    pub inbound: u64,
+    /// The stanzas `acked + 1 ..`, without holes: one that was lost is a [`Loc`] that is none.
+    pub queue: VecDeque<Loc>,
+    /// No segment older than this holds a record of the session.
+    pub oldest: u32,
+}
+
+impl Session {
+    /// The number of the newest stanza.
+    pub fn last(&self) -> u64 {
+        self.acked.saturating_add(self.queue.len() as u64)
+    }
+
+    /// The place that says where the live record of this kind and number lies.
+    pub fn slot(&mut self, kind: Kind, arg: u64) -> Option<&mut Loc> {
+        match kind {
+            Kind::Meta => Some(&mut self.meta),
+            Kind::State => Some(&mut self.state),
+            Kind::Stanza => {
+                let index = arg.checked_sub(self.acked)?.checked_sub(1)?;
+                self.queue.get_mut(usize::try_from(index).ok()?)
+            }
+            Kind::End => None,
+        }
+    }
+
+    pub fn locs(&self) -> impl Iterator<Item = Loc> {
+        self.queue.iter().chain([&self.meta, &self.state]).copied().filter(|l| !l.is_none())
+    }
+
+    pub fn locs_mut(&mut self) -> impl Iterator<Item = &mut Loc> {
+        self.queue.iter_mut().chain([&mut self.meta, &mut self.state]).filter(|l| !l.is_none())
+    }
+
+    /// Gives back what a burst needed.
+    pub fn shrink(&mut self) {
+        if self.queue.capacity() > KEPT_CAPACITY && self.queue.len() < self.queue.capacity() / 4 {
+            self.queue.shrink_to(self.queue.len() * 2);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The background thread: whatever may wait for the disk and is not a write.
+//!
+//! It syncs files, removes those that are not needed any more, and creates the next one. It knows nothing of records.
+//!
+//! Jobs are done in the order in which they were sent, and removals rely on it: what a segment held has been copied to
+//! a later one, whose sync was sent before. If that sync fails, the operating system may have dropped the bytes although
+//! a later sync succeeds. So the segment counts as failed until everything live in it has been copied once more and it is
+//! removed itself; until then nothing else is removed, and [`Background::durable`] stands still.
+
+use crate::error::Error;
+use crate::files::{Files, OpenFile};
+use crate::segment;
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+pub(crate) enum Job {
+    /// Sync what was found when the journal was opened: a killed process may not have got round to it.
+    Found(Vec<u32>),
+    /// Sync the segment; then everything up to the position is durable.
+    Sync { segment: u32, file: Arc<dyn OpenFile>, position: u64 },
+    /// Remove the segment.
+    Remove(u32),
+    /// Create the segment's empty file and send it back.
+    Create(u32, mpsc::Sender<Arc<dyn OpenFile>>),
+}
+
+/// A segment whose sync has failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failed {
+    pub segment: u32,
+    /// No other one was failed at that time.
+    pub first: bool,
+}
+
+/// What the background thread has to tell.
+#[derive(Default)]
+pub(crate) struct News {
+    pub error: Option<Error>,
+    pub failed: Vec<Failed>,
+}
+
+#[derive(Default)]
+struct Shared {
+    durable: AtomicU64,
+    news: Mutex<News>,
+}
+
+impl Shared {
+    fn news(&self) -> MutexGuard<'_, News> {
+        // Nobody panics while holding it; and if so, what is in it is still true.
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) struct Background {
+    jobs: Option<mpsc::Sender<Job>>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Background {
+    pub fn start(files: Arc<dyn Files>, dir: &Path) -> Result<Background, Error> {
+        let (jobs, queue) = mpsc::channel();
+        let shared = Arc::<Shared>::default();
+        let mut worker = Worker {
+            files,
+            dir: dir.to_owned(),
+            shared: shared.clone(),
+            named: None,
+            failed: BTreeSet::new(),
+            doomed: Vec::new(),
+            reached: 0,
+        };
+        let thread = std::thread::Builder::new()
+            .name("enjamb-journal".into())
+            .spawn(move || worker.run(&queue))
+            .map_err(Error::io("start a thread for", dir))?;
+        Ok(Background { jobs: Some(jobs), shared, thread: Some(thread) })
+    }
+
+    pub fn send(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // The thread ends only after this sender.
+            let _ = jobs.send(job);
+        }
+    }
+
+    pub fn durable(&self) -> u64 {
+        self.shared.durable.load(Ordering::Acquire)
+    }
+
+    pub fn news(&self) -> News {
+        // Not worth waiting for: there will be another commit.
+        self.shared.news.try_lock().map(|mut n| std::mem::take(&mut *n)).unwrap_or_default()
+    }
+}
+
+impl Drop for Background {
+    /// Waits until everything that was sent has been done.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    files: Arc<dyn Files>,
+    dir: PathBuf,
+    shared: Arc<Shared>,
+    /// The segment whose name is known to be durable.
+    named: Option<u32>,
+    failed: BTreeSet<u32>,
+    /// To be removed, in this order.
+    doomed: Vec<u32>,
+    /// Durable up to here, but for what is in failed segments.
+    reached: u64,
+}
+
+impl Worker {
+    fn run(&mut self, queue: &mpsc::Receiver<Job>) {
+        while let Ok(mut job) = queue.recv() {
+            let mut next = None;
+            // One sync serves all requests for the same file that have come in meanwhile.
+            while let Job::Sync { segment, position, .. } = &mut job {
+                match queue.try_recv() {
+                    Ok(Job::Sync { segment: s, position: p, .. }) if s == *segment => *position = p,
+                    other => {
+                        next = other.ok();
+                        break;
+                    }
+                }
+            }
+            self.act(job);
+            if let Some(job) = next {
+                self.act(job);
+            }
+        }
+    }
+
+    fn act(&mut self, job: Job) {
+        match job {
+            Job::Found(segments) => {
+                for id in segments {
+                    let path = segment::path(&self.dir, id);
+                    let synced = self.files.open(&path).and_then(|f| f.sync());
+                    self.settle(id, synced.map_err(Error::io("sync", &path)));
+                }
+            }
+            Job::Sync { segment, file, position } => {
+                let mut synced = file.sync().map_err(Error::io("sync", &segment::path(&self.dir, segment)));
+                if synced.is_ok() && self.named != Some(segment) {
+                    synced = self.files.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir));
+                    self.named = synced.is_ok().then_some(segment);
+                }
+                self.reached = self.reached.max(position);
+                self.settle(segment, synced);
+                self.remove();
+            }
+            Job::Remove(id) => {
+                self.doomed.push(id);
+                self.remove();
+            }
+            Job::Create(id, to) => {
+                // The owner may have made it meanwhile, so it must be new. It also makes it if it gets none from here.
+                if let Ok(file) = self.files.create(&segment::path(&self.dir, id), true) {
+                    let _ = to.send(file);
+                }
+            }
+        }
+        if self.failed.is_empty() {
+            self.shared.durable.fetch_max(self.reached, Ordering::Release);
+        }
+    }
+
+    fn settle(&mut self, segment: u32, synced: Result<(), Error>) {
+        let Err(e) = synced else { return };
+        let first = self.failed.is_empty();
+        let mut news = self.shared.news();
+        news.error.get_or_insert(e);
+        if self.failed.insert(segment) {
+            news.failed.push(Failed { segment, first });
+        }
+    }
+
+    /// Removes what may be removed. Of two segments the first may hold records that only the second declares dead, so
+    /// after a failure the rest waits.
+    fn remove(&mut self) {
+        if self.doomed.is_empty() || !self.failed.iter().all(|f| self.doomed.contains(f)) {
+            return;
+        }
+        let mut done = 0;
+        for id in &self.doomed {
+            let path = segment::path(&self.dir, *id);
+            let removed = match self.files.remove(&path) {
+                Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+                other => other.map_err(Error::io("remove", &path)),
+            };
+            // The removals must reach the disk in this order, too.
+            let removed =
+                removed.and_then(|()| self.files.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir)));
+            if let Err(e) = removed {
+                self.shared.news().error.get_or_insert(e);
+                break;
+            }
+            self.failed.remove(id);
+            done += 1;
+        }
+        self.doomed.drain(..done);
+    }
+}
