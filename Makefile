@@ -26,7 +26,7 @@ build:
 install: build
 	install -d $(LUADIR)/mod_smacks $(LIBDIR)
 	install -m 644 lua/enjamb.lua $(LUADIR)/enjamb.lua
-	install -m 644 lua/mod_smacks/mod_smacks.lua $(LUADIR)/mod_smacks/mod_smacks.lua
+	install -m 644 lua/mod_smacks/*.lua $(LUADIR)/mod_smacks/
 	install -m 755 $(LIBRARY) $(LIBDIR)/enjamb.so.new
 	mv -f $(LIBDIR)/enjamb.so.new $(LIBDIR)/enjamb.so
 	@$(if $(MANIFEST),sh tools/manifest.sh $(MANIFEST) $(ROCK))

@@ -25,6 +25,7 @@ if enjamb.version ~= version then
 	error("mod_smacks is of Enjamb "..version..", the library in memory of "..tostring(enjamb.version)
 		..": restart Prosody after installing another version", 0);
 end
+local jn = enjamb.journal;
 local sm = enjamb.smacks;
 
 local filters_out, filters_in = "stanzas/out", "stanzas/in";
@@ -75,6 +76,12 @@ local s2s_smacks = module:get_option_boolean("smacks_enabled_s2s", true);
 local s2s_resend = module:get_option_boolean("smacks_s2s_resend", false);
 local max_ack_delay = get_period("smacks_max_ack_delay", 30);
 local max_old_sessions = get_number("smacks_max_old_sessions", 10, 0);
+
+local durability = module:get_option_string("smacks_durability", "process");
+if durability ~= "process" and durability ~= "none" then
+	module:log("error", "Option 'smacks_durability' must be \"process\" or \"none\", not %q, using \"process\"", durability);
+	durability = "process";
+end
 
 local limits = sm.limits {
 	hibernation_time = get_period("smacks_hibernation_time", 600);
@@ -177,6 +184,94 @@ local function waiting_stanzas(session, element)
 		n = n + 1; -- the one that is being processed has left the queue
 	end
 	return n;
+end
+
+-- The journal -----------------------------------------------------------------------------------------------------------
+
+local keeping = module:require "journal";
+-- The journal is the process's: whichever host comes first opens it.
+local journal = module:shared("/*/smacks/journal");
+-- Sessions on which something came in since the last commit. Shared, since a commit is everybody's.
+local touched = module:shared("/*/smacks/touched");
+
+local function is_kept(session)
+	return journal.open and session.resumption_token ~= nil and session.smacks_timeout ~= nil;
+end
+
+local function journal_failed(err)
+	if not journal.failing then
+		module:log("error", "The journal of sessions cannot be written, nothing more is acknowledged until it can be: %s", err);
+		journal.failing = true;
+	end
+end
+
+-- Keeps the state of a session, if it is another one than what is kept.
+local function keep(session)
+	session.smacks_state_changed = nil;
+	local state = keeping.describe(session, session.smacks_timeout);
+	if state == session.smacks_state then return; end
+	local ok, err = jn.keep(session.enjamb_stream, state);
+	if ok then
+		session.smacks_state = state;
+	else
+		journal_failed(err);
+	end
+end
+
+-- By host: each knows how to describe its own sessions.
+local keepers = module:shared("/*/smacks/keepers");
+keepers[host] = keep;
+
+-- Before anything is acknowledged: what it covers, and what followed from it, is handed to the operating system. `h` is
+-- what is about to be claimed for `session`. Returns whether it may be.
+local function commit(session, h)
+	if not journal.open then return true; end
+	local handled = {};
+	for other in pairs(touched) do
+		local key = other.enjamb_stream;
+		touched[other] = nil;
+		if key and not other.destroyed and is_kept(other) then
+			if other.smacks_state_changed and keepers[other.host] then
+				keepers[other.host](other);
+			end
+			local waiting = waiting_stanzas(other);
+			handled[key] = sm.handled(key, waiting);
+			if waiting > 0 then
+				handled[false] = handled[false] or {};
+				table.insert(handled[false], other);
+			end
+		end
+	end
+	-- not yet what it will be
+	for _, other in ipairs(handled[false] or {}) do
+		touched[other] = true;
+	end
+	handled[false] = nil;
+	if session and is_kept(session) then
+		handled[session.enjamb_stream] = h;
+	end
+	jn.handled(handled);
+	local ok, err = jn.commit();
+	if not ok then
+		journal_failed(err);
+		return false;
+	elseif journal.failing then
+		module:log("info", "The journal of sessions can be written again");
+		journal.failing = nil;
+	end
+	if err then -- it was written, but something else is wrong
+		module:log("error", "The journal of sessions: %s", err);
+	end
+	if session then
+		session.smacks_committed_h = h;
+	end
+	return true;
+end
+
+-- What may be claimed to have been handled of `session`: h, or less if that cannot be kept.
+local function committed(session, h)
+	if commit(session, h) then return h; end
+	return is_kept(session) and (session.smacks_committed_h or 0) or h;
 end
 
 -- The queue, as other modules see it in session.outgoing_stanza_queue --------------------------------------------------
@@ -386,6 +481,10 @@ local function incoming(stanza, session)
 	local xmlns = stanza.attr.xmlns;
 	if not xmlns then
 		if is_stanza_name[stanza.name] then
+			touched[session] = true;
+			if stanza.name ~= "message" then
+				session.smacks_state_changed = true;
+			end
 			session.handled_stanza_count = sm_received(session.enjamb_stream, count);
 		end
 	elseif stanza.name == "r" and is_sm[xmlns] then
@@ -434,6 +533,13 @@ local function manage(session, xmlns, id, timeout, waiting)
 	}, queue_mt);
 	session_of[key] = session;
 	add_filters(session);
+	if id then
+		session.smacks_timeout = timeout;
+		if journal.open then
+			keep(session);
+			touched[session] = true;
+		end
+	end
 	sessions_started(1);
 end
 
@@ -477,6 +583,7 @@ local function stop_managing(session)
 	session.smacks = false;
 	session.awaiting_ack = nil;
 	session_of[key] = nil;
+	touched[session] = nil;
 	if session.hibernating_watchdog then
 		session.hibernating_watchdog:cancel();
 		session.hibernating_watchdog = nil;
@@ -489,7 +596,11 @@ local function give_up(session)
 	local queue = session.outgoing_stanza_queue;
 	local unacked, _, first = get_counts(queue.key);
 	stop_managing(session);
-	if not unacked or unacked == 0 then return; end
+	if not unacked or unacked == 0 then
+		jn.ended(queue.key);
+		commit();
+		return;
+	end
 	session.log("debug", "Ending with %d unacknowledged stanzas", unacked);
 	tx_dropped_stanzas:sample(unacked);
 	if session.hibernating then
@@ -504,6 +615,9 @@ local function give_up(session)
 			module:send(st.error_reply(stanza, "cancel", "recipient-unavailable", nil, error_by));
 		end
 	end
+	-- Only now: until here the stanzas were nowhere else. From here on they are, and the session must not come back.
+	jn.ended(queue.key);
+	commit();
 end
 
 -- Remembers how much was handled, for a client that comes back too late.
@@ -639,6 +753,7 @@ local function before_close(session)
 	if session.conn and session.handled_stanza_count then
 		local h = sm.handled(key, waiting_stanzas(session));
 		if h then
+			h = committed(session, h);
 			send(session, st.stanza("a", { xmlns = session.smacks; h = format("%d", h) }));
 		end
 	end
@@ -711,6 +826,7 @@ function do_enable(session, stanza)
 		session = session;
 		finish = function ()
 			manage(session, stanza.attr.xmlns, id, timeout, waiting_stanzas(session, stanza));
+			if id then commit(); end -- the id is a promise
 			if is_bosh(session) then
 				local close = session.close; -- which does not fire pre-session-close
 				function session.close(self, reason)
@@ -793,7 +909,7 @@ end
 local function handle_r(session, stanza)
 	local key = session.enjamb_stream;
 	if not key then return misplaced(session, stanza); end
-	local h = stanza.enjamb_h or sm.handled(key, waiting_stanzas(session));
+	local h = committed(session, stanza.enjamb_h or sm.handled(key, waiting_stanzas(session)));
 	send(session, st.stanza("a", { xmlns = stanza.attr.xmlns, h = format("%d", h) }));
 	request_ack(session);
 	return true;
@@ -1008,6 +1124,7 @@ function do_resume(session, stanza)
 	if found and (not original or original.destroyed) then
 		session.log("error", "The session to resume is lost, please report this");
 		sm.revoke(found.key);
+		jn.ended(found.key);
 		found, refused = nil, { condition = "item-not-found", text = "The session is lost" };
 	end
 	if not found then
@@ -1037,6 +1154,8 @@ function do_resume(session, stanza)
 	local xmlns = stanza.attr.xmlns;
 	adopt_connection(original, session, stanza);
 	original.smacks = xmlns;
+	-- What <resumed/> will say, which mod_sasl2_sm writes itself.
+	commit(original, original.handled_stanza_count);
 
 	return {
 		type = "resumed";
@@ -1064,7 +1183,7 @@ local function handle_resume(session, stanza)
 	session.send(st.stanza("resumed", {
 		xmlns = xmlns;
 		previd = resumed.id;
-		h = format("%d", session.handled_stanza_count);
+		h = format("%d", committed(session, session.handled_stanza_count));
 	}));
 	resumed.finish();
 	return true;
@@ -1086,6 +1205,115 @@ if not st.stanza_mt.add_error then
 		return self:tag(err.condition, { xmlns = xmlns_errors }):up();
 	end
 end
+
+-- Coming back after a restart ---------------------------------------------------------------------------------------------
+
+local function restore(token, state)
+	local key, handle, h, lost = jn.restore(token, limits, state.username.."@"..host, state.id, state.timeout);
+	if not key then
+		return nil, handle;
+	end
+	local session, err = keeping.revive(state, new_thread);
+	if not session then
+		sm.revoke(key);
+		jn.ended(key);
+		return nil, err;
+	end
+	session.smacks = state.xmlns;
+	session.resumption_token = state.id;
+	session.smacks_timeout = state.timeout;
+	session.enjamb_stream = key;
+	session.handled_stanza_count = h;
+	session.smacks_committed_h = h;
+	session.outgoing_stanza_queue = setmetatable({ key = key; handle = handle; from = bare_jid(session); stanzas = {} }, queue_mt);
+	session_of[key] = session;
+	add_filters(session);
+	if lost > 0 then
+		session.log("error", "%d stanzas of %s's queue could not be read from the journal", lost, session.full_jid);
+	end
+	local _, evicted = sm.hibernate(key, os_time());
+	start_hibernating(session, state.timeout);
+	for _, evicted_key in ipairs(evicted or {}) do
+		local oldest = session_of[evicted_key];
+		if oldest then
+			expire(oldest, "Too many hibernating sessions");
+		end
+	end
+	return session;
+end
+
+local function restore_all()
+	local n = 0;
+	for token, text in pairs(jn.found()) do
+		local state = keeping.read(text);
+		if not state or not prosody.hosts[state.host] then
+			module:log("warn", "A session of the journal is dropped: %s", state and ("there is no host "..state.host) or "its state cannot be read");
+			jn.discard(token);
+		elseif state.host == host then
+			local objection = keeping.objection(state);
+			local session, err;
+			if not objection then
+				session, err = restore(token, state);
+			end
+			if session then
+				n = n + 1;
+			else
+				module:log("info", "A session of %s does not come back: %s", state.username, objection or err);
+				jn.discard(token);
+			end
+		end
+	end
+	if n > 0 then
+		module:log("info", "%d sessions are back from before the restart and wait for their clients", n);
+	end
+end
+
+-- Not before the server has started: with -D it forks after the modules are loaded, and the journal has a thread.
+local function open_journal()
+	if durability == "none" then return; end
+	if not journal.open then
+		local directory = prosody.paths.data.."/enjamb-journal";
+		local found, err = jn.open(directory);
+		if not found then
+			module:log("error", "The journal in %s cannot be opened, sessions will not outlive the server: %s", directory, err);
+			return;
+		end
+		journal.open = true;
+		if found.torn and found.torn > 0 then
+			module:log("info", "The journal's last %d bytes were not whole and were cut", found.torn);
+		end
+		if (found.damaged or 0) > 0 or (found.incomplete or 0) > 0 then
+			module:log("error", "The journal is damaged in %d places, %d sessions miss something", found.damaged, found.incomplete);
+		end
+	end
+	restore_all();
+	for _, session in pairs(session_of) do
+		if session.enjamb_stream and session.resumption_token and session.smacks_timeout and not session.smacks_state then
+			keep(session);
+		end
+	end
+end
+
+if prosody.start_time then
+	module:add_timer(0, open_journal);
+else
+	module:hook_global("server-started", open_journal, -10);
+end
+
+-- What nobody asks to be acknowledged is kept all the same, a little later.
+module:add_timer(1, function ()
+	if journal.open then commit(); end
+	return 1;
+end);
+
+module:hook_global("server-stopped", function ()
+	if not journal.open then return; end
+	journal.open = false;
+	local ok, err = pcall(jn.close);
+	if not ok then
+		module:log("error", "The journal could not be closed well: %s", err);
+	end
+end);
 
 -- Reload, unload, shutdown ------------------------------------------------------------------------------------------------
 
@@ -1117,7 +1345,9 @@ function module.unload()
 				expire(session, "Stream management was disabled");
 			else
 				session.log("debug", "Stream management was disabled");
+				local key = session.enjamb_stream;
 				stop_managing(session);
+				jn.ended(key);
 			end
 		end
 	end
@@ -1126,16 +1356,26 @@ end
 module:hook_global("server-stopping", function ()
 	for _, session in ipairs(managed_sessions()) do
 		if session.resumption_token then
-			-- Before mod_c2s closes the streams, which would end the sessions cleanly: their clients are to come back
-			-- and ask what was handled.
-			remember(session);
-			give_up(session);
+			-- Before mod_c2s closes the streams, which would end the sessions cleanly: their clients are to come back,
+			-- to their session if it is kept, else to ask what was handled.
+			local kept = is_kept(session);
+			if kept then
+				keep(session);
+				kept = commit(session, sm.handled(session.enjamb_stream, waiting_stanzas(session)));
+			end
+			if not kept then
+				remember(session);
+				give_up(session);
+			end
 			local conn = session.conn;
 			session.conn = nil;
 			if conn and not is_bosh(session) then
+				c2s_sessions[conn] = nil;
 				conn:close();
 			end
-			sessionmanager.destroy_session(session, "Server is shutting down");
+			if not kept then
+				sessionmanager.destroy_session(session, "Server is shutting down");
+			end
 		end
 	end
 end, -90);

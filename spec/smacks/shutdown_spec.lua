@@ -1,7 +1,13 @@
 local t = require "support";
 local it = require "busted".it;
 
-t.versions("shutting down", function (start)
+-- What becomes of sessions that are not kept; restart_spec.lua has those that are.
+t.versions("shutting down without a journal", function (start_server)
+	local function start(opts)
+		opts.config = (opts.config or "") .. "\nsmacks_durability = 'none'";
+		return start_server(opts);
+	end
+
 	it("and starting again: clients are told what was handled", function ()
 		local ctx = start { config = "smacks_hibernation_time = 60" };
 		local live, hib = ctx:resumable { available = true }, ctx:resumable { available = true };

@@ -275,6 +275,7 @@ end
 
 function Server:launch()
 	local o = self.opts;
+	self.control_conn = nil;
 	self.log_mark = #(read_file(self.logfile) or "");
 	os.remove(self.dir .. "/prosody.pid");
 	local flag = o.daemonize and "-D" or "-F";
@@ -343,6 +344,8 @@ function Server:kill()
 	if self:alive() then
 		run("kill -KILL " .. self.pid);
 		wait_gone(self, 5);
+		-- a thread in a system call outlives the process a little, and keeps its sockets open
+		while self:connectable(self.control) do socket.sleep(0.01); end
 	end
 end
 

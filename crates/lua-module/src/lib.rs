@@ -9,6 +9,7 @@
 //!
 //! [`Registry`]: enjamb_stream_management::Registry
 
+mod journal;
 mod push;
 mod smacks;
 mod walk;
@@ -20,6 +21,7 @@ fn enjamb(lua: &Lua) -> LuaResult<LuaTable> {
     let exports = lua.create_table()?;
     exports.set("version", env!("CARGO_PKG_VERSION"))?;
     exports.set("serialize", push::serialize_function(lua)?)?;
+    exports.set("journal", journal::table(lua)?)?;
     exports.set("smacks", smacks::table(lua)?)?;
     Ok(exports)
 }

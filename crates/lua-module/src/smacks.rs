@@ -4,13 +4,13 @@
 //! handle, the stream is gone. A key whose stream is gone is not an error: every function then answers as for a
 //! stream that is not managed.
 
-use crate::push;
+use crate::{journal, push};
 use enjamb_stanza::{Copy, Delay, Kind, Name, Summary};
 use enjamb_stream_management::remembered::{Remembered, forgotten};
 use enjamb_stream_management::undelivered::{Fate, Recipient, fate};
 use enjamb_stream_management::{
     AckError, EnableRequest, Enabled, H, Limits, Peer, Pushed, Refusal, Registry, ResumeRequest,
-    ResumptionId, StreamKey,
+    ResumptionId, Stream, StreamKey,
 };
 use mlua::prelude::*;
 use slotmap::{Key, KeyData};
@@ -35,21 +35,37 @@ fn with<T>(f: impl FnOnce(&mut Registry) -> T) -> T {
     })
 }
 
-fn key(key: i64) -> StreamKey {
+pub fn key(key: i64) -> StreamKey {
     // Only the bits matter: a key is never calculated with.
     StreamKey::from(KeyData::from_ffi(key as u64))
 }
 
-fn number(key: StreamKey) -> i64 {
+pub fn number(key: StreamKey) -> i64 {
     key.data().as_ffi() as i64
+}
+
+/// Looks at a stream, if it is there. `f` must not come back to this module.
+pub fn with_stream<T>(key: StreamKey, f: impl FnOnce(&Stream) -> T) -> Option<T> {
+    with(|registry| registry.get(key).map(f))
+}
+
+/// Puts a stream with a history under management.
+pub fn insert(stream: Stream, account: &str, enabled: Enabled) -> StreamKey {
+    with(|registry| registry.insert(stream, Some(account), enabled))
 }
 
 /// Queues a stanza on a stream, if the stream is there.
 pub fn push(stream: i64, bytes: &[u8], summary: Summary, now: u64) -> Option<Pushed> {
-    with(|registry| Some(registry.get_mut(key(stream))?.push(bytes, summary, now)))
+    with(|registry| {
+        let stream = key(stream);
+        let managed = registry.get_mut(stream)?;
+        let pushed = managed.push(bytes, summary, now);
+        journal::pushed(stream, managed.queue());
+        Some(pushed)
+    })
 }
 
-struct Handle(StreamKey);
+pub struct Handle(pub StreamKey);
 
 impl LuaUserData for Handle {}
 
@@ -63,7 +79,7 @@ impl Drop for Handle {
     }
 }
 
-struct LuaLimits(Arc<Limits>);
+pub struct LuaLimits(pub Arc<Limits>);
 
 impl LuaUserData for LuaLimits {}
 
@@ -180,7 +196,17 @@ fn resume(
 ) -> Values {
     let (previd, h) = (string(previd), string(h));
     let request = ResumeRequest { previd: previd.as_deref(), h: h.as_deref() };
-    let result = with(|r| if dry { r.resumable(peer.get(), request) } else { r.resume(peer.get(), request) });
+    let result = with(|r| {
+        if dry {
+            return r.resumable(peer.get(), request);
+        }
+        let resumed = r.resume(peer.get(), request)?;
+        if let Some(stream) = r.get(resumed.key) {
+            journal::acked(resumed.key, stream.queue());
+            journal::connected(resumed.key, stream.queue(), true);
+        }
+        Ok(resumed)
+    });
     match result {
         Ok(resumed) => {
             let answer = lua.create_table()?;
@@ -215,7 +241,13 @@ fn ack(lua: &Lua, (stream, h, dry): (i64, Option<LuaString>, bool)) -> Values {
         Err(error) => return refused(lua, "invalid-xml", error.to_string(), None),
     };
     let result = with(|r| {
-        r.get_mut(key(stream)).map_or(Ok(0), |s| if dry { s.queue().covered_by(h) } else { s.ack(h) })
+        let Some(s) = r.get_mut(key(stream)) else { return Ok(0) };
+        if dry {
+            return s.covered_by(h);
+        }
+        let n = s.ack(h)?;
+        journal::acked(key(stream), s.queue());
+        Ok(n)
     });
     match result {
         Ok(n) => n.into_lua_multi(lua),
@@ -236,7 +268,16 @@ fn requested(_: &Lua, stream: i64) -> LuaResult<()> {
 
 /// `hibernate(key, now)`: `timeout, { evicted keys }`, or nil if it cannot.
 fn hibernate(lua: &Lua, (stream, now): (i64, u64)) -> Values {
-    match with(|r| r.hibernate(key(stream), now)) {
+    let hibernation = with(|r| {
+        let key = key(stream);
+        let hibernation = r.hibernate(key, now)?;
+        // A stream that is back from before a restart was away already.
+        if let Some(stream) = r.get(key).filter(|s| !s.is_restored()) {
+            journal::connected(key, stream.queue(), false);
+        }
+        Some(hibernation)
+    });
+    match hibernation {
         None => LuaNil.into_lua_multi(lua),
         Some(hibernation) => {
             let evicted: Vec<i64> = hibernation.evicted.into_iter().map(number).collect();

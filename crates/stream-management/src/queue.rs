@@ -55,6 +55,12 @@ impl Queue {
         Queue { acked, ..Queue::default() }
     }
 
+    /// A queue that was kept elsewhere: `first` stanzas were acknowledged before, and `acked` is what the peer last
+    /// said. What was queued is to be pushed again, from the oldest on.
+    pub fn restored(first: u64, acked: H) -> Queue {
+        Queue { acked, dropped: first, ..Queue::default() }
+    }
+
     /// Appends a stanza; it counts as sent.
     pub fn push(&mut self, stanza: Queued) {
         self.bytes += stanza.bytes.len();
@@ -90,6 +96,14 @@ impl Queue {
             self.unacked.shrink_to(KEPT_CAPACITY);
         }
         Ok(n)
+    }
+
+    /// Drops the first `n` stanzas, whatever their count: the peer has them and says `h`.
+    pub(crate) fn ack_first(&mut self, n: usize, h: H) {
+        let n = n.min(self.unacked.len());
+        self.bytes -= self.unacked.drain(..n).map(|s| s.bytes.len()).sum::<usize>();
+        self.dropped += n as u64;
+        self.acked = h;
     }
 
     /// How many stanzas are unacknowledged.

@@ -177,7 +177,7 @@ impl Registry {
         let ids = self.accounts.get(account).ok_or(Refusal::NotFound)?;
         let &(_, key) = ids.iter().find(|(i, _)| *i == id).ok_or(Refusal::NotFound)?;
         let stream = self.streams.get(key).ok_or(Refusal::NotFound)?;
-        let acked = stream.queue().covered_by(h)?;
+        let acked = stream.covered_by(h)?;
         let hibernating_since = match stream.state() {
             State::Live => None,
             State::Hibernating(since) => Some(since),

@@ -54,6 +54,9 @@ pub struct Stream {
     pub(crate) owner: Option<Owner>,
     limits: Arc<Limits>,
     awaiting_ack: bool,
+    /// It was kept elsewhere up to the stanza of this number, and may have sent a little more: see
+    /// [`Stream::covered_by`].
+    restored_up_to: Option<u64>,
     /// The count up to which an ack was last asked for.
     requested: Option<H>,
 }
@@ -70,8 +73,15 @@ impl Stream {
             owner: None,
             limits,
             awaiting_ack: false,
+            restored_up_to: None,
             requested: None,
         }
+    }
+
+    /// A stream that was kept elsewhere, with what was in its queue. The stanzas before number `sent_up_to` may have
+    /// gone to the peer; those from it on have not.
+    pub fn restored(limits: Arc<Limits>, inbound: H, queue: Queue, sent_up_to: u64) -> Stream {
+        Stream { queue, restored_up_to: Some(sent_up_to), ..Stream::new(limits, inbound, H(0)) }
     }
 
     /// Counts a stanza that came in after `before` others, and returns the new count.
@@ -113,12 +123,41 @@ impl Stream {
         }
     }
 
+    /// Whether it was kept elsewhere and its peer has not been back since.
+    pub fn is_restored(&self) -> bool {
+        self.restored_up_to.is_some()
+    }
+
+    /// How many stanzas an ack of `h` would cover.
+    ///
+    /// The first one after a crash may be higher than what is known to have been sent then: a stanza goes to the peer
+    /// at once, and to where streams are kept only before anybody is told that it was handled. Then the peer has all
+    /// that was known, and more, whose senders were told nothing and send it again. What was queued since has not gone
+    /// anywhere yet, whatever the count says.
+    ///
+    /// # Errors
+    /// If the count cannot be true.
+    pub fn covered_by(&self, h: H) -> Result<usize, AckError> {
+        let Some(up_to) = self.restored_up_to else { return self.queue.covered_by(h) };
+        let kept = usize::try_from(up_to.saturating_sub(self.queue.first())).unwrap_or(usize::MAX);
+        let n = h.since(self.queue.acked());
+        if n > u32::MAX / 2 {
+            return Err(AckError::TooLow { h, acked: self.queue.acked() });
+        }
+        Ok((n as usize).min(kept))
+    }
+
     /// Takes an `<a/>`: drops what it covers and returns how many stanzas that was.
     ///
     /// # Errors
     /// If the count cannot be true; the queue is then as it was.
     pub fn ack(&mut self, h: H) -> Result<usize, AckError> {
-        let n = self.queue.ack(h)?;
+        let n = self.covered_by(h)?;
+        if self.restored_up_to.take().is_some() {
+            self.queue.ack_first(n, h);
+        } else {
+            self.queue.ack(h)?;
+        }
         self.awaiting_ack = false;
         Ok(n)
     }

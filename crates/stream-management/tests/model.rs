@@ -5,8 +5,8 @@
 
 use enjamb_stanza::{Kind, Name, Summary};
 use enjamb_stream_management::{
-    AckError, EnableRequest, Enabled, H, Limits, Peer, Refusal, Registry, ResumeRequest, ResumptionId,
-    Stream, StreamKey,
+    AckError, EnableRequest, Enabled, H, Limits, Peer, Queue, Queued, Refusal, Registry, ResumeRequest,
+    ResumptionId, Stream, StreamKey,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -472,4 +472,53 @@ fn an_ack_is_asked_for_when_more_than_allowed_is_outstanding() {
     );
     stream.push(b"x", SUMMARY, 0);
     assert!(stream.wants_ack(false, false));
+}
+
+fn restored(kept: usize, sent_up_to: u64) -> Stream {
+    let mut queue = Queue::restored(7, H(u32::MAX - 1));
+    for n in 0..kept {
+        queue.push(Queued { bytes: format!("kept {n}").into_bytes().into(), at: 0, summary: SUMMARY });
+    }
+    Stream::restored(Arc::new(Limits::default()), H(5), queue, sent_up_to)
+}
+
+fn left(stream: &Stream) -> Vec<String> {
+    stream.queue().iter().map(|q| String::from_utf8_lossy(&q.bytes).into_owned()).collect()
+}
+
+#[test]
+fn after_a_crash_the_peer_may_have_more_than_was_kept() {
+    // Three were kept, the peer has had five: the last two were sent, and their senders told nothing.
+    let h = H(u32::MAX - 1).plus(5);
+    // Of the four that are queued now, the new one has not gone anywhere.
+    let sent_up_to = 10;
+    let mut known = restored(3, sent_up_to);
+    known.push(b"new", SUMMARY, 0);
+    assert_eq!(known.covered_by(h), Ok(3));
+    assert_eq!(known.ack(h), Ok(3));
+    assert_eq!(left(&known), ["new"]);
+    assert_eq!((known.queue().acked(), known.queue().sent()), (h, h.plus(1)));
+    assert!(!known.is_restored());
+    // From here on it counts as always.
+    assert!(matches!(known.ack(h.plus(2)), Err(AckError::TooHigh { .. })));
+    assert_eq!(known.ack(h.plus(1)), Ok(1));
+}
+
+#[test]
+fn after_a_crash_an_ack_below_what_was_kept_is_exact() {
+    let mut stream = restored(3, 10);
+    stream.push(b"new", SUMMARY, 0);
+    assert_eq!(stream.ack(H(u32::MAX - 1).plus(2)), Ok(2));
+    assert_eq!(left(&stream), ["kept 2", "new"]);
+    let mut stream = restored(3, 10);
+    assert!(matches!(stream.ack(H(u32::MAX - 2)), Err(AckError::TooLow { .. })));
+    assert_eq!(left(&stream).len(), 3);
+}
+
+#[test]
+fn what_was_queued_while_the_peer_was_away_is_never_taken_for_sent() {
+    // Two of four had gone out before the peer went away; two were queued since, and then the server crashed.
+    let mut stream = restored(4, 9);
+    assert_eq!(stream.ack(H(u32::MAX - 1).plus(4)), Ok(2));
+    assert_eq!(left(&stream), ["kept 2", "kept 3"]);
 }
