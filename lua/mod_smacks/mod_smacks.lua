@@ -83,8 +83,10 @@ if durability ~= "process" and durability ~= "none" then
 	durability = "process";
 end
 
+local hibernation_time = get_period("smacks_hibernation_time", 600);
+
 local limits = sm.limits {
-	hibernation_time = get_period("smacks_hibernation_time", 600);
+	hibernation_time = hibernation_time;
 	queue_stanzas = get_number("smacks_max_queue_size", 500, 1);
 	queue_bytes = get_number("smacks_max_queue_bytes", 64 * 1024 * 1024, 1);
 	unacked = get_number("smacks_max_unacked_stanzas", 0, 0);
@@ -1209,7 +1211,8 @@ end
 -- Coming back after a restart ---------------------------------------------------------------------------------------------
 
 local function restore(token, state)
-	local key, handle, h, lost = jn.restore(token, limits, state.username.."@"..host, state.id, state.timeout);
+	local timeout = math.min(state.timeout, hibernation_time);
+	local key, handle, h, lost = jn.restore(token, limits, state.username.."@"..host, state.id, timeout);
 	if not key then
 		return nil, handle;
 	end
@@ -1221,7 +1224,7 @@ local function restore(token, state)
 	end
 	session.smacks = state.xmlns;
 	session.resumption_token = state.id;
-	session.smacks_timeout = state.timeout;
+	session.smacks_timeout = timeout;
 	session.enjamb_stream = key;
 	session.handled_stanza_count = h;
 	session.smacks_committed_h = h;
@@ -1232,7 +1235,7 @@ local function restore(token, state)
 		session.log("error", "%d stanzas of %s's queue could not be read from the journal", lost, session.full_jid);
 	end
 	local _, evicted = sm.hibernate(key, os_time());
-	start_hibernating(session, state.timeout);
+	start_hibernating(session, timeout);
 	for _, evicted_key in ipairs(evicted or {}) do
 		local oldest = session_of[evicted_key];
 		if oldest then
