@@ -230,25 +230,18 @@ local function commit(session, h)
 	if not journal.open then return true; end
 	local handled = {};
 	for other in pairs(touched) do
-		local key = other.enjamb_stream;
-		touched[other] = nil;
+		local key, waiting = other.enjamb_stream, 0;
 		if key and not other.destroyed and is_kept(other) then
 			if other.smacks_state_changed and keepers[other.host] then
 				keepers[other.host](other);
 			end
-			local waiting = waiting_stanzas(other);
+			waiting = waiting_stanzas(other);
 			handled[key] = sm.handled(key, waiting);
-			if waiting > 0 then
-				handled[false] = handled[false] or {};
-				table.insert(handled[false], other);
-			end
+		end
+		if waiting == 0 then -- else its count is not yet what it will be
+			touched[other] = nil;
 		end
 	end
-	-- not yet what it will be
-	for _, other in ipairs(handled[false] or {}) do
-		touched[other] = true;
-	end
-	handled[false] = nil;
 	if session and is_kept(session) then
 		handled[session.enjamb_stream] = h;
 	end
@@ -522,25 +515,28 @@ local function remove_filters(session)
 	remove_filter(session, filters_out, ask_in_bosh);
 end
 
--- Puts a session under management. `waiting` stanzas have come in behind its <enable/>; nil: none are counted yet.
-local function manage(session, xmlns, id, timeout, waiting)
-	local account = id and bare_jid(session) or nil;
-	local key, handle = sm.start(limits, account, id, timeout, waiting or 0);
+-- Ties a session to its stream in the library. `h`: how many stanzas have come in; nil: none are counted yet.
+local function attach(session, key, handle, xmlns, id, timeout, h)
 	session.smacks = xmlns;
 	session.resumption_token = id;
+	session.smacks_timeout = timeout;
 	session.enjamb_stream = key;
-	session.handled_stanza_count = waiting;
+	session.handled_stanza_count = h;
 	session.outgoing_stanza_queue = setmetatable({
 		key = key; handle = handle; from = bare_jid(session); stanzas = {};
 	}, queue_mt);
 	session_of[key] = session;
 	add_filters(session);
-	if id then
-		session.smacks_timeout = timeout;
-		if journal.open then
-			keep(session);
-			touched[session] = true;
-		end
+end
+
+-- Puts a session under management. `waiting` stanzas have come in behind its <enable/>; nil: none are counted yet.
+local function manage(session, xmlns, id, timeout, waiting)
+	local account = id and bare_jid(session) or nil;
+	local key, handle = sm.start(limits, account, id, timeout, waiting or 0);
+	attach(session, key, handle, xmlns, id, timeout, waiting);
+	if is_kept(session) then
+		keep(session);
+		touched[session] = true;
 	end
 	sessions_started(1);
 end
@@ -668,6 +664,15 @@ local function expire(session, reason)
 	end);
 end
 
+local function expire_evicted(keys)
+	for _, key in ipairs(keys) do
+		local oldest = session_of[key];
+		if oldest then
+			expire(oldest, "Too many hibernating sessions");
+		end
+	end
+end
+
 function callbacks.expired(session)
 	if session.hibernating then
 		expire(session, "Hibernating too long");
@@ -733,12 +738,7 @@ module:hook("pre-resource-unbind", function (event)
 		end
 	end
 	start_hibernating(session, timeout);
-	for _, evicted_key in ipairs(evicted) do
-		local oldest = session_of[evicted_key];
-		if oldest then
-			expire(oldest, "Too many hibernating sessions");
-		end
-	end
+	expire_evicted(evicted);
 	return true;
 end);
 
@@ -1222,26 +1222,14 @@ local function restore(token, state)
 		jn.ended(key);
 		return nil, err;
 	end
-	session.smacks = state.xmlns;
-	session.resumption_token = state.id;
-	session.smacks_timeout = timeout;
-	session.enjamb_stream = key;
-	session.handled_stanza_count = h;
+	attach(session, key, handle, state.xmlns, state.id, timeout, h);
 	session.smacks_committed_h = h;
-	session.outgoing_stanza_queue = setmetatable({ key = key; handle = handle; from = bare_jid(session); stanzas = {} }, queue_mt);
-	session_of[key] = session;
-	add_filters(session);
 	if lost > 0 then
 		session.log("error", "%d stanzas of %s's queue could not be read from the journal", lost, session.full_jid);
 	end
 	local _, evicted = sm.hibernate(key, os_time());
 	start_hibernating(session, timeout);
-	for _, evicted_key in ipairs(evicted or {}) do
-		local oldest = session_of[evicted_key];
-		if oldest then
-			expire(oldest, "Too many hibernating sessions");
-		end
-	end
+	expire_evicted(evicted or {});
 	return session;
 end
 

@@ -152,6 +152,21 @@ function Client:sync(seconds)
 	return self:read_until({ name = "iq", id = id }, seconds);
 end
 
+-- Sends what ends the stream and waits for the server to end it too; what it sent before that.
+function Client:_end(text)
+	if self.closed then return {}; end
+	local start = self.next;
+	self:send(text);
+	local deadline = socket.gettime() + M.timeout;
+	while not self.closed and not self.stream_ended and socket.gettime() < deadline do
+		self:_pump(deadline - socket.gettime());
+	end
+	local out = table.move(self.seen, start, #self.seen, 1, {});
+	self.next = #self.seen + 1;
+	self:cut();
+	return out;
+end
+
 -- Sends <r/> and returns the number the server answers with (as it stands there).
 function Client:ask_h(seconds)
 	self:send("<r xmlns='" .. (self.sm_ns or M.sm3) .. "'/>");
@@ -415,17 +430,7 @@ end
 
 -- Ends the stream and waits for the server to do the same; what it sent before that.
 function Tcp:close()
-	if self.closed then return {}; end
-	local start = self.next;
-	self:send("</stream:stream>");
-	local deadline = socket.gettime() + M.timeout;
-	while not self.closed and not self.stream_ended and socket.gettime() < deadline do
-		self:_pump(deadline - socket.gettime());
-	end
-	local out = table.move(self.seen, start, #self.seen, 1, {});
-	self.next = #self.seen + 1;
-	self:cut();
-	return out;
+	return self:_end("</stream:stream>");
 end
 
 -- WebSocket ----------------------------------------------------------------
@@ -541,17 +546,7 @@ Ws.restart_stream = Ws.open_stream;
 Ws.cut = Tcp.cut;
 
 function Ws:close()
-	if self.closed then return {}; end
-	local start = self.next;
-	self:send(("<close xmlns='%s'/>"):format(ns_framing));
-	local deadline = socket.gettime() + M.timeout;
-	while not self.closed and not self.stream_ended and socket.gettime() < deadline do
-		self:_pump(deadline - socket.gettime());
-	end
-	local out = table.move(self.seen, start, #self.seen, 1, {});
-	self.next = #self.seen + 1;
-	self:cut();
-	return out;
+	return self:_end(("<close xmlns='%s'/>"):format(ns_framing));
 end
 
 -- BOSH ---------------------------------------------------------------------
