@@ -29,6 +29,7 @@ pub struct Journal {
     /// Bytes appended since the journal was opened: the measure of [`Journal::durable`].
     pub(crate) position: u64,
     pub(crate) written: u64,
+    pub(crate) commits: u64,
     pub(crate) moved: u64,
     pub(crate) lost: u64,
     /// Bytes that the caller had appended (not moved ones) at the last step of garbage collection.
@@ -180,8 +181,18 @@ impl Journal {
         self.background.send(Job::Sync {
             segment: self.head.id,
             file: self.head.file.clone(),
-            position: self.position - self.head.buffer.len() as u64,
+            position: self.position(),
         });
+    }
+
+    /// Everything committed so far is before it: the measure of [`Journal::durable`].
+    pub fn position(&self) -> u64 {
+        self.position - self.head.buffer.len() as u64
+    }
+
+    /// Has `f` called, on the background thread, whenever [`Journal::durable`] has grown. Only the first one counts.
+    pub fn on_durable(&self, f: impl Fn() + Send + Sync + 'static) {
+        self.background.on_durable(Box::new(f));
     }
 
     /// The position up to which everything survives a crash of the machine. Starts at 0 when the journal is opened,
@@ -264,6 +275,7 @@ impl Journal {
         head.retry_at = 0;
         head.flushed += head.buffer.len() as u64;
         self.written += head.buffer.len() as u64;
+        self.commits += 1;
         head.buffer.clear();
         if head.buffer.capacity() > self.config.buffer_bytes.saturating_mul(4) {
             head.buffer.shrink_to(self.config.buffer_bytes);
@@ -309,7 +321,7 @@ impl Journal {
 
     /// Has retired segments removed without waiting for the end of this one, if all that killed them is written.
     fn release(&mut self) {
-        let flushed = self.position - self.head.buffer.len() as u64;
+        let flushed = self.position();
         let ready = self.retired.iter().take_while(|(_, position)| *position <= flushed).count();
         if ready > 0 {
             self.request_sync();

@@ -5,12 +5,14 @@
 
 use crate::error::Error;
 use crate::log::Journal;
-use crate::record::{Loc, Parsed, parse};
+use crate::record::{self, Loc, Parsed, parse};
 use crate::segment;
 
 /// Reads run ahead of a replay by at most this much at once, over holes of at most that much.
 const READ_AHEAD: u64 = 128 << 10;
 const READ_GAP: u64 = 4 << 10;
+/// How many places of stanzas a replay looks up at once.
+const BATCH: usize = 256;
 /// What a read of one large record needed beyond this is given back.
 const KEPT_SCRATCH: usize = 1 << 20;
 
@@ -40,7 +42,9 @@ pub struct Stats {
     pub live_bytes: u64,
     /// Bytes that could not be written yet, or were not committed yet.
     pub waiting_bytes: usize,
-    /// Bytes written since the journal was opened.
+    /// How often something was passed to the operating system since the journal was opened.
+    pub commits: u64,
+    /// Bytes written since then.
     pub written_bytes: u64,
     /// Bytes among them that garbage collection copied.
     pub moved_bytes: u64,
@@ -89,16 +93,40 @@ impl Journal {
         &mut self,
         session: u64,
         from: u64,
-        each: impl FnMut(u64, Option<&[u8]>) -> bool,
+        mut each: impl FnMut(u64, Option<&[u8]>) -> bool,
     ) -> Result<(), Error> {
         let s = self.session(session)?;
-        let first = from.max(s.acked.saturating_add(1));
-        let skip = usize::try_from(first.saturating_sub(s.acked).saturating_sub(1)).unwrap_or(usize::MAX);
-        let locs: Vec<Loc> = s.queue.iter().skip(skip).copied().collect();
+        let mut first = from.max(s.acked.saturating_add(1));
         let mut window = std::mem::take(&mut self.scratch);
-        let result = self.hand_out(session, first, &locs, &mut window, each);
+        let mut locs = Vec::new();
+        let mut go_on = true;
+        let mut result = Ok(());
+        while go_on && result.is_ok() {
+            let Ok(s) = self.session(session) else { break };
+            let skip = usize::try_from(first.saturating_sub(s.acked).saturating_sub(1)).unwrap_or(usize::MAX);
+            let queue = &s.queue;
+            locs.clear();
+            locs.extend(queue.range(skip.min(queue.len())..skip.saturating_add(BATCH).min(queue.len())));
+            if locs.is_empty() {
+                break;
+            }
+            result = self.hand_out(session, first, &locs, &mut window, |number, stanza| {
+                go_on = each(number, stanza);
+                go_on
+            });
+            first = first.saturating_add(locs.len() as u64);
+        }
         self.give_back(window);
         result
+    }
+
+    /// How long each queued stanza is, in order; `None` for one that is lost.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSession`].
+    pub fn lengths(&self, session: u64) -> Result<impl Iterator<Item = Option<u32>>, Error> {
+        let length = |loc: &Loc| (!loc.is_none()).then(|| loc.len.saturating_sub(record::HEADER as u32));
+        Ok(self.session(session)?.queue.iter().map(length))
     }
 
     fn hand_out(
@@ -196,6 +224,7 @@ impl Journal {
             disk_bytes: self.segments.len(),
             live_bytes: self.segments.live(),
             waiting_bytes: self.head.buffer.len(),
+            commits: self.commits,
             written_bytes: self.written,
             moved_bytes: self.moved,
             lost: self.lost,

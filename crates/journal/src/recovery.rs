@@ -153,6 +153,7 @@ impl Journal {
             head: Head::new(head, file),
             position: 0,
             written: 0,
+            commits: 0,
             moved: 0,
             lost: 0,
             paced: 0,

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 pub(crate) enum Job {
@@ -47,6 +47,7 @@ pub(crate) struct News {
 struct Shared {
     durable: AtomicU64,
     news: Mutex<News>,
+    on_durable: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Shared {
@@ -91,6 +92,10 @@ impl Background {
 
     pub fn durable(&self) -> u64 {
         self.shared.durable.load(Ordering::Acquire)
+    }
+
+    pub fn on_durable(&self, f: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.shared.on_durable.set(f);
     }
 
     pub fn news(&self) -> News {
@@ -174,7 +179,12 @@ impl Worker {
             }
         }
         if self.failed.is_empty() {
-            self.shared.durable.fetch_max(self.reached, Ordering::Release);
+            let before = self.shared.durable.fetch_max(self.reached, Ordering::Release);
+            if before < self.reached
+                && let Some(tell) = self.shared.on_durable.get()
+            {
+                tell();
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::{Error, MAX_PAYLOAD};
+use std::sync::mpsc;
+use std::time::Duration;
 
 #[test]
 fn a_reopened_journal_has_everything() {
@@ -93,6 +95,45 @@ fn a_replay_goes_on_where_it_stopped() {
     }
     assert_eq!(seen, (11..=100).collect::<Vec<_>>());
     j.replay(1, 101, |_, _| panic!("nothing is left")).unwrap();
+}
+
+#[test]
+fn a_long_queue_is_replayed_whole_and_from_anywhere() {
+    let (mut j, _) = open(&MemoryFiles::default(), tiny());
+    j.set_meta(1, b"m").unwrap();
+    for number in 1..=1_000_u64 {
+        j.push(1, number, &vec![b'x'; number as usize % 7]).unwrap();
+    }
+    j.ack(1, 3).unwrap();
+    for from in [0, 4, 5, 259, 260, 900, 1_000, 1_001, u64::MAX] {
+        let mut expected = from.max(4);
+        j.replay(1, from, |number, stanza| {
+            assert_eq!((number, stanza.map(<[u8]>::len)), (expected, Some(number as usize % 7)));
+            expected += 1;
+            true
+        })
+        .unwrap();
+        assert_eq!(expected, from.max(1_001));
+    }
+    let lengths: Vec<_> = j.lengths(1).unwrap().collect();
+    assert!(lengths.into_iter().eq((4..=1_000).map(|number| Some(number % 7))));
+}
+
+#[test]
+fn whoever_waits_for_the_disk_is_told() {
+    let (mut j, _) = open(&MemoryFiles::default(), Config::default());
+    let (tell, told) = mpsc::channel();
+    j.on_durable(move || drop(tell.send(())));
+    for _ in 0..3 {
+        j.set_meta(1, b"m").unwrap();
+        let position = j.commit().unwrap();
+        assert_eq!(j.position(), position);
+        j.request_sync();
+        while j.durable() < position {
+            told.recv_timeout(Duration::from_secs(60)).expect("it grows when it has synced");
+        }
+    }
+    assert!(j.stats().commits >= 3, "{:?}", j.stats());
 }
 
 #[test]
