@@ -3,6 +3,9 @@
 -- This file turns Prosody's events into calls and the answers into what Prosody does. It decides nothing about the
 -- protocol: that is done by the library (crates/stream-management), which also keeps the counters and the queue.
 --
+-- Beside it: queue (what other modules see of it), connection (what a session is to Prosody), journal (what is kept, and
+-- may therefore be acknowledged), state (what a session is made of again), restore, rooms and shell.
+--
 -- A managed session has session.enjamb_stream, the library's key of its stream. The other fields are those that
 -- modules know from Prosody's own mod_smacks.
 
@@ -10,7 +13,6 @@ local add_filter = require "util.filters".add_filter;
 local async = require "util.async";
 local errors = require "util.error";
 local jid = require "util.jid";
-local parse_xml = require "util.xml".parse;
 local remove_filter = require "util.filters".remove_filter;
 local sessionmanager = require "core.sessionmanager";
 local st = require "util.stanza";
@@ -25,13 +27,18 @@ if enjamb.version ~= version then
 	error("mod_smacks is of Enjamb "..version..", the library in memory of "..tostring(enjamb.version)
 		..": restart Prosody after installing another version", 0);
 end
-local jn = enjamb.journal;
 local sm = enjamb.smacks;
+local connection = module:require "connection";
+local journal = module:require "journal";
+local queue_of = module:require "queue";
+local rooms = module:require "rooms";
+local shell = module:require "shell";
+local state = module:require "state";
 
 local filters_out, filters_in = "stanzas/out", "stanzas/in";
 local format = string.format;
 local get_counts, sm_push, sm_received = sm.counts, sm.push, sm.received;
-local ipairs, next, pairs, setmetatable, tostring, type = ipairs, next, pairs, setmetatable, tostring, type;
+local ipairs, next, pairs, tostring, type = ipairs, next, pairs, tostring, type;
 local os_time = os.time;
 
 local xmlns_client = "jabber:client";
@@ -40,36 +47,35 @@ local xmlns_mam = "urn:xmpp:mam:2";
 local xmlns_sid = "urn:xmpp:sid:0";
 local xmlns_sm2, xmlns_sm3 = "urn:xmpp:sm:2", "urn:xmpp:sm:3";
 local xmlns_streams = "http://etherx.jabber.org/streams";
-local xmlns_stream_errors = "urn:ietf:params:xml:ns:xmpp-streams";
 
 local is_stanza_name = { message = true, presence = true, iq = true };
 local is_sm = { [xmlns_sm2] = true, [xmlns_sm3] = true };
 
--- Resent stanzas are handed to the connection in pieces of about this many bytes.
-local resend_budget = 16384;
--- For how many seconds a resumption waits for stanzas of the old connection that are being processed.
-local settle_timeout = 5;
+-- Resent stanzas are handed to the connection in pieces of about this many bytes, and no more than so many at a time:
+-- the rest stays where it is until the connection has taken them. If nothing says that it has, that is tried again after
+-- some seconds.
+local resend_piece, resend_batch, resend_patience = 16384, 262144, 5;
 
 -- Options -----------------------------------------------------------------------------------------------------------
 
-local function whole_number(name, default, min, value)
+local function whole_number(name, default, min, max, value)
 	if value ~= value or type(value) ~= "number" or value < min then
 		module:log("error", "Option '%s' must be a number from %d, using %d", name, min, default);
 		return default;
 	end
-	-- "never" is infinite; what the library counts in has 32 bits
-	return math.floor(math.min(value, 0x7fffffff));
+	-- "never" is infinite
+	return math.floor(math.min(value, max));
 end
 
 local function get_number(name, default, min)
-	return whole_number(name, default, min, module:get_option_number(name, default));
+	return whole_number(name, default, min, 2^53, module:get_option_number(name, default));
 end
 
 local function get_period(name, default)
 	if module.get_option_period then -- Prosody 13
-		return whole_number(name, default, 0, module:get_option_period(name, default));
+		return whole_number(name, default, 0, 0x7fffffff, module:get_option_period(name, default));
 	end
-	return get_number(name, default, 0);
+	return whole_number(name, default, 0, 0x7fffffff, module:get_option_number(name, default));
 end
 
 local s2s_smacks = module:get_option_boolean("smacks_enabled_s2s", true);
@@ -77,18 +83,14 @@ local s2s_resend = module:get_option_boolean("smacks_s2s_resend", false);
 local max_ack_delay = get_period("smacks_max_ack_delay", 30);
 local max_old_sessions = get_number("smacks_max_old_sessions", 10, 0);
 
-local durability = module:get_option_string("smacks_durability", "process");
-if durability ~= "process" and durability ~= "none" then
-	module:log("error", "Option 'smacks_durability' must be \"process\" or \"none\", not %q, using \"process\"", durability);
-	durability = "process";
-end
-
 local hibernation_time = get_period("smacks_hibernation_time", 600);
 
 local limits = sm.limits {
 	hibernation_time = hibernation_time;
 	queue_stanzas = get_number("smacks_max_queue_size", 500, 1);
 	queue_bytes = get_number("smacks_max_queue_bytes", 64 * 1024 * 1024, 1);
+	account_bytes = get_number("smacks_max_account_queue_bytes", 256 * 1024 * 1024, 1);
+	server_bytes = get_number("smacks_max_server_queue_bytes", 8 * 1024 * 1024 * 1024, 1);
 	unacked = get_number("smacks_max_unacked_stanzas", 0, 0);
 	inactive_unacked = get_number("smacks_max_inactive_unacked_stanzas", 256, 0);
 	hibernated = get_number("smacks_max_hibernated_sessions", 10, 0);
@@ -120,8 +122,6 @@ end);
 -- State ---------------------------------------------------------------------------------------------------------------
 
 local host = module.host;
-local host_events = prosody.hosts[host].events;
-local c2s_sessions = module:shared("/*/c2s/sessions");
 local old_sessions = module:open_store("smacks_h");
 
 -- By key. Outlives a reload, like the streams themselves.
@@ -129,13 +129,10 @@ local session_of = module:shared("sessions");
 -- What timers of managed sessions call, so that after a reload they call the new code.
 local callbacks = module:shared("callbacks");
 
-local function is_hooked(event_name)
-	return host_events.get_handlers(event_name) ~= nil;
-end
-
-local function is_bosh(session)
-	return session.sid ~= nil;
-end
+local close_stream, is_bosh, waiting_stanzas = connection.close, connection.is_bosh, connection.waiting_stanzas;
+journal.describe_by(state.describe);
+local commit, is_kept = journal.commit, journal.is_kept;
+local fire_with_queue, is_hooked = queue_of.fire, queue_of.is_hooked;
 
 local function bare_jid(session)
 	return session.username and (session.username.."@"..session.host) or host;
@@ -145,21 +142,6 @@ local function send(session, element)
 	return (session.sends2s or session.send)(element);
 end
 
--- Ends a stream with an error.
-local function close_stream(session, condition, text, extra)
-	if not session.websocket_request then
-		return session:close { condition = condition; text = text; extra = extra };
-	end
-	-- Prosody 13 would send an element whose prefix is not declared in its frame.
-	local err = st.stanza("stream:error", { ["xmlns:stream"] = xmlns_streams })
-		:tag(condition, { xmlns = xmlns_stream_errors }):up()
-		:text_tag("text", text, { xmlns = xmlns_stream_errors });
-	if extra then
-		err:add_child(extra);
-	end
-	return session:close(err);
-end
-
 -- Storage may wait, so what leads to it runs where waiting is possible.
 local function run_async(what, f)
 	async.runner(f, {
@@ -167,199 +149,6 @@ local function run_async(what, f)
 			module:log("error", "Error while %s: %s", what, err);
 		end;
 	}):run(true);
-end
-
--- Between arriving and being processed, stanzas wait in session.thread. Returns how many do, at least; those behind
--- `element` only, if that is in the queue.
-local function waiting_stanzas(session, element)
-	local thread = session.thread;
-	if not thread or not thread.queue or thread.state == "ready" then return 0; end
-	local n = 0;
-	for _, item in ipairs(thread.queue) do
-		if item == element then
-			n = 0;
-		elseif st.is_stanza(item) and not item.attr.xmlns and is_stanza_name[item.name] then
-			n = n + 1;
-		end
-	end
-	if thread.state == "waiting" and not element then
-		n = n + 1; -- the one that is being processed has left the queue
-	end
-	return n;
-end
-
--- The journal -----------------------------------------------------------------------------------------------------------
-
-local keeping = module:require "journal";
--- The journal is the process's: whichever host comes first opens it.
-local journal = module:shared("/*/smacks/journal");
--- Sessions on which something came in since the last commit. Shared, since a commit is everybody's.
-local touched = module:shared("/*/smacks/touched");
-
-local function is_kept(session)
-	return journal.open and session.resumption_token ~= nil and session.smacks_timeout ~= nil;
-end
-
-local function journal_failed(err)
-	if not journal.failing then
-		module:log("error", "The journal of sessions cannot be written, nothing more is acknowledged until it can be: %s", err);
-		journal.failing = true;
-	end
-end
-
--- Keeps the state of a session, if it is another one than what is kept.
-local function keep(session)
-	session.smacks_state_changed = nil;
-	local state = keeping.describe(session, session.smacks_timeout);
-	if state == session.smacks_state then return; end
-	local ok, err = jn.keep(session.enjamb_stream, state);
-	if ok then
-		session.smacks_state = state;
-	else
-		journal_failed(err);
-	end
-end
-
--- By host: each knows how to describe its own sessions.
-local keepers = module:shared("/*/smacks/keepers");
-keepers[host] = keep;
-
--- Before anything is acknowledged: what it covers, and what followed from it, is handed to the operating system. `h` is
--- what is about to be claimed for `session`. Returns whether it may be.
-local function commit(session, h)
-	if not journal.open then return true; end
-	local handled = {};
-	for other in pairs(touched) do
-		local key, waiting = other.enjamb_stream, 0;
-		if key and not other.destroyed and is_kept(other) then
-			if other.smacks_state_changed and keepers[other.host] then
-				keepers[other.host](other);
-			end
-			waiting = waiting_stanzas(other);
-			handled[key] = sm.handled(key, waiting);
-		end
-		if waiting == 0 then -- else its count is not yet what it will be
-			touched[other] = nil;
-		end
-	end
-	if session and is_kept(session) then
-		handled[session.enjamb_stream] = h;
-	end
-	jn.handled(handled);
-	local ok, err = jn.commit();
-	if not ok then
-		journal_failed(err);
-		return false;
-	elseif journal.failing then
-		module:log("info", "The journal of sessions can be written again");
-		journal.failing = nil;
-	end
-	if err then -- it was written, but something else is wrong
-		module:log("error", "The journal of sessions: %s", err);
-	end
-	if session then
-		session.smacks_committed_h = h;
-	end
-	return true;
-end
-
--- What may be claimed to have been handled of `session`: h, or less if that cannot be kept.
-local function committed(session, h)
-	if commit(session, h) then return h; end
-	return is_kept(session) and (session.smacks_committed_h or 0) or h;
-end
-
--- The queue, as other modules see it in session.outgoing_stanza_queue --------------------------------------------------
-
-local queue_methods = {};
-local queue_mt = { __name = "smacks queue", __index = queue_methods };
-
-function queue_methods:count_unacked()
-	return (get_counts(self.key)) or 0;
-end
-
-function queue_methods:count_acked()
-	local _, acked = get_counts(self.key);
-	return acked or 0;
-end
-
-function queue_methods:count_bytes()
-	local _, _, _, bytes = get_counts(self.key);
-	return bytes or 0;
-end
-
--- Nothing is ever dropped from a queue that is kept.
-function queue_methods:resumable() -- luacheck: ignore 212/self
-	return true;
-end
-
--- The stanza of that number as a table: always the same one, since modules leave marks on it.
-function queue_methods:get(number)
-	local stanza = self.stanzas[number];
-	if not stanza then
-		local bytes = sm.copies(self.key, number, number + 1, 0, nil, self.from);
-		if not bytes then return nil; end
-		local err;
-		stanza, err = parse_xml(bytes);
-		if not stanza then
-			module:log("error", "A queued stanza is not well-formed XML, whoever sent it must be repaired: %s: %s", err, bytes);
-			return nil;
-		end
-		self.stanzas[number] = stanza;
-	end
-	return stanza;
-end
-
-function queue_methods:table()
-	local unacked, _, first = get_counts(self.key);
-	local stanzas = {};
-	for number = first or 1, (first or 1) + (unacked or 0) - 1 do
-		stanzas[#stanzas+1] = self:get(number);
-	end
-	return stanzas;
-end
-
-function queue_methods:resume()
-	return ipairs(self:table());
-end
-
--- Forgets the tables of stanzas that have left the queue.
-function queue_methods:purge()
-	if next(self.stanzas) == nil then return; end
-	local _, _, first = get_counts(self.key);
-	for number in pairs(self.stanzas) do
-		if not first or number < first then
-			self.stanzas[number] = nil;
-		end
-	end
-end
-
-queue_mt.__len = queue_methods.count_unacked;
-
-function queue_mt.__tostring(queue)
-	return format("smacks queue: %d unacked", queue:count_unacked());
-end
-
-function queue_mt.__freeze(queue)
-	return { unacked = queue:count_unacked(); acked = queue:count_acked(); bytes = queue:count_bytes() };
-end
-
--- An event whose queue is made when somebody looks at it.
-local event_mt = {
-	__index = function (event, key)
-		if key ~= "queue" then return nil; end
-		local queue = event.managed.outgoing_stanza_queue;
-		local stanzas = queue and queue:table() or {};
-		event.queue = stanzas;
-		return stanzas;
-	end;
-};
-
--- Fires an event about `session` that has `queue`.
-local function fire_with_queue(event_name, session, event)
-	if not is_hooked(event_name) then return; end
-	event.managed = session;
-	return module:fire_event(event_name, setmetatable(event, event_mt));
 end
 
 -- Asking for acks -------------------------------------------------------------------------------------------------------
@@ -419,8 +208,9 @@ module:hook("s2s-read-timeout", handle_read_timeout);
 
 -- What goes out and what comes in ---------------------------------------------------------------------------------------
 
-local function end_full_session(session)
-	if session.smacks_over_limit then return; end
+local function end_full(key)
+	local session = session_of[key];
+	if not session or session.smacks_over_limit then return; end
 	session.smacks_over_limit = true;
 	-- Not now: whoever is sending may be looping over sessions. What comes until then is queued as well, so that
 	-- the order is kept.
@@ -431,20 +221,6 @@ local function end_full_session(session)
 	end);
 end
 
-local function held(session, over_limit)
-	if is_hooked("smacks-hibernation-stanza-queued") then
-		local queue = session.outgoing_stanza_queue;
-		local unacked, _, first = get_counts(session.enjamb_stream);
-		fire_with_queue("smacks-hibernation-stanza-queued", session, {
-			origin = session;
-			stanza = queue:get(first + unacked - 1);
-		});
-	end
-	if over_limit then
-		end_full_session(session);
-	end
-	return nil;
-end
 
 local function outgoing(stanza, session)
 	local key = session.enjamb_stream;
@@ -455,7 +231,7 @@ local function outgoing(stanza, session)
 	if bytes then
 		n_queued = n_queued + 1;
 		if over_limit then
-			end_full_session(session);
+			end_full(over_limit);
 		end
 		if bytes == true then return stanza; end
 		return bytes;
@@ -467,7 +243,13 @@ local function outgoing(stanza, session)
 		return stanza;
 	end
 	n_queued = n_queued + 1;
-	return held(session, over_limit);
+	if session.hibernating then -- else older ones go first
+		queue_of.fire_queued(session);
+	end
+	if over_limit then
+		end_full(over_limit);
+	end
+	return nil;
 end
 
 local function incoming(stanza, session)
@@ -476,7 +258,7 @@ local function incoming(stanza, session)
 	local xmlns = stanza.attr.xmlns;
 	if not xmlns then
 		if is_stanza_name[stanza.name] then
-			touched[session] = true;
+			journal.touch(session);
 			if stanza.name ~= "message" then
 				session.smacks_state_changed = true;
 			end
@@ -522,9 +304,7 @@ local function attach(session, key, handle, xmlns, id, timeout, h)
 	session.smacks_timeout = timeout;
 	session.enjamb_stream = key;
 	session.handled_stanza_count = h;
-	session.outgoing_stanza_queue = setmetatable({
-		key = key; handle = handle; from = bare_jid(session); stanzas = {};
-	}, queue_mt);
+	session.outgoing_stanza_queue = queue_of.new(key, handle, bare_jid(session));
 	session_of[key] = session;
 	add_filters(session);
 end
@@ -535,8 +315,8 @@ local function manage(session, xmlns, id, timeout, waiting)
 	local key, handle = sm.start(limits, account, id, timeout, waiting or 0);
 	attach(session, key, handle, xmlns, id, timeout, waiting);
 	if is_kept(session) then
-		keep(session);
-		touched[session] = true;
+		journal.keep(session);
+		journal.touch(session);
 	end
 	sessions_started(1);
 end
@@ -561,7 +341,7 @@ module:hook("delivery/failure", function (event)
 	local is_message = stanza.name == "message";
 	local verdict = fate(stanza, {
 		own = stanza.attr.from == session.full_jid;
-		last_session = is_message and is_last_session(session);
+		last_session = is_message and is_last_session(session) and not session.smacks_account_gone;
 		archived = is_message and session.mam_requested
 			and stanza:get_child_with_attr("stanza-id", xmlns_sid, "by", bare_jid(session)) ~= nil;
 		archive_result = is_message and stanza:get_child("result", xmlns_mam) ~= nil;
@@ -581,7 +361,7 @@ local function stop_managing(session)
 	session.smacks = false;
 	session.awaiting_ack = nil;
 	session_of[key] = nil;
-	touched[session] = nil;
+	journal.touched[session] = nil;
 	if session.hibernating_watchdog then
 		session.hibernating_watchdog:cancel();
 		session.hibernating_watchdog = nil;
@@ -595,7 +375,7 @@ local function give_up(session)
 	local unacked, _, first = get_counts(queue.key);
 	stop_managing(session);
 	if not unacked or unacked == 0 then
-		jn.ended(queue.key);
+		journal.ended(queue.key);
 		commit();
 		return;
 	end
@@ -607,14 +387,19 @@ local function give_up(session)
 	end
 	local error_by = jid.join(session.username, session.host or host);
 	for number = first, first + unacked - 1 do
-		local stanza = queue:get(number);
+		local stanza, err = queue:get(number);
+		if err then
+			-- It comes back, with what is left, when the server is started again.
+			module:log("error", "What is queued for %s cannot be read and stays in the journal: %s", session.full_jid, err);
+			return;
+		end
 		if stanza and not module:fire_event("delivery/failure", { session = session, stanza = stanza })
 		and fate(stanza, { own = stanza.attr.from == session.full_jid }) ~= "discard" then
 			module:send(st.error_reply(stanza, "cancel", "recipient-unavailable", nil, error_by));
 		end
 	end
 	-- Only now: until here the stanzas were nowhere else. From here on they are, and the session must not come back.
-	jn.ended(queue.key);
+	journal.ended(queue.key);
 	commit();
 end
 
@@ -709,12 +494,7 @@ local function start_hibernating(session, timeout)
 	session.hibernating_watchdog = watchdog.new(timeout, function ()
 		return callbacks.expired(session);
 	end);
-	local conn = session.conn;
-	session.conn = nil;
-	if conn and not is_bosh(session) then
-		c2s_sessions[conn] = nil;
-		conn:close();
-	end
+	connection.detach(session);
 	session.log("debug", "Hibernating for up to %d seconds", timeout);
 	fire_with_queue("smacks-hibernation-start", session, { origin = session });
 end
@@ -755,7 +535,7 @@ local function before_close(session)
 	if session.conn and session.handled_stanza_count then
 		local h = sm.handled(key, waiting_stanzas(session));
 		if h then
-			h = committed(session, h);
+			h = journal.committed(session, h);
 			send(session, st.stanza("a", { xmlns = session.smacks; h = format("%d", h) }));
 		end
 	end
@@ -771,8 +551,9 @@ local function on_s2s_destroyed(event)
 	if not s2s_resend then
 		return give_up(session);
 	end
-	local stanzas = session.outgoing_stanza_queue:table();
+	local key, stanzas = session.enjamb_stream, session.outgoing_stanza_queue:table();
 	stop_managing(session);
+	journal.ended(key);
 	if #stanzas > 0 then
 		session.log("info", "Sending %d unacknowledged stanzas again", #stanzas);
 	end
@@ -911,11 +692,15 @@ end
 local function handle_r(session, stanza)
 	local key = session.enjamb_stream;
 	if not key then return misplaced(session, stanza); end
-	local h = committed(session, stanza.enjamb_h or sm.handled(key, waiting_stanzas(session)));
+	local h = journal.committed(session, stanza.enjamb_h or sm.handled(key, waiting_stanzas(session)));
 	send(session, st.stanza("a", { xmlns = stanza.attr.xmlns, h = format("%d", h) }));
 	request_ack(session);
 	return true;
 end
+
+journal.tell_by(function (session, h)
+	send(session, st.stanza("a", { xmlns = session.smacks, h = format("%d", h) }));
+end);
 
 -- Tells who wants to know that the first n stanzas of the queue have arrived.
 local function fire_success(session, key, n)
@@ -985,77 +770,10 @@ end
 
 -- <resume/> -------------------------------------------------------------------------------------------------------------
 
--- Tells whoever still has the session's old connection that it was replaced.
-local function close_replaced_connection(session)
-	local conn = session.conn;
-	session.conn = nil;
-	c2s_sessions[conn] = nil;
-	if conn.resume_writes then
-		conn:resume_writes(); -- mod_csi_simple may have paused it
-	end
-	-- Looks to the transport's own close like a session that has nothing but the connection.
-	local connection = {
-		type = "c2s_unbound"; host = session.host; conn = conn; ip = session.ip; log = session.log; id = session.id;
-		send = session.send; rawsend = session.rawsend; filter = session.filter; filters = session.filters;
-		close = session.close; open_stream = session.open_stream; thread = session.thread;
-		version = session.version; streamid = session.streamid; websocket_request = session.websocket_request;
-	};
-	close_stream(connection, "conflict", "This session was resumed on another connection");
-end
-
--- Prosody 0.12 has no sessionmanager.update_session.
-local function update_session(session, from)
-	for _, field in ipairs { "ip", "conn", "rawsend", "send", "close", "filter", "filters", "stream", "secure", "sasl_handler", "since" } do
-		session[field] = from[field];
-	end
-	-- Prosody lets the upvalues of a function be set like fields.
-	session.rawsend.session = session;
-	session.send.session = session;
-	session.filter.session = session;
-	session.hibernating = nil;
-	session.resumption_counter = (session.resumption_counter or 0) + 1;
-	session.stream:set_session(session);
-	c2s_sessions[session.conn] = session;
-	sessionmanager.retire_session(from);
-end
-
--- The thread of a BOSH session knows only stanzas.
-local function new_thread(session, watchers)
-	return async.runner(function (item)
-		if st.is_stanza(item) then
-			prosody.core_process_stanza(session, item);
-		elseif item.event == "callback" then
-			item.callback(session, item);
-		elseif item.event == "streamclosed" or item.stream == "closed" then
-			session:close(false);
-		end
-	end, watchers, session);
-end
-
--- Gives `session` the connection of `from`, of which nothing remains.
+-- Gives `session` the connection of `from`. What came in behind `element`, the <resume/>, counts here.
 local function adopt_connection(session, from, element)
 	local waiting = waiting_stanzas(from, element);
-	local watchers = from.thread and from.thread.watchers;
-	-- What update_session leaves behind. session.data belongs to the new connection's XML parser: the old one's may
-	-- have stopped in the middle of a stanza.
-	local rest = {};
-	for _, field in ipairs { "data", "open_stream", "reset_stream", "encrypted", "compressed", "websocket_request", "stanza_size_limit", "ssl_ctx" } do
-		rest[field] = from[field] or false;
-	end
-	(sessionmanager.update_session or update_session)(session, from);
-	for field, value in pairs(rest) do
-		session[field] = value or nil;
-	end
-	session.data.session = session;
-	if is_bosh(session) then
-		session.sid, session.bosh_version = nil, nil;
-		session.thread = new_thread(session, watchers);
-	end
-	-- Closures of the transport may still know the old session.
-	function from.close(_, reason)
-		return session:close(reason);
-	end
-	session.hibernating = nil;
+	connection.adopt(session, from);
 	session.awaiting_ack = nil;
 	session.smacks_over_limit = nil;
 	if session.state then
@@ -1067,43 +785,59 @@ local function adopt_connection(session, from, element)
 	end
 end
 
-local function resend(session, first, last)
+-- Hands the connection what it is to be sent again, as long as it takes it.
+local function resend(session)
+	if session.smacks_resending then return; end -- the connection has taken something within rawsend()
+	session.smacks_resending = true;
 	-- A frame of a WebSocket holds one stanza, which declares its namespace (RFC 7395).
 	local is_websocket = session.websocket_request ~= nil;
-	local budget, xmlns = resend_budget, nil;
+	local piece, xmlns = resend_piece, nil;
 	if is_websocket then
-		budget, xmlns = 0, xmlns_client;
+		piece, xmlns = 0, xmlns_client;
 	end
-	local from = session.outgoing_stanza_queue.from;
-	while first < last do
-		local bytes, following = sm.copies(session.enjamb_stream, first, last, budget, xmlns, from);
-		if not bytes then break; end
+	local conn, key, from = session.conn, session.enjamb_stream, session.outgoing_stanza_queue.from;
+	local batch, first, last = resend_batch, sm.resend(key);
+	while first and batch > 0 do
+		local bytes, following, lost = sm.copies(key, first, last, piece, xmlns, from);
+		if not bytes then
+			session.log("error", "What is queued for %s cannot be read, it stays in the journal: %s", session.full_jid, following);
+			close_stream(session, "internal-server-error", "What is queued for you cannot be read now");
+			break;
+		end
+		if lost > 0 then
+			session.log("error", "%d stanzas that were queued for %s are damaged on disk and lost", lost, session.full_jid);
+		end
+		sm.resent(key, following);
+		batch = batch - #bytes;
 		session.rawsend(bytes);
-		if session.destroyed or session.hibernating or not session.enjamb_stream then return; end -- the connection is lost again
-		first = following;
+		if session.conn ~= conn or session.destroyed then break; end -- it is lost again
+		first, last = sm.resend(key);
+	end
+	session.smacks_resending = nil;
+	return first ~= nil;
+end
+
+-- The same until all is sent.
+function callbacks.resend(session)
+	if session.destroyed or session.hibernating or not session.enjamb_stream then return; end
+	local more = resend(session);
+	request_ack(session, not more);
+	if more and not session.smacks_resend_timer then
+		session.smacks_resend_timer = timer.add_task(resend_patience, function ()
+			session.smacks_resend_timer = nil;
+			callbacks.resend(session);
+		end);
 	end
 end
 
--- What came in on the old connection may still wait to be processed. Before the client is told that it was handled, it
--- is, unless that takes too long: it will be, in any case.
-local function settle(session)
-	local thread = session.thread;
-	if not thread or not thread.watchers or thread.state == "ready" or not async.ready() then return; end
-	local wait, done = async.waiter(1, true);
-	local watchers = thread.watchers;
-	local function and_done(name)
-		return function (...)
-			thread.watchers = watchers;
-			done();
-			if watchers[name] then return watchers[name](...); end
-		end
+module:hook("c2s-ondrain", function (event)
+	local session = event.session;
+	if session.smacks_resend_timer then
+		timer.stop(session.smacks_resend_timer);
+		session.smacks_resend_timer = nil;
+		callbacks.resend(session);
 	end
-	thread.watchers = setmetatable({ ready = and_done("ready"); error = and_done("error") }, { __index = watchers });
-	local timeout = timer.add_task(settle_timeout, done);
-	wait();
-	timer.stop(timeout);
-	thread.watchers = watchers;
-end
+end);
 
 -- Decides on a <resume/>. Returns nil and an error, or a table whose finish() is to be called once the client has been
 -- told.
@@ -1116,7 +850,7 @@ function do_resume(session, stanza)
 	local found, refused = sm.resume(peer, previd, h, true);
 	local original = found and session_of[found.key];
 	if original then
-		settle(original);
+		connection.settle(original);
 		if session.destroyed then
 			return nil, new_error { condition = "item-not-found", text = "The connection was lost" };
 		end
@@ -1126,7 +860,7 @@ function do_resume(session, stanza)
 	if found and (not original or original.destroyed) then
 		session.log("error", "The session to resume is lost, please report this");
 		sm.revoke(found.key);
-		jn.ended(found.key);
+		journal.ended(found.key);
 		found, refused = nil, { condition = "item-not-found", text = "The session is lost" };
 	end
 	if not found then
@@ -1143,32 +877,34 @@ function do_resume(session, stanza)
 	local tell = is_hooked("delivery/success") and fire_success(original, key, found.acked);
 	sm.resume(peer, previd, h, false);
 	original.outgoing_stanza_queue:purge();
-	local unacked, _, first = get_counts(key);
+	local unacked = get_counts(key);
 	local age = found.since and math.max(0, os_time() - found.since) or 0;
 	if original.hibernating_watchdog then
 		original.hibernating_watchdog:cancel();
 		original.hibernating_watchdog = nil;
 	end
 	if original.conn then
-		close_replaced_connection(original);
+		connection.close_replaced(original);
 	end
 	original.log("debug", "Resumed by %s after %d seconds with %d stanzas to send again", tostring(session.id or session.ip), age, unacked);
-	local xmlns = stanza.attr.xmlns;
 	adopt_connection(original, session, stanza);
-	original.smacks = xmlns;
-	-- What <resumed/> will say, which mod_sasl2_sm writes itself.
-	commit(original, original.handled_stanza_count);
+	original.smacks = stanza.attr.xmlns;
+	-- What <resumed/> will say, which mod_sasl2_sm writes itself. If not all of it is kept, the client sends the rest again.
+	local kept = journal.committed_for_good(original, original.handled_stanza_count);
+	if kept ~= original.handled_stanza_count then
+		sm.recount(key, kept);
+		original.handled_stanza_count = kept;
+	end
 
 	return {
 		type = "resumed";
 		session = original;
 		id = previd;
 		finish = function ()
-			resend(original, first, first + unacked);
+			callbacks.resend(original);
 			tx_acked_stanzas:sample(found.acked);
 			if tell then tell(); end
 			fire_with_queue("smacks-hibernation-end", original, { origin = session, resumed = original });
-			request_ack(original, true);
 			resumption_age:sample(age);
 		end;
 	};
@@ -1185,7 +921,7 @@ local function handle_resume(session, stanza)
 	session.send(st.stanza("resumed", {
 		xmlns = xmlns;
 		previd = resumed.id;
-		h = format("%d", committed(session, session.handled_stanza_count));
+		h = format("%d", session.handled_stanza_count);
 	}));
 	resumed.finish();
 	return true;
@@ -1210,77 +946,22 @@ end
 
 -- Coming back after a restart ---------------------------------------------------------------------------------------------
 
-local function restore(token, state)
-	local timeout = math.min(state.timeout, hibernation_time);
-	local key, handle, h, lost = jn.restore(token, limits, state.username.."@"..host, state.id, timeout);
-	if not key then
-		return nil, handle;
-	end
-	local session, err = keeping.revive(state, new_thread);
-	if not session then
-		sm.revoke(key);
-		jn.ended(key);
-		return nil, err;
-	end
-	attach(session, key, handle, state.xmlns, state.id, timeout, h);
-	session.smacks_committed_h = h;
-	if lost > 0 then
-		session.log("error", "%d stanzas of %s's queue could not be read from the journal", lost, session.full_jid);
-	end
-	local _, evicted = sm.hibernate(key, os_time());
-	start_hibernating(session, timeout);
-	expire_evicted(evicted or {});
-	return session;
-end
+local restore_all = module:require "restore"({
+	attach = attach;
+	expire = expire;
+	hibernate = function (session, key, timeout)
+		local _, evicted = sm.hibernate(key, os_time());
+		start_hibernating(session, timeout);
+		expire_evicted(evicted or {});
+	end;
+}, journal, state, rooms, limits, hibernation_time);
 
-local function restore_all()
-	local n = 0;
-	for token, text in pairs(jn.found()) do
-		local state = keeping.read(text);
-		if not state or not prosody.hosts[state.host] then
-			module:log("warn", "A session of the journal is dropped: %s", state and ("there is no host "..state.host) or "its state cannot be read");
-			jn.discard(token);
-		elseif state.host == host then
-			local objection = keeping.objection(state);
-			local session, err;
-			if not objection then
-				session, err = restore(token, state);
-			end
-			if session then
-				n = n + 1;
-			else
-				module:log("info", "A session of %s does not come back: %s", state.username, objection or err);
-				jn.discard(token);
-			end
-		end
-	end
-	if n > 0 then
-		module:log("info", "%d sessions are back from before the restart and wait for their clients", n);
-	end
-end
-
--- Not before the server has started: with -D it forks after the modules are loaded, and the journal has a thread.
 local function open_journal()
-	if durability == "none" then return; end
-	if not journal.open then
-		local directory = prosody.paths.data.."/enjamb-journal";
-		local found, err = jn.open(directory);
-		if not found then
-			module:log("error", "The journal in %s cannot be opened, sessions will not outlive the server: %s", directory, err);
-			return;
-		end
-		journal.open = true;
-		if found.torn and found.torn > 0 then
-			module:log("info", "The journal's last %d bytes were not whole and were cut", found.torn);
-		end
-		if (found.damaged or 0) > 0 or (found.incomplete or 0) > 0 then
-			module:log("error", "The journal is damaged in %d places, %d sessions miss something", found.damaged, found.incomplete);
-		end
-	end
+	if not journal.open() then return; end
 	restore_all();
 	for _, session in pairs(session_of) do
-		if session.enjamb_stream and session.resumption_token and session.smacks_timeout and not session.smacks_state then
-			keep(session);
+		if session.enjamb_stream and is_kept(session) and not session.smacks_state then
+			journal.keep(session);
 		end
 	end
 end
@@ -1290,21 +971,6 @@ if prosody.start_time then
 else
 	module:hook_global("server-started", open_journal, -10);
 end
-
--- What nobody asks to be acknowledged is kept all the same, a little later.
-module:add_timer(1, function ()
-	if journal.open then commit(); end
-	return 1;
-end);
-
-module:hook_global("server-stopped", function ()
-	if not journal.open then return; end
-	journal.open = false;
-	local ok, err = pcall(jn.close);
-	if not ok then
-		module:log("error", "The journal could not be closed well: %s", err);
-	end
-end);
 
 -- Reload, unload, shutdown ------------------------------------------------------------------------------------------------
 
@@ -1318,9 +984,14 @@ local function managed_sessions()
 	return sessions;
 end
 
+shell.show {
+	sessions = managed_sessions;
+	drop = function (session) expire(session, "An admin ended it"); end;
+};
+
 function module.load()
 	for _, session in ipairs(managed_sessions()) do
-		setmetatable(session.outgoing_stanza_queue, queue_mt);
+		queue_of.adopt(session.outgoing_stanza_queue);
 		if session.hibernating then
 			session.close = close_disconnected;
 		end
@@ -1329,6 +1000,7 @@ function module.load()
 end
 
 function module.unload()
+	shell.unload();
 	for _, session in ipairs(managed_sessions()) do
 		remove_filters(session);
 		if not module.reloading then
@@ -1338,7 +1010,7 @@ function module.unload()
 				session.log("debug", "Stream management was disabled");
 				local key = session.enjamb_stream;
 				stop_managing(session);
-				jn.ended(key);
+				journal.ended(key);
 			end
 		end
 	end
@@ -1351,19 +1023,14 @@ module:hook_global("server-stopping", function ()
 			-- to their session if it is kept, else to ask what was handled.
 			local kept = is_kept(session);
 			if kept then
-				keep(session);
+				journal.keep(session);
 				kept = commit(session, sm.handled(session.enjamb_stream, waiting_stanzas(session)));
 			end
 			if not kept then
 				remember(session);
 				give_up(session);
 			end
-			local conn = session.conn;
-			session.conn = nil;
-			if conn and not is_bosh(session) then
-				c2s_sessions[conn] = nil;
-				conn:close();
-			end
+			connection.detach(session);
 			if not kept then
 				sessionmanager.destroy_session(session, "Server is shutting down");
 			end

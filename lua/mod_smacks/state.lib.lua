@@ -1,7 +1,7 @@
--- What of a session outlives the server, and how it comes back.
+-- What of a session outlives the server beside its stream: what Prosody's modules know of it, as a string, and a session
+-- made of that again.
 --
--- The library's journal keeps the stream: counters and queue. This file keeps what Prosody's modules know of the session,
--- and makes a session of it again. Other modules add what they need by the events smacks-save-session and
+-- The library's journal keeps the stream: counters and queue. Other modules add what they need by the events smacks-save-session and
 -- smacks-restore-session, whose `state` is a table that is kept.
 
 local hashes = require "util.hashes";
@@ -17,6 +17,9 @@ local host = module.host;
 local accounts = module:open_store("accounts");
 
 local serialize = serialization.new { preset = "compact", fatal = false };
+
+-- Of what describe() gives.
+local version = 1;
 
 -- Fields that are kept as they are.
 local plain_fields = {
@@ -51,7 +54,7 @@ end);
 -- A string from which the session can be made again.
 local function describe(session, timeout)
 	local state = {
-		version = 1; host = host; username = session.username; id = session.resumption_token; timeout = timeout; xmlns = session.smacks;
+		version = version; host = host; username = session.username; id = session.resumption_token; timeout = timeout; xmlns = session.smacks;
 		credentials = credentials_of(session); role = session.role and session.role.name;
 		presence = session.presence and tostring(session.presence);
 	};
@@ -69,10 +72,16 @@ local function describe(session, timeout)
 	return serialize(state);
 end
 
--- What describe() gave, as a table; nil if it is not for this code.
+-- What describe() gave, as a table with the text itself; nil and why if it is not for this code.
 local function read(text)
 	local state = text ~= "" and serialization.deserialize(text);
-	if type(state) ~= "table" or state.version ~= 1 then return nil; end
+	if type(state) ~= "table" then
+		return nil, "what is known of them cannot be read";
+	elseif state.version ~= version then
+		return nil, ("they were kept by another version of mod_smacks (format %s, this one reads %d) and are left as they are")
+			:format(tostring(state.version), version);
+	end
+	state.text = text;
 	return state;
 end
 
@@ -124,6 +133,7 @@ local function revive(state, new_thread)
 	full_sessions[session.full_jid] = session;
 	-- Only now: it is kept for the account's sessions together, if there are any.
 	local err;
+	session.smacks_account_gone = not user_exists(state.username, host) or nil;
 	session.roster, err = rostermanager.load_roster(state.username, host);
 	if err then
 		sessionmanager.destroy_session(session, err);

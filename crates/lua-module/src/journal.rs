@@ -2,50 +2,45 @@
 //!
 //! Follows what happens to the streams of [`crate::smacks`]: a stanza that is queued, a count that is acknowledged, a
 //! session that ends. Records are handed to the operating system by [`commit`], which the shim calls before it
-//! acknowledges anything. If a record cannot be written, its session is written anew, whole, as soon as that works
+//! acknowledges anything. If a record cannot be written, the stream is marked and caught up with as soon as that works
 //! again; until then `commit` fails and nothing more is acknowledged.
+//!
+//! A queue may be on disk only: [`fetch`] reads it.
 
+use crate::kept::{self, LIVE, LOST, Numbering, Stanza};
 use crate::smacks;
+use crate::wake::Wake;
 use enjamb_journal::{Config, Error as JournalError, Journal, Recovery};
-use enjamb_stanza::{Kind, Name, Summary};
-use enjamb_stream_management::{Enabled, H, Queue, Queued, ResumptionId, Stream, StreamKey};
+use enjamb_stream_management::{Enabled, H, Place, Queue, ResumptionId, Stream, StreamKey};
 use mlua::prelude::*;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
-
-/// What stands before the bytes of a stanza in its record: when it was queued, name, kind, whether it has a delay.
-const STANZA_HEADER: usize = 11;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// How long the lock of a dying server is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
 struct Kept {
+    /// By which the journal knows the session.
     id: u64,
-    /// The number of the queue's stanza from which the journal counts, so that a session can be written anew in the
-    /// middle of its life.
-    base: u64,
-    /// What the peer had acknowledged there.
-    base_h: u32,
-    /// The number of the first stanza that cannot have gone to the peer, because it was queued while that was away;
-    /// [`LIVE`] if it is there.
-    sent_up_to: u64,
-    meta: Box<[u8]>,
+    numbering: Numbering,
+    /// What may be said to have been handled.
+    handled: u32,
+    state: Box<[u8]>,
 }
-
-const LIVE: u64 = u64::MAX;
 
 struct Keeper {
     journal: Journal,
     streams: HashMap<StreamKey, Kept>,
     /// Streams of which the journal misses something.
-    broken: HashSet<StreamKey>,
+    behind: HashSet<StreamKey>,
     /// Sessions that were found at the start and that nobody has taken yet.
     found: HashSet<u64>,
+    wake: Option<Wake>,
     /// The record that is being made.
     record: Vec<u8>,
 }
@@ -65,143 +60,126 @@ fn new_id() -> LuaResult<u64> {
     Ok(u64::from_ne_bytes(random))
 }
 
-fn encode(queued: &Queued, out: &mut Vec<u8>) {
-    out.clear();
-    out.extend_from_slice(&queued.at.to_le_bytes());
-    out.push(match queued.summary.name {
-        Name::Message => 0,
-        Name::Presence => 1,
-        Name::Iq => 2,
-    });
-    out.push(match queued.summary.kind {
-        Kind::Other => 0,
-        Kind::Error => 1,
-        Kind::Result => 2,
-        Kind::Headline => 3,
-        Kind::Groupchat => 4,
-        Kind::Subscription => 5,
-    });
-    out.push(u8::from(queued.summary.delayed));
-    out.extend_from_slice(&queued.bytes);
-}
-
-fn decode(record: &[u8]) -> Option<Queued> {
-    let (header, bytes) = record.split_at_checked(STANZA_HEADER)?;
-    let name = match header[8] {
-        0 => Name::Message,
-        1 => Name::Presence,
-        2 => Name::Iq,
-        _ => return None,
-    };
-    let kind = match header[9] {
-        0 => Kind::Other,
-        1 => Kind::Error,
-        2 => Kind::Result,
-        3 => Kind::Headline,
-        4 => Kind::Groupchat,
-        5 => Kind::Subscription,
-        _ => return None,
-    };
-    let at = u64::from_le_bytes(header[..8].try_into().ok()?);
-    Some(Queued { bytes: bytes.into(), at, summary: Summary { name, kind, delayed: header[10] != 0 } })
+impl Kept {
+    fn describe(&self, journal: &mut Journal) -> Result<(), JournalError> {
+        journal.set_meta(self.id, &kept::describe(&self.numbering, &self.state))
+    }
 }
 
 impl Keeper {
-    /// Writes all that is known of a stream under a new id.
-    fn write_whole(&mut self, key: StreamKey) -> LuaResult<()> {
-        let id = new_id()?;
-        let Some(kept) = self.streams.get_mut(&key) else { return Ok(()) };
-        let journal = &mut self.journal;
-        let written = smacks::with_stream(key, |stream| {
+    /// Writes all that the journal misses of a stream.
+    fn catch_up(&mut self, key: StreamKey) -> Result<(), JournalError> {
+        let Keeper { journal, streams, record, .. } = self;
+        let Some(kept) = streams.get_mut(&key) else { return Ok(()) };
+        smacks::with_stream(key, |stream| {
             let queue = stream.queue();
-            (kept.base, kept.base_h) = (queue.first(), queue.acked().0);
-            journal.set_meta(id, &with_base(kept))?;
-            journal.set_inbound(id, u64::from(stream.inbound().0))?;
-            let mut record = Vec::new();
-            for (n, queued) in queue.iter().enumerate() {
-                encode(queued, &mut record);
-                journal.push(id, n as u64 + 1, &record)?;
+            kept.count(queue);
+            kept.describe(journal)?;
+            let last = journal.counters(kept.id).map_or(0, |c| c.acked + c.queued as u64);
+            for number in kept.numbering.base + last..queue.end() {
+                // What has left the queue meanwhile still has its number.
+                let stanza = match queue.get(number) {
+                    Some(Place::Here(q)) => Stanza { bytes: &q.bytes, at: q.at, summary: q.summary },
+                    _ => LOST,
+                };
+                stanza.encode(record);
+                journal.push(kept.id, kept.numbering.in_journal(number + 1), record)?;
             }
-            Ok::<_, JournalError>(())
-        });
-        match written {
-            None => Ok(()),
-            Some(Ok(())) => {
-                // Only now: until here the old one was better than nothing.
-                let _ = journal.end(std::mem::replace(&mut kept.id, id));
-                Ok(())
-            }
-            Some(Err(error)) => {
-                let _ = journal.end(id);
-                Err(LuaError::external(error))
-            }
-        }
+            journal.ack(kept.id, kept.numbering.in_journal(queue.first()))?;
+            journal.set_inbound(kept.id, u64::from(kept.handled))
+        })
+        .unwrap_or(Ok(()))
     }
 
-    fn commit(&mut self) -> LuaResult<()> {
-        let broken: Vec<StreamKey> = self.broken.iter().copied().collect();
-        for key in broken {
-            self.write_whole(key)?;
-            self.broken.remove(&key);
+    fn commit(&mut self) -> Result<(), JournalError> {
+        let behind: Vec<StreamKey> = self.behind.iter().copied().collect();
+        for key in behind {
+            self.catch_up(key)?;
+            self.behind.remove(&key);
         }
-        self.journal.commit().map_err(LuaError::external)?;
+        self.journal.commit()?;
         Ok(())
     }
 }
 
-fn with_base(kept: &Kept) -> Vec<u8> {
-    let base = kept.base.to_le_bytes();
-    [&base[..], &kept.base_h.to_le_bytes(), &kept.sent_up_to.to_le_bytes(), &kept.meta].concat()
+impl Kept {
+    /// Notes how the numbers stand now, if the peer's count is another one than follows from what is known. Returns
+    /// whether that is so.
+    fn count(&mut self, queue: &Queue) -> bool {
+        let differs = self.numbering.h_at(queue.first()) != queue.acked();
+        if differs {
+            (self.numbering.counted, self.numbering.h) = (queue.first(), queue.acked());
+        }
+        differs
+    }
 }
 
-fn split_base(id: u64, record: &[u8]) -> Option<Kept> {
-    let (base, record) = record.split_first_chunk()?;
-    let (base_h, record) = record.split_first_chunk()?;
-    let (sent_up_to, meta) = record.split_first_chunk()?;
-    Some(Kept {
-        id,
-        base: u64::from_le_bytes(*base),
-        base_h: u32::from_le_bytes(*base_h),
-        sent_up_to: u64::from_le_bytes(*sent_up_to),
-        meta: meta.into(),
+/// The stream's peer is gone, or there again. Returns whether all that is queued is in the journal.
+pub fn connected(key: StreamKey, stream: &Stream) -> bool {
+    with(|keeper| {
+        let Some(kept) = keeper.streams.get_mut(&key) else { return false };
+        let live = !stream.is_hibernating();
+        kept.numbering.unsent_from = if live { LIVE } else { stream.unsent_from().unwrap_or(LIVE) };
+        if kept.describe(&mut keeper.journal).is_err() {
+            keeper.behind.insert(key);
+        }
+        !keeper.behind.contains(&key)
     })
+    .unwrap_or(false)
 }
 
-/// The stream's peer is gone, or there again.
-pub fn connected(key: StreamKey, queue: &Queue, live: bool) {
+/// The stream's newest stanza was queued. Returns whether all that is queued is in the journal.
+pub fn pushed(key: StreamKey, queue: &Queue) -> bool {
     with(|keeper| {
-        let Some(kept) = keeper.streams.get_mut(&key) else { return };
-        kept.sent_up_to = if live { LIVE } else { queue.first() + queue.len() as u64 };
-        if keeper.journal.set_meta(kept.id, &with_base(kept)).is_err() {
-            keeper.broken.insert(key);
+        let Keeper { journal, streams, behind, record, .. } = keeper;
+        let Some(kept) = streams.get(&key) else { return false };
+        if !behind.is_empty() && behind.contains(&key) {
+            return false; // in order
         }
-    });
-}
-
-/// The stream's newest stanza was queued.
-pub fn pushed(key: StreamKey, queue: &Queue) {
-    with(|keeper| {
-        let Some(kept) = keeper.streams.get(&key) else { return };
-        let number = queue.first() + queue.len() as u64;
-        let Some(queued) = number.checked_sub(1).and_then(|n| queue.get(n)) else { return };
-        encode(queued, &mut keeper.record);
-        if keeper.journal.push(kept.id, number - kept.base, &keeper.record).is_err() {
-            keeper.broken.insert(key);
+        let end = queue.end();
+        let Some(Place::Here(q)) = end.checked_sub(1).and_then(|n| queue.get(n)) else { return false };
+        Stanza { bytes: &q.bytes, at: q.at, summary: q.summary }.encode(record);
+        if journal.push(kept.id, kept.numbering.in_journal(end), record).is_err() {
+            behind.insert(key);
+            return false;
         }
-    });
+        true
+    })
+    .unwrap_or(false)
 }
 
 /// The stream's peer acknowledged something.
 pub fn acked(key: StreamKey, queue: &Queue) {
     with(|keeper| {
-        let Some(kept) = keeper.streams.get(&key) else { return };
-        let n = queue.first() - kept.base;
-        // They differ if the peer had more than was kept: the count begins anew.
-        let in_step = H(kept.base_h).plus(n as usize) == queue.acked();
-        if keeper.journal.ack(kept.id, n).is_err() || !in_step {
-            keeper.broken.insert(key);
+        let Some(kept) = keeper.streams.get_mut(&key) else { return };
+        // The peer may have had more than was kept. Should only half of this reach the disk, it is the first half.
+        let described = !kept.count(queue) || kept.describe(&mut keeper.journal).is_ok();
+        let acked = keeper.journal.ack(kept.id, kept.numbering.in_journal(queue.first()));
+        if !described || acked.is_err() {
+            keeper.behind.insert(key);
         }
     });
+}
+
+/// Hands out queued stanzas of a stream from the journal, from number `first` up to and without `last`, until `each`
+/// says false. One that is damaged comes as `None`.
+///
+/// # Errors
+/// If the disk fails: what was not handed out may be readable later.
+pub fn fetch(
+    key: StreamKey,
+    first: u64,
+    last: u64,
+    mut each: impl FnMut(Option<Stanza>) -> bool,
+) -> Result<(), JournalError> {
+    with(|keeper| {
+        let Some(kept) = keeper.streams.get(&key) else { return Ok(()) };
+        let (from, end) = (kept.numbering.in_journal(first) + 1, kept.numbering.in_journal(last));
+        keeper.journal.replay(kept.id, from, |number, record| {
+            number <= end && each(record.and_then(Stanza::decode)) && number < end
+        })
+    })
+    .unwrap_or(Ok(()))
 }
 
 fn failed(lua: &Lua, error: impl std::fmt::Display) -> LuaResult<LuaMultiValue> {
@@ -220,12 +198,22 @@ fn open_patiently(directory: &Path) -> Result<(Journal, Recovery), JournalError>
     }
 }
 
+/// When anything was last written there, in seconds since 1970.
+fn last_written(directory: &Path) -> Option<u64> {
+    let files = std::fs::read_dir(directory).ok()?;
+    let times =
+        files.filter_map(|entry| entry.ok()?.metadata().ok().filter(|m| m.len() > 0)?.modified().ok());
+    times.max()?.duration_since(UNIX_EPOCH).ok().map(|d| d.as_secs())
+}
+
 /// `open(directory)`: a table that says what was found, or `nil, message`.
 fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
     if KEEPER.with_borrow(Option::is_some) {
         return lua.create_table()?.into_lua_multi(lua);
     }
-    match open_patiently(Path::new(&directory)) {
+    let (directory, started) = (Path::new(&directory), Instant::now());
+    let written = last_written(directory);
+    match open_patiently(directory) {
         Err(error) => failed(lua, error),
         Ok((journal, recovery)) => {
             let found: HashSet<u64> = journal.sessions().collect();
@@ -234,11 +222,14 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
             said.set("torn", recovery.torn)?;
             said.set("damaged", recovery.damaged.len())?;
             said.set("incomplete", recovery.incomplete.len())?;
+            said.set("written", written)?;
+            said.set("seconds", started.elapsed().as_secs_f64())?;
             KEEPER.set(Some(Keeper {
                 journal,
                 streams: HashMap::new(),
-                broken: HashSet::new(),
+                behind: HashSet::new(),
                 found,
+                wake: None,
                 record: Vec::new(),
             }));
             said.into_lua_multi(lua)
@@ -249,27 +240,37 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
 /// `close()`: commits what can be, and lets the directory go.
 fn close(_: &Lua, (): ()) -> LuaResult<()> {
     if let Some(mut keeper) = KEEPER.take() {
-        keeper.commit()?;
+        keeper.commit().map_err(LuaError::external)?;
     }
     Ok(())
 }
 
-/// `keep(key, meta)`: the stream is to survive; `meta` is what the shim needs to bring its session back. Said again, it
+/// `keep(key, state)`: the stream is to survive; `state` is what the shim needs to bring its session back. Said again, it
 /// replaces the former one. `true`, or `nil, message`.
-fn keep(lua: &Lua, (stream, meta): (i64, LuaString)) -> LuaResult<LuaMultiValue> {
+fn keep(lua: &Lua, (stream, state): (i64, LuaString)) -> LuaResult<LuaMultiValue> {
     let key = smacks::key(stream);
     let result = with(|keeper| {
-        let meta: Box<[u8]> = (*meta.as_bytes()).into();
+        let state: Box<[u8]> = (*state.as_bytes()).into();
         if let Some(kept) = keeper.streams.get_mut(&key) {
-            kept.meta = meta;
-            return keeper.journal.set_meta(kept.id, &with_base(kept)).map_err(LuaError::external);
+            kept.state = state;
+            return kept.describe(&mut keeper.journal).map_err(LuaError::external);
         }
-        keeper.streams.insert(key, Kept { id: new_id()?, base: 0, base_h: 0, sent_up_to: LIVE, meta });
-        keeper.write_whole(key)
+        let numbering = smacks::with_stream(key, |stream| {
+            let queue = stream.queue();
+            let unsent_from = stream.unsent_from().unwrap_or(LIVE);
+            let handled = stream.inbound().0;
+            (
+                Numbering { base: queue.first(), counted: queue.first(), h: queue.acked(), unsent_from },
+                handled,
+            )
+        });
+        let Some((numbering, handled)) = numbering else { return Ok(()) };
+        keeper.streams.insert(key, Kept { id: new_id()?, numbering, handled, state });
+        keeper.catch_up(key).map_err(LuaError::external)
     });
     match result {
         Some(Err(error)) => {
-            with(|keeper| keeper.broken.insert(key));
+            with(|keeper| keeper.behind.insert(key));
             failed(lua, error)
         }
         _ => true.into_lua_multi(lua),
@@ -281,9 +282,10 @@ fn handled(_: &Lua, counts: LuaTable) -> LuaResult<()> {
     counts.for_each(|stream: i64, h: u32| {
         let key = smacks::key(stream);
         with(|keeper| {
-            let Some(kept) = keeper.streams.get(&key) else { return };
+            let Some(kept) = keeper.streams.get_mut(&key) else { return };
+            kept.handled = h;
             if keeper.journal.set_inbound(kept.id, u64::from(h)).is_err() {
-                keeper.broken.insert(key);
+                keeper.behind.insert(key);
             }
         });
         Ok(())
@@ -299,11 +301,44 @@ fn commit(lua: &Lua, (): ()) -> LuaResult<LuaMultiValue> {
     }
 }
 
+/// `sync()`: has the disk itself take all that was committed, in the background: the position to compare
+/// `durable()` with.
+fn sync(_: &Lua, (): ()) -> LuaResult<Option<u64>> {
+    Ok(with(|keeper| {
+        keeper.journal.request_sync();
+        keeper.journal.position()
+    }))
+}
+
+/// `durable()`: up to where everything survives a crash of the machine.
+fn durable(_: &Lua, (): ()) -> LuaResult<u64> {
+    Ok(with(|keeper| keeper.journal.durable()).unwrap_or(0))
+}
+
+/// `watch()`: a file descriptor that becomes readable when `durable()` has grown.
+fn watch(_: &Lua, (): ()) -> LuaResult<Option<i32>> {
+    with(|keeper| {
+        if keeper.wake.is_none() {
+            let (wake, tell) = Wake::new().map_err(LuaError::external)?;
+            keeper.journal.on_durable(tell);
+            keeper.wake = Some(wake);
+        }
+        Ok(keeper.wake.as_ref().map(Wake::fd))
+    })
+    .unwrap_or(Ok(None))
+}
+
+/// `woken()`: that it is readable was noticed.
+fn woken(_: &Lua, (): ()) -> LuaResult<()> {
+    with(|keeper| keeper.wake.as_mut().map(Wake::take));
+    Ok(())
+}
+
 /// `ended(key)`: nothing is owed to the stream's client any more.
 fn ended(_: &Lua, stream: i64) -> LuaResult<()> {
     with(|keeper| {
         let key = smacks::key(stream);
-        keeper.broken.remove(&key);
+        keeper.behind.remove(&key);
         if let Some(kept) = keeper.streams.remove(&key) {
             // If even this cannot be written, the session comes back once more after a restart, and expires.
             let _ = keeper.journal.end(kept.id);
@@ -312,19 +347,22 @@ fn ended(_: &Lua, stream: i64) -> LuaResult<()> {
     Ok(())
 }
 
-/// `found()`: `{ [token] = meta }` of the sessions that wait to be brought back.
-fn found(lua: &Lua, (): ()) -> LuaResult<LuaTable> {
-    let table = lua.create_table()?;
-    let metas = with(|keeper| {
+/// `found()`: `{ [token] = state }` of the sessions that wait to be brought back, and `{ [token] = reason }` of those that
+/// cannot be.
+fn found(lua: &Lua, (): ()) -> LuaResult<(LuaTable, LuaTable)> {
+    let (states, reasons) = (lua.create_table()?, lua.create_table()?);
+    let descriptions = with(|keeper| {
         let ids: Vec<u64> = keeper.found.iter().copied().collect();
         ids.into_iter().map(|id| (id, keeper.journal.meta(id))).collect::<Vec<_>>()
     });
-    for (id, meta) in metas.into_iter().flatten() {
-        let meta =
-            meta.ok().and_then(|record| split_base(id, &record)).map(|kept| kept.meta).unwrap_or_default();
-        table.raw_set(id as i64, lua.create_string(&meta)?)?;
+    for (id, description) in descriptions.into_iter().flatten() {
+        match description.as_deref().map(kept::read) {
+            Ok(Ok((_, state))) => states.raw_set(id as i64, lua.create_string(state)?)?,
+            Ok(Err(reason)) => reasons.raw_set(id as i64, reason.to_string())?,
+            Err(error) => reasons.raw_set(id as i64, error.to_string())?,
+        }
     }
-    Ok(table)
+    Ok((states, reasons))
 }
 
 /// `discard(token)`: that session does not come back.
@@ -343,42 +381,41 @@ fn restore(
     lua: &Lua,
     (token, limits, account, id, timeout): (i64, LuaUserDataRef<smacks::LuaLimits>, String, String, u32),
 ) -> LuaResult<LuaMultiValue> {
-    let journal_id = token as u64;
+    let session = token as u64;
     let result = with(|keeper| {
+        let journal = &mut keeper.journal;
+        let description = journal.meta(session).map_err(LuaError::external)?;
+        let (mut numbering, state) = kept::read(&description).map_err(LuaError::external)?;
+        if numbering.in_journal(numbering.counted) > journal.counters(session).map_or(0, |c| c.acked) {
+            // The other half of an ack did not reach the disk.
+            let last = journal.counters(session).map_or(0, |c| c.acked + c.queued as u64);
+            let acked = numbering.in_journal(numbering.counted).min(last);
+            journal.ack(session, acked).map_err(LuaError::external)?;
+        }
         let missing = || LuaError::external("there is no such session in the journal");
-        let counters = keeper.journal.counters(journal_id).ok_or_else(missing)?;
-        let (acked, inbound) = (counters.acked, counters.inbound);
-        let raw = keeper.journal.meta(journal_id).map_err(LuaError::external)?;
-        let mut kept = split_base(journal_id, &raw).ok_or_else(missing)?;
-        let mut queue = Queue::restored(kept.base + acked, H(kept.base_h).plus(acked as usize));
-        let mut lost = 0_u32;
-        keeper
-            .journal
-            .replay(journal_id, 0, |_, record| {
-                match record.and_then(decode) {
-                    Some(queued) => queue.push(queued),
-                    None => lost += 1,
-                }
-                true
-            })
-            .map_err(LuaError::external)?;
-        keeper.found.remove(&journal_id);
-        kept.sent_up_to = kept.sent_up_to.min(queue.first() + queue.len() as u64);
-        let stream = Stream::restored(Arc::clone(&limits.0), H(inbound as u32), queue, kept.sent_up_to);
+        let counters = journal.counters(session).ok_or_else(missing)?;
+        let first = numbering.base + counters.acked;
+        let lengths: Vec<_> = journal.lengths(session).map_err(LuaError::external)?.collect();
+        let lost = lengths.iter().filter(|len| len.is_none()).count();
+        let length = |len: Option<u32>| len.unwrap_or(0).saturating_sub(kept::STANZA_HEADER as u32);
+        let queue = Queue::restored(first, numbering.h_at(first), lengths.into_iter().map(length));
+        keeper.found.remove(&session);
+        numbering.unsent_from = numbering.unsent_from.min(queue.end());
+        let handled = counters.inbound as u32;
+        let stream = Stream::restored(Arc::clone(&limits.0), H(handled), queue, numbering.unsent_from);
         let resumption = ResumptionId::parse(&id).map(|id| (id, timeout));
         let key = smacks::insert(stream, &account, Enabled { resumption });
+        let kept = Kept { id: session, numbering, handled, state: state.into() };
         // It is away from here on, and has been sent nothing since.
-        let written = keeper.journal.set_meta(journal_id, &with_base(&kept));
-        keeper.streams.insert(key, kept);
-        if lost > 0 || written.is_err() {
-            // The numbers behind a hole are wrong: it is written anew.
-            keeper.broken.insert(key);
+        if kept.describe(&mut keeper.journal).is_err() {
+            keeper.behind.insert(key);
         }
-        Ok::<_, LuaError>((key, inbound as u32, lost))
+        keeper.streams.insert(key, kept);
+        Ok::<_, LuaError>((key, handled, lost))
     });
     match result {
-        Some(Ok((key, inbound, lost))) => {
-            (smacks::number(key), smacks::Handle(key), inbound, lost).into_lua_multi(lua)
+        Some(Ok((key, handled, lost))) => {
+            (smacks::number(key), smacks::Handle(key), handled, lost).into_lua_multi(lua)
         }
         Some(Err(error)) => failed(lua, error),
         None => failed(lua, "the journal is not open"),
@@ -393,6 +430,7 @@ fn stats(lua: &Lua, (): ()) -> LuaResult<Option<LuaTable>> {
     table.set("queued", stats.queued)?;
     table.set("disk_bytes", stats.disk_bytes)?;
     table.set("live_bytes", stats.live_bytes)?;
+    table.set("commits", stats.commits)?;
     Ok(Some(table))
 }
 
@@ -403,6 +441,10 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     journal.set("keep", lua.create_function(keep)?)?;
     journal.set("handled", lua.create_function(handled)?)?;
     journal.set("commit", lua.create_function(commit)?)?;
+    journal.set("sync", lua.create_function(sync)?)?;
+    journal.set("durable", lua.create_function(durable)?)?;
+    journal.set("watch", lua.create_function(watch)?)?;
+    journal.set("woken", lua.create_function(woken)?)?;
     journal.set("ended", lua.create_function(ended)?)?;
     journal.set("found", lua.create_function(found)?)?;
     journal.set("discard", lua.create_function(discard)?)?;

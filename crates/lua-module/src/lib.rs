@@ -10,8 +10,10 @@
 //! [`Registry`]: enjamb_stream_management::Registry
 
 mod journal;
+mod kept;
 mod push;
 mod smacks;
+mod wake;
 mod walk;
 
 use mlua::prelude::*;

@@ -36,9 +36,9 @@ enum Answer {
     /// Not a stanza, or no such stream: nothing was done.
     Untouched,
     /// Queued, to be sent.
-    Send { over_limit: bool, bytes_serve: bool },
+    Send { over_limit: Option<i64>, bytes_serve: bool },
     /// Queued, not to be sent.
-    Hold { over_limit: bool },
+    Hold { over_limit: Option<i64> },
     /// Neither queued nor to be sent.
     Failed(String),
 }
@@ -56,10 +56,13 @@ unsafe fn queue(state: *mut lua_State, buffer: &mut Vec<u8>) -> Answer {
             Ok(walk::Walked { summary: Some(summary), declares_namespace }) => {
                 match smacks::push(key, buffer, summary, now()) {
                     None => Answer::Untouched,
-                    Some(p) if p.send => {
-                        Answer::Send { over_limit: p.over_limit, bytes_serve: !declares_namespace }
+                    Some(queueing) => {
+                        let over_limit = queueing.over_limit.map(smacks::number);
+                        match queueing.send {
+                            true => Answer::Send { over_limit, bytes_serve: !declares_namespace },
+                            false => Answer::Hold { over_limit },
+                        }
                     }
-                    Some(p) => Answer::Hold { over_limit: p.over_limit },
                 }
             }
         }
@@ -69,9 +72,10 @@ unsafe fn queue(state: *mut lua_State, buffer: &mut Vec<u8>) -> Answer {
 /// `push(key, stanza, want_bytes)`: queues a stanza on the stream `key`.
 ///
 /// - `nil`: it is no stanza, or the stream is gone; nothing was done.
-/// - `bytes, over`: queued; send these bytes in its place.
+/// - `bytes, over`: queued; send these bytes in its place. `over`, if there is one, is the key of a stream that has to
+///   end, since too much is queued.
 /// - `true, over`: queued; send the stanza as it is (`want_bytes` was false, or it declares its namespace).
-/// - `false, over`: queued; do not send it, the client is away.
+/// - `false, over`: queued; do not send it, the client is away or is still being sent what is older.
 /// - `nil, message`: it cannot be serialised; it was not queued.
 unsafe extern "C-unwind" fn push(state: *mut lua_State) -> c_int {
     let mut buffer = SCRATCH.take();
@@ -94,14 +98,17 @@ unsafe extern "C-unwind" fn push(state: *mut lua_State) -> c_int {
                 } else {
                     ffi::lua_pushboolean(state, 1);
                 }
-                if over_limit {
-                    ffi::lua_pushboolean(state, 1);
+                if let Some(key) = over_limit {
+                    ffi::lua_pushinteger(state, key);
                 }
-                1 + c_int::from(over_limit)
+                1 + c_int::from(over_limit.is_some())
             }
             Answer::Hold { over_limit } => {
                 ffi::lua_pushboolean(state, 0);
-                ffi::lua_pushboolean(state, c_int::from(over_limit));
+                match over_limit {
+                    Some(key) => ffi::lua_pushinteger(state, key),
+                    None => ffi::lua_pushnil(state),
+                }
                 2
             }
             Answer::Failed(message) => {

@@ -4,12 +4,13 @@
 //! handle, the stream is gone. A key whose stream is gone is not an error: every function then answers as for a
 //! stream that is not managed.
 
+use crate::kept::{LOST, Stanza};
 use crate::{journal, push};
 use enjamb_stanza::{Copy, Delay, Kind, Name, Summary};
 use enjamb_stream_management::remembered::{Remembered, forgotten};
 use enjamb_stream_management::undelivered::{Fate, Recipient, fate};
 use enjamb_stream_management::{
-    AckError, EnableRequest, Enabled, H, Limits, Peer, Pushed, Refusal, Registry, ResumeRequest,
+    AckError, EnableRequest, Enabled, H, Limits, Peer, Place, Queueing, Refusal, Registry, ResumeRequest,
     ResumptionId, Stream, StreamKey,
 };
 use mlua::prelude::*;
@@ -55,14 +56,20 @@ pub fn insert(stream: Stream, account: &str, enabled: Enabled) -> StreamKey {
 }
 
 /// Queues a stanza on a stream, if the stream is there.
-pub fn push(stream: i64, bytes: &[u8], summary: Summary, now: u64) -> Option<Pushed> {
+pub fn push(stream: i64, bytes: &[u8], summary: Summary, now: u64) -> Option<Queueing> {
     with(|registry| {
-        let stream = key(stream);
-        let managed = registry.get_mut(stream)?;
-        let pushed = managed.push(bytes, summary, now);
-        journal::pushed(stream, managed.queue());
-        Some(pushed)
+        let key = key(stream);
+        let queueing = registry.push(key, bytes, summary, now)?;
+        if journal::pushed(key, registry.get(key)?.queue()) {
+            release(registry, key);
+        }
+        Some(queueing)
     })
+}
+
+/// All that is queued is in the journal: it need not be here.
+fn release(registry: &mut Registry, key: StreamKey) {
+    registry.update(key, |stream| stream.release(stream.queue().end()));
 }
 
 pub struct Handle(pub StreamKey);
@@ -143,6 +150,8 @@ fn limits(_: &Lua, options: LuaTable) -> LuaResult<LuaLimits> {
         hibernation_time: options.get("hibernation_time")?,
         queue_stanzas: options.get("queue_stanzas")?,
         queue_bytes: options.get("queue_bytes")?,
+        account_bytes: options.get("account_bytes")?,
+        server_bytes: options.get("server_bytes")?,
         unacked: options.get("unacked")?,
         inactive_unacked: options.get("inactive_unacked")?,
         hibernated: options.get("hibernated")?,
@@ -203,7 +212,7 @@ fn resume(
         let resumed = r.resume(peer.get(), request)?;
         if let Some(stream) = r.get(resumed.key) {
             journal::acked(resumed.key, stream.queue());
-            journal::connected(resumed.key, stream.queue(), true);
+            journal::connected(resumed.key, stream);
         }
         Ok(resumed)
     });
@@ -223,7 +232,14 @@ fn resume(
 fn received(_: &Lua, (stream, before): (i64, i64)) -> LuaResult<u32> {
     // The count lives in a session field that anybody can set; modulo 2^32 every number is one.
     let before = before as u32;
-    Ok(with(|r| r.get_mut(key(stream)).map_or(H(before).plus(1), |s| s.received(H(before)))).0)
+    let received = with(|r| r.update(key(stream), |s| s.received(H(before))));
+    Ok(received.unwrap_or(H(before).plus(1)).0)
+}
+
+/// `recount(key, h)`: the client was told that this many were handled, and sends the rest again.
+fn recount(_: &Lua, (stream, h): (i64, u32)) -> LuaResult<()> {
+    with(|r| r.update(key(stream), |s| s.recount(H(h))));
+    Ok(())
 }
 
 /// `handled(key, waiting)`: what an `<a/>` may say, or nil.
@@ -241,12 +257,14 @@ fn ack(lua: &Lua, (stream, h, dry): (i64, Option<LuaString>, bool)) -> Values {
         Err(error) => return refused(lua, "invalid-xml", error.to_string(), None),
     };
     let result = with(|r| {
-        let Some(s) = r.get_mut(key(stream)) else { return Ok(0) };
+        let key = key(stream);
         if dry {
-            return s.covered_by(h);
+            return r.get(key).map_or(Ok(0), |s| s.covered_by(h));
         }
-        let n = s.ack(h)?;
-        journal::acked(key(stream), s.queue());
+        let n = r.update(key, |s| s.ack(h)).unwrap_or(Ok(0))?;
+        if let Some(s) = r.get(key) {
+            journal::acked(key, s.queue());
+        }
         Ok(n)
     });
     match result {
@@ -262,7 +280,7 @@ fn wants_ack(_: &Lua, (stream, inactive, force): (i64, bool, bool)) -> LuaResult
 
 /// `requested(key)`: an `<r/>` goes out.
 fn requested(_: &Lua, stream: i64) -> LuaResult<()> {
-    with(|r| r.get_mut(key(stream)).map(|s| s.requested()));
+    with(|r| r.update(key(stream), Stream::requested));
     Ok(())
 }
 
@@ -271,9 +289,8 @@ fn hibernate(lua: &Lua, (stream, now): (i64, u64)) -> Values {
     let hibernation = with(|r| {
         let key = key(stream);
         let hibernation = r.hibernate(key, now)?;
-        // A stream that is back from before a restart was away already.
-        if let Some(stream) = r.get(key).filter(|s| !s.is_restored()) {
-            journal::connected(key, stream.queue(), false);
+        if journal::connected(key, r.get(key)?) {
+            release(r, key);
         }
         Some(hibernation)
     });
@@ -292,6 +309,12 @@ fn revoke(_: &Lua, stream: i64) -> LuaResult<()> {
     Ok(())
 }
 
+/// `forget(key)`: the stream is gone, with what is in its queue. Without this, that happens when Lua collects the handle.
+fn forget(_: &Lua, stream: i64) -> LuaResult<()> {
+    with(|r| r.remove(key(stream)));
+    Ok(())
+}
+
 /// `counts(key)`: `unacked, acked, first, bytes`; nothing if the stream is gone.
 fn counts(lua: &Lua, stream: i64) -> Values {
     let counts = with(|r| {
@@ -304,32 +327,72 @@ fn counts(lua: &Lua, stream: i64) -> Values {
     }
 }
 
-/// `copies(key, number, last, budget, xmlns, from)`: `bytes, next`: the stanzas from that number up to and without
-/// `last`, stamped with their delay, until `budget` bytes are full; at least one, or nil if there is none.
+/// `copies(key, number, last, budget, xmlns, from)`: `bytes, next, lost`: the stanzas from that number up to and without
+/// `last`, stamped with their delay, until `budget` bytes are full; at least one, or nil if there is none. `lost` of them
+/// are damaged on disk; something without content stands in their place. `nil, message` if the disk cannot be read.
 fn copies(
     lua: &Lua,
     (stream, first, last, budget, xmlns, from): (i64, u64, u64, usize, Option<String>, String),
 ) -> Values {
-    let mut out = Vec::new();
-    let next = with(|r| {
-        let queue = r.get(key(stream))?.queue();
-        let mut next = first;
-        while let Some(queued) = queue.get(next).filter(|_| next < last) {
-            if !out.is_empty() && out.len() + queued.bytes.len() > budget {
-                break;
-            }
-            let stamp =
-                humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(queued.at)).to_string();
-            let delay = queued.summary.takes_delay().then_some(Delay { from: &from, stamp: &stamp });
-            Copy { xmlns: xmlns.as_deref(), delay }.write(&queued.bytes, &mut out);
-            next += 1;
+    let (mut out, mut next, mut lost) = (Vec::new(), first, 0);
+    let mut write = |stanza: Option<Stanza>| {
+        let Stanza { bytes, at, summary } = stanza.unwrap_or(LOST);
+        if !out.is_empty() && out.len() + bytes.len() > budget {
+            return false;
         }
-        (next > first).then_some(next)
+        let stamp = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(at)).to_string();
+        let delay = summary.takes_delay().then_some(Delay { from: &from, stamp: &stamp });
+        Copy { xmlns: xmlns.as_deref(), delay }.write(bytes, &mut out);
+        next += 1;
+        lost += usize::from(stanza.is_none());
+        out.len() < budget
+    };
+    let key = key(stream);
+    let read = with(|r| {
+        let Some(stream) = r.get(key) else { return Ok(()) };
+        let queue = stream.queue();
+        let (first, last) = (first.max(queue.first()), last.min(queue.end()));
+        let stored = first..last.min(queue.first_here());
+        let mut go_on = true;
+        if !stored.is_empty() {
+            journal::fetch(key, stored.start, stored.end, |stanza| {
+                go_on = write(stanza);
+                go_on
+            })?;
+        }
+        for number in first.max(queue.first_here())..last {
+            let Some(Place::Here(q)) = queue.get(number).filter(|_| go_on) else { break };
+            go_on = write(Some(Stanza { bytes: &q.bytes, at: q.at, summary: q.summary }));
+        }
+        Ok::<_, enjamb_journal::Error>(())
     });
-    match next {
-        Some(next) => (lua.create_string(&out)?, next).into_lua_multi(lua),
+    match read {
+        // What was read before is right.
+        Err(error) if next == first => return (LuaNil, error.to_string()).into_lua_multi(lua),
+        _ if next == first => return LuaNil.into_lua_multi(lua),
+        _ => {}
+    }
+    (lua.create_string(&out)?, next, lost).into_lua_multi(lua)
+}
+
+/// `resend(key)`: the number of the stanza to send again next, and the one behind the last; nil if all have gone out.
+fn resend(lua: &Lua, stream: i64) -> Values {
+    match with(|r| r.get(key(stream)).and_then(|s| Some((s.resend_from()?, s.queue().end())))) {
+        Some(range) => range.into_lua_multi(lua),
         None => LuaNil.into_lua_multi(lua),
     }
+}
+
+/// `resent(key, next)`: everything before that number has gone out on this connection.
+fn resent(_: &Lua, (stream, next): (i64, u64)) -> LuaResult<()> {
+    with(|r| r.update(key(stream), |s| s.resent(next)));
+    Ok(())
+}
+
+/// `totals()`: stanzas, bytes, bytes in memory, of all queues together.
+fn totals(_: &Lua, (): ()) -> LuaResult<(usize, usize, usize)> {
+    let totals = with(|r| r.totals());
+    Ok((totals.stanzas, totals.bytes, totals.bytes_here))
 }
 
 /// `fate(name, type, recipient)`: "store", "return" or "discard".
@@ -354,7 +417,7 @@ fn undelivered(
 }
 
 /// `forgotten({ [id] = time }, allowed)`: the ids to forget.
-fn forget(_: &Lua, (sessions, allowed): (LuaTable, usize)) -> LuaResult<Vec<String>> {
+fn forget_ids(_: &Lua, (sessions, allowed): (LuaTable, usize)) -> LuaResult<Vec<String>> {
     let sessions = sessions
         .pairs::<String, u64>()
         .map(|pair| pair.map(|(id, at)| Remembered { id, at }))
@@ -375,6 +438,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     smacks.set("start", lua.create_function(start)?)?;
     smacks.set("resume", lua.create_function(resume)?)?;
     smacks.set("received", lua.create_function(received)?)?;
+    smacks.set("recount", lua.create_function(recount)?)?;
     smacks.set("handled", lua.create_function(handled)?)?;
     smacks.set("ack", lua.create_function(ack)?)?;
     smacks.set("wants_ack", lua.create_function(wants_ack)?)?;
@@ -383,8 +447,12 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     smacks.set("revoke", lua.create_function(revoke)?)?;
     smacks.set("counts", lua.create_function(counts)?)?;
     smacks.set("copies", lua.create_function(copies)?)?;
+    smacks.set("resend", lua.create_function(resend)?)?;
+    smacks.set("resent", lua.create_function(resent)?)?;
+    smacks.set("totals", lua.create_function(totals)?)?;
     smacks.set("fate", lua.create_function(undelivered)?)?;
-    smacks.set("forgotten", lua.create_function(forget)?)?;
+    smacks.set("forgotten", lua.create_function(forget_ids)?)?;
+    smacks.set("forget", lua.create_function(forget)?)?;
     smacks.set("streams", lua.create_function(streams)?)?;
     Ok(smacks)
 }

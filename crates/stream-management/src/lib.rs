@@ -25,6 +25,6 @@ pub mod undelivered;
 pub use h::H;
 pub use limits::Limits;
 pub use negotiate::{EnableRequest, Enabled, Peer, Refusal, ResumeRequest, ResumptionId};
-pub use queue::{AckError, Queue, Queued};
-pub use registry::{Hibernation, Registry, Resumed, StreamKey};
+pub use queue::{AckError, Place, Queue, Queued};
+pub use registry::{Hibernation, Queueing, Registry, Resumed, StreamKey, Totals};
 pub use stream::{Pushed, Stream};

@@ -9,6 +9,10 @@ pub struct Limits {
     pub queue_stanzas: usize,
     /// `smacks_max_queue_bytes`: how many bytes of stanzas may wait for a client, away or not.
     pub queue_bytes: usize,
+    /// `smacks_max_account_queue_bytes`: how many for all resumable sessions of one account together.
+    pub account_bytes: usize,
+    /// `smacks_max_server_queue_bytes`: how many for all sessions of the server together.
+    pub server_bytes: usize,
     /// `smacks_max_unacked_stanzas`: how many stanzas may be unacknowledged before an ack is asked for.
     pub unacked: usize,
     /// `smacks_max_inactive_unacked_stanzas`: the same while the client says that it is inactive (XEP-0352).
@@ -23,6 +27,8 @@ impl Default for Limits {
             hibernation_time: 600,
             queue_stanzas: 500,
             queue_bytes: 64 << 20,
+            account_bytes: 256 << 20,
+            server_bytes: 8 << 30,
             unacked: 0,
             inactive_unacked: 256,
             hibernated: 10,

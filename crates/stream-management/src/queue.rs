@@ -4,7 +4,7 @@ use crate::h::H;
 use enjamb_stanza::Summary;
 use std::collections::VecDeque;
 
-/// An emptied queue keeps room for this many stanzas; what a burst needed beyond it is given back.
+/// A queue keeps room for this many stanzas; most of what a burst needed beyond it is given back.
 const KEPT_CAPACITY: usize = 16;
 
 /// One stanza in the queue.
@@ -39,14 +39,28 @@ pub enum AckError {
     },
 }
 
+/// Where the bytes of a queued stanza are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// In memory.
+    Here(&'a Queued),
+    /// Only where streams are kept.
+    Stored,
+}
+
 /// A queue that is emptied from the front by acks. It allocates nothing until the first stanza.
+///
+/// The oldest stanzas may be stored: then the queue knows their number and lengths, and their bytes are only where
+/// streams are kept. That is four bytes each.
 #[derive(Debug, Default)]
 pub struct Queue {
-    unacked: VecDeque<Queued>,
+    stored: VecDeque<u32>,
+    here: VecDeque<Queued>,
     acked: H,
     /// How many were ever dropped from the front: gives each stanza a number that never wraps.
     dropped: u64,
     bytes: usize,
+    bytes_here: usize,
 }
 
 impl Queue {
@@ -55,70 +69,82 @@ impl Queue {
         Queue { acked, ..Queue::default() }
     }
 
-    /// A queue that was kept elsewhere: `first` stanzas were acknowledged before, and `acked` is what the peer last
-    /// said. What was queued is to be pushed again, from the oldest on.
-    pub fn restored(first: u64, acked: H) -> Queue {
-        Queue { acked, dropped: first, ..Queue::default() }
+    /// A queue that was kept elsewhere and still is: `first` stanzas were acknowledged before, `acked` is what the
+    /// peer last said, and the rest, from the oldest on, is as long as `stored` says.
+    pub fn restored(first: u64, acked: H, stored: impl IntoIterator<Item = u32>) -> Queue {
+        let stored: VecDeque<u32> = stored.into_iter().collect();
+        let bytes = stored.iter().map(|&len| len as usize).sum();
+        Queue { stored, acked, dropped: first, bytes, ..Queue::default() }
     }
 
     /// Appends a stanza; it counts as sent.
     pub fn push(&mut self, stanza: Queued) {
         self.bytes += stanza.bytes.len();
-        self.unacked.push_back(stanza);
+        self.bytes_here += stanza.bytes.len();
+        self.here.push_back(stanza);
     }
 
-    /// How many stanzas an ack of `h` would cover that none has covered before.
+    /// Gives up the bytes of all stanzas before number `end`, which are stored. Does nothing for those that are gone
+    /// or stored already.
+    pub fn release(&mut self, end: u64) {
+        let n = usize::try_from(end.saturating_sub(self.first_here())).unwrap_or(usize::MAX);
+        for stanza in self.here.drain(..n.min(self.here.len())) {
+            self.bytes_here -= stanza.bytes.len();
+            self.stored.push_back(u32::try_from(stanza.bytes.len()).unwrap_or(u32::MAX));
+        }
+        if n > 0 {
+            shrink(&mut self.here);
+        }
+    }
+
+    /// How many stanzas an ack of `h` would cover that none has covered before, if the first `sent` have been sent.
     ///
     /// # Errors
     /// If `h` is not between what was acknowledged and what was sent. It is too low if it was true once, else it is
     /// too high: modulo 2^32 there is no other difference.
-    pub fn covered_by(&self, h: H) -> Result<usize, AckError> {
+    pub(crate) fn covered_by(&self, h: H, sent: usize) -> Result<usize, AckError> {
         let n = h.since(self.acked);
-        if n as usize <= self.unacked.len() {
+        if n as usize <= sent {
             Ok(n as usize)
         } else if u64::from(self.acked.since(h)) <= self.dropped {
             Err(AckError::TooLow { h, acked: self.acked })
         } else {
-            Err(AckError::TooHigh { h, sent: self.sent() })
+            Err(AckError::TooHigh { h, sent: self.acked.plus(sent) })
         }
     }
 
-    /// Drops what `h` covers and returns how many stanzas that was.
-    ///
-    /// # Errors
-    /// As [`Queue::covered_by`]; the queue is then as it was.
-    pub fn ack(&mut self, h: H) -> Result<usize, AckError> {
-        let n = self.covered_by(h)?;
-        self.bytes -= self.unacked.drain(..n).map(|s| s.bytes.len()).sum::<usize>();
-        self.dropped += n as u64;
-        self.acked = h;
-        if self.unacked.is_empty() && self.unacked.capacity() > KEPT_CAPACITY {
-            self.unacked.shrink_to(KEPT_CAPACITY);
-        }
-        Ok(n)
-    }
-
-    /// Drops the first `n` stanzas, whatever their count: the peer has them and says `h`.
+    /// Drops the first `n` stanzas, or all if there are fewer: the peer has them and says `h`.
     pub(crate) fn ack_first(&mut self, n: usize, h: H) {
-        let n = n.min(self.unacked.len());
-        self.bytes -= self.unacked.drain(..n).map(|s| s.bytes.len()).sum::<usize>();
+        let n = n.min(self.len());
+        let stored = n.min(self.stored.len());
+        self.bytes -= self.stored.drain(..stored).map(|len| len as usize).sum::<usize>();
+        let bytes_here: usize = self.here.drain(..n - stored).map(|s| s.bytes.len()).sum();
+        self.bytes -= bytes_here;
+        self.bytes_here -= bytes_here;
         self.dropped += n as u64;
         self.acked = h;
+        shrink(&mut self.stored);
+        shrink(&mut self.here);
     }
 
     /// How many stanzas are unacknowledged.
     pub fn len(&self) -> usize {
-        self.unacked.len()
+        self.stored.len() + self.here.len()
     }
 
     /// Whether the peer has acknowledged everything.
     pub fn is_empty(&self) -> bool {
-        self.unacked.is_empty()
+        self.len() == 0
     }
 
     /// The sum of the stanzas' lengths.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The sum of the lengths of those that are in memory.
+    pub fn bytes_here(&self) -> usize {
+        self.bytes_here
     }
 
     /// The last `h` that the peer gave.
@@ -128,7 +154,7 @@ impl Queue {
 
     /// The `h` that the peer will give when it has everything.
     pub fn sent(&self) -> H {
-        self.acked.plus(self.unacked.len())
+        self.acked.plus(self.len())
     }
 
     /// The number of the first stanza in the queue, counted from the stream's first one and never wrapping.
@@ -136,14 +162,29 @@ impl Queue {
         self.dropped
     }
 
-    /// The stanza with that number, if it is still queued.
-    pub fn get(&self, number: u64) -> Option<&Queued> {
-        let index = number.checked_sub(self.dropped)?;
-        self.unacked.get(usize::try_from(index).ok()?)
+    /// The number of the first stanza that is in memory, or would be.
+    pub fn first_here(&self) -> u64 {
+        self.dropped + self.stored.len() as u64
     }
 
-    /// The stanzas from the oldest to the newest.
-    pub fn iter(&self) -> impl Iterator<Item = &Queued> {
-        self.unacked.iter()
+    /// The number that the next stanza will have.
+    pub fn end(&self) -> u64 {
+        self.dropped + self.len() as u64
+    }
+
+    /// The stanza with that number, if it is still queued.
+    pub fn get(&self, number: u64) -> Option<Place<'_>> {
+        let index = usize::try_from(number.checked_sub(self.dropped)?).ok()?;
+        match index.checked_sub(self.stored.len()) {
+            None => Some(Place::Stored),
+            Some(index) => self.here.get(index).map(Place::Here),
+        }
+    }
+}
+
+/// Gives back what a burst needed.
+fn shrink<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() > KEPT_CAPACITY && queue.len() < queue.capacity() / 4 {
+        queue.shrink_to(KEPT_CAPACITY.max(queue.len() * 2));
     }
 }

@@ -3,7 +3,8 @@
 use crate::h::H;
 use crate::limits::Limits;
 use crate::negotiate::{EnableRequest, Enabled, Peer, Refusal, ResumeRequest, ResumptionId};
-use crate::stream::{Owner, State, Stream};
+use crate::stream::{Owner, Pushed, State, Stream};
+use enjamb_stanza::Summary;
 use slotmap::SlotMap;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,6 +12,38 @@ use std::sync::Arc;
 slotmap::new_key_type! {
     /// Names a stream. A key whose stream is gone finds nothing, never another stream.
     pub struct StreamKey;
+    /// Names an account that has resumable streams.
+    pub(crate) struct AccountKey;
+}
+
+/// What is to be done with a stanza that was queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queueing {
+    /// The peer is there: send it now. Otherwise it waits in the queue.
+    pub send: bool,
+    /// This stream holds more than it may, or is the one to go since its account or the server does. Nothing was
+    /// dropped; the session must end, and what is queued be returned or stored, before more is let in.
+    pub over_limit: Option<StreamKey>,
+}
+
+/// How much is queued.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Stanzas.
+    pub stanzas: usize,
+    /// The sum of their lengths.
+    pub bytes: usize,
+    /// The same of those that are in memory.
+    pub bytes_here: usize,
+}
+
+/// What is kept of an account that has resumable streams.
+#[derive(Debug)]
+struct Account {
+    name: Box<str>,
+    /// In the order in which they were enabled. Looked up per account, so that an id is worth nothing to anybody else.
+    streams: Vec<(ResumptionId, StreamKey)>,
+    bytes: usize,
 }
 
 /// A stream that went into hibernation.
@@ -40,9 +73,11 @@ pub struct Resumed {
 #[derive(Debug, Default)]
 pub struct Registry {
     streams: SlotMap<StreamKey, Stream>,
-    /// By bare JID, the resumable streams in the order in which they were enabled. Looked up per account, so that an
-    /// id is worth nothing to anybody else.
-    accounts: HashMap<Box<str>, Vec<(ResumptionId, StreamKey)>>,
+    accounts: SlotMap<AccountKey, Account>,
+    by_name: HashMap<Box<str>, AccountKey>,
+    totals: Totals,
+    /// The stream that was said to have to go because the server holds too much. Until it has, no other is looked for.
+    leaving: Option<StreamKey>,
 }
 
 impl Registry {
@@ -87,16 +122,24 @@ impl Registry {
 
     /// Puts a stream with a history under management.
     pub fn insert(&mut self, mut stream: Stream, account: Option<&str>, enabled: Enabled) -> StreamKey {
-        stream.owner = account.zip(enabled.resumption).map(|(account, (id, timeout))| Owner {
-            account: account.into(),
-            id,
-            timeout,
-        });
-        let owner = stream.owner.as_ref().map(|o| (o.account.clone(), o.id));
+        let owner = account.zip(enabled.resumption);
+        stream.owner =
+            owner.map(|(account, (id, timeout))| Owner { account: self.account(account), id, timeout });
+        let (account, queued) = (stream.owner.as_ref().map(|o| o.account), totals(&stream));
         let key = self.streams.insert(stream);
-        if let Some((account, id)) = owner {
-            self.accounts.entry(account).or_default().push((id, key));
+        if let (Some(account), Some((_, (id, _)))) = (account.and_then(|a| self.accounts.get_mut(a)), owner) {
+            account.streams.push((id, key));
         }
+        self.count(account, Totals::default(), queued);
+        key
+    }
+
+    fn account(&mut self, name: &str) -> AccountKey {
+        if let Some(&key) = self.by_name.get(name) {
+            return key;
+        }
+        let key = self.accounts.insert(Account { name: name.into(), streams: Vec::new(), bytes: 0 });
+        self.by_name.insert(name.into(), key);
         key
     }
 
@@ -105,9 +148,62 @@ impl Registry {
         self.streams.get(key)
     }
 
-    /// The stream of that key, if it is there.
-    pub fn get_mut(&mut self, key: StreamKey) -> Option<&mut Stream> {
-        self.streams.get_mut(key)
+    /// Does something to the stream of that key, if it is there.
+    pub fn update<T>(&mut self, key: StreamKey, f: impl FnOnce(&mut Stream) -> T) -> Option<T> {
+        let stream = self.streams.get_mut(key)?;
+        let before = totals(stream);
+        let result = f(stream);
+        let (account, after) = (stream.owner.as_ref().map(|o| o.account), totals(stream));
+        self.count(account, before, after);
+        Some(result)
+    }
+
+    fn count(&mut self, account: Option<AccountKey>, before: Totals, after: Totals) {
+        let new = |total: usize, before: usize, after: usize| (total + after).saturating_sub(before);
+        let t = &mut self.totals;
+        t.stanzas = new(t.stanzas, before.stanzas, after.stanzas);
+        t.bytes = new(t.bytes, before.bytes, after.bytes);
+        t.bytes_here = new(t.bytes_here, before.bytes_here, after.bytes_here);
+        if let Some(account) = account.and_then(|a| self.accounts.get_mut(a)) {
+            account.bytes = new(account.bytes, before.bytes, after.bytes);
+        }
+    }
+
+    /// Queues a stanza on a stream, if it is there: [`Stream::push`], and the limits of account and server.
+    pub fn push(&mut self, key: StreamKey, bytes: &[u8], summary: Summary, now: u64) -> Option<Queueing> {
+        let Pushed { send, over_limit } = self.update(key, |stream| stream.push(bytes, summary, now))?;
+        let over_limit = if over_limit { Some(key) } else { self.crowded(key) };
+        Some(Queueing { send, over_limit })
+    }
+
+    /// Who must go if the account of that stream, or the server, holds too much: of those who are away the one that
+    /// holds most, else the stream itself.
+    fn crowded(&mut self, key: StreamKey) -> Option<StreamKey> {
+        let stream = self.streams.get(key)?;
+        let away = |(_, s): &(StreamKey, &Stream)| s.is_hibernating();
+        if let Some(account) = stream.owner.as_ref().and_then(|o| self.accounts.get(o.account))
+            && account.bytes > stream.limits().account_bytes
+        {
+            let streams = account.streams.iter().filter_map(|&(_, k)| Some((k, self.streams.get(k)?)));
+            return longest(streams.filter(away)).or(Some(key));
+        }
+        if self.totals.bytes > stream.limits().server_bytes
+            && self.leaving.is_none_or(|k| !self.streams.contains_key(k))
+        {
+            self.leaving = longest(self.streams.iter().filter(away)).or(Some(key));
+            return self.leaving;
+        }
+        None
+    }
+
+    /// How much is queued on all streams together.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// All streams, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (StreamKey, &Stream)> {
+        self.streams.iter()
     }
 
     /// How many streams there are.
@@ -122,19 +218,24 @@ impl Registry {
 
     /// Takes back the promise that the stream can be resumed: it was closed, or its time is over.
     pub fn revoke(&mut self, key: StreamKey) {
-        let Some(owner) = self.streams.get_mut(key).and_then(|s| s.owner.take()) else { return };
-        if let Some(ids) = self.accounts.get_mut(&owner.account) {
-            ids.retain(|&(_, k)| k != key);
-            if ids.is_empty() {
-                self.accounts.remove(&owner.account);
-            }
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let bytes = stream.queue().bytes();
+        let Some(owner) = stream.owner.take() else { return };
+        let Some(account) = self.accounts.get_mut(owner.account) else { return };
+        account.streams.retain(|&(_, k)| k != key);
+        account.bytes = account.bytes.saturating_sub(bytes);
+        if account.streams.is_empty() {
+            self.by_name.remove(&account.name);
+            self.accounts.remove(owner.account);
         }
     }
 
     /// Forgets a stream and what is in its queue.
     pub fn remove(&mut self, key: StreamKey) -> Option<Stream> {
         self.revoke(key);
-        self.streams.remove(key)
+        let stream = self.streams.remove(key)?;
+        self.count(None, totals(&stream), Totals::default());
+        Some(stream)
     }
 
     /// The stream's connection is lost. `None` if it cannot wait: it is not resumable, or was not live.
@@ -148,9 +249,9 @@ impl Registry {
         stream.hibernate(now);
         let mut waiting: Vec<(u64, StreamKey)> = self
             .accounts
-            .get(&owner.account)
+            .get(owner.account)
             .into_iter()
-            .flatten()
+            .flat_map(|account| &account.streams)
             .filter_map(|&(_, k)| match self.streams.get(k)?.state() {
                 State::Hibernating(since) => Some((since, k)),
                 State::Live => None,
@@ -174,8 +275,9 @@ impl Registry {
             Peer::Client { account, .. } => account,
         };
         let (id, h) = request.read()?;
-        let ids = self.accounts.get(account).ok_or(Refusal::NotFound)?;
-        let &(_, key) = ids.iter().find(|(i, _)| *i == id).ok_or(Refusal::NotFound)?;
+        let account =
+            self.by_name.get(account).and_then(|&a| self.accounts.get(a)).ok_or(Refusal::NotFound)?;
+        let &(_, key) = account.streams.iter().find(|(i, _)| *i == id).ok_or(Refusal::NotFound)?;
         let stream = self.streams.get(key).ok_or(Refusal::NotFound)?;
         let acked = stream.covered_by(h)?;
         let hibernating_since = match stream.state() {
@@ -192,10 +294,20 @@ impl Registry {
     pub fn resume(&mut self, peer: Peer, request: ResumeRequest) -> Result<Resumed, Refusal> {
         let resumed = self.resumable(peer, request)?;
         let (_, h) = request.read()?;
-        if let Some(stream) = self.streams.get_mut(resumed.key) {
+        self.update(resumed.key, |stream| {
             stream.ack(h)?;
             stream.wake();
-        }
-        Ok(resumed)
+            Ok(resumed)
+        })
+        .ok_or(Refusal::NotFound)?
     }
+}
+
+fn totals(stream: &Stream) -> Totals {
+    let queue = stream.queue();
+    Totals { stanzas: queue.len(), bytes: queue.bytes(), bytes_here: queue.bytes_here() }
+}
+
+fn longest<'a>(streams: impl Iterator<Item = (StreamKey, &'a Stream)>) -> Option<StreamKey> {
+    streams.max_by_key(|(_, stream)| stream.queue().bytes()).map(|(key, _)| key)
 }

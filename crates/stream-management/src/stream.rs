@@ -4,6 +4,7 @@ use crate::h::H;
 use crate::limits::Limits;
 use crate::negotiate::ResumptionId;
 use crate::queue::{AckError, Queue, Queued};
+use crate::registry::AccountKey;
 use enjamb_stanza::Summary;
 use std::sync::Arc;
 
@@ -12,6 +13,10 @@ use std::sync::Arc;
 /// cut anybody off; a client that never answers is.
 const LIVE_SLACK: usize = 5000;
 const LIVE_SLACK_FACTOR: usize = 10;
+
+/// How many bytes of a connected peer's queue are wanted in memory if they are stored as well: it is for a peer that
+/// loses its connection that they may be read again.
+const WANTED_HERE: usize = 256 << 10;
 
 /// What is to be done with a stanza that was queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +40,8 @@ pub enum State {
 /// Which account may resume a stream, and by which id.
 #[derive(Clone, Debug)]
 pub struct Owner {
-    /// The bare JID.
-    pub account: Box<str>,
+    /// By which its registry knows the account.
+    pub(crate) account: AccountKey,
     /// The id that was given in `<enabled/>`.
     pub id: ResumptionId,
     /// How long the stream may wait, in seconds.
@@ -54,9 +59,12 @@ pub struct Stream {
     pub(crate) owner: Option<Owner>,
     limits: Arc<Limits>,
     awaiting_ack: bool,
-    /// It was kept elsewhere up to the stanza of this number, and may have sent a little more: see
-    /// [`Stream::covered_by`].
-    restored_up_to: Option<u64>,
+    /// It was kept elsewhere, and may have sent a little more than is known: see [`Stream::covered_by`].
+    restored: bool,
+    /// The number of the first stanza that has never gone to the peer, if not all have.
+    unsent_from: Option<u64>,
+    /// The number of the first stanza that has not gone out on this connection, if not all have.
+    resend_from: Option<u64>,
     /// The count up to which an ack was last asked for.
     requested: Option<H>,
 }
@@ -73,15 +81,18 @@ impl Stream {
             owner: None,
             limits,
             awaiting_ack: false,
-            restored_up_to: None,
+            restored: false,
+            unsent_from: None,
+            resend_from: None,
             requested: None,
         }
     }
 
-    /// A stream that was kept elsewhere, with what was in its queue. The stanzas before number `sent_up_to` may have
+    /// A stream that was kept elsewhere, with what was in its queue. The stanzas before number `unsent_from` may have
     /// gone to the peer; those from it on have not.
-    pub fn restored(limits: Arc<Limits>, inbound: H, queue: Queue, sent_up_to: u64) -> Stream {
-        Stream { queue, restored_up_to: Some(sent_up_to), ..Stream::new(limits, inbound, H(0)) }
+    pub fn restored(limits: Arc<Limits>, inbound: H, queue: Queue, unsent_from: u64) -> Stream {
+        let unsent_from = Some(unsent_from.min(queue.end()));
+        Stream { queue, restored: true, unsent_from, ..Stream::new(limits, inbound, H(0)) }
     }
 
     /// Counts a stanza that came in after `before` others, and returns the new count.
@@ -89,6 +100,11 @@ impl Stream {
         self.inbound = before.plus(1);
         self.received += 1;
         self.inbound
+    }
+
+    /// Sets the count of what came in: the peer is told this, less than it was, and sends the rest again.
+    pub fn recount(&mut self, h: H) {
+        (self.inbound, self.received) = (h, 0);
     }
 
     /// How many stanzas have come in.
@@ -112,9 +128,9 @@ impl Stream {
         match self.state {
             State::Live => {
                 let slack = LIVE_SLACK.max(limits.queue_stanzas.saturating_mul(LIVE_SLACK_FACTOR));
-                let ignored = self.awaiting_ack
-                    && self.requested.is_some_and(|r| self.queue.sent().since(r) as usize > slack);
-                Pushed { send: true, over_limit: too_many_bytes || ignored }
+                let ignored =
+                    self.awaiting_ack && self.requested.is_some_and(|r| self.out().since(r) as usize > slack);
+                Pushed { send: self.resend_from.is_none(), over_limit: too_many_bytes || ignored }
             }
             State::Hibernating(_) => {
                 let too_many = self.queue.len() > limits.queue_stanzas;
@@ -123,28 +139,65 @@ impl Stream {
         }
     }
 
-    /// Whether it was kept elsewhere and its peer has not been back since.
-    pub fn is_restored(&self) -> bool {
-        self.restored_up_to.is_some()
+    /// Gives up the bytes of stanzas before number `end`, which are stored elsewhere, if they are not wanted in memory:
+    /// while the peer is away, or if there are many.
+    pub fn release(&mut self, end: u64) {
+        if self.is_hibernating() || self.queue.bytes_here() > WANTED_HERE {
+            self.queue.release(end);
+        }
+    }
+
+    /// The count that the peer will give when it has all that went out on this connection.
+    fn out(&self) -> H {
+        match self.resend_from {
+            None => self.queue.sent(),
+            Some(next) => self.queue.acked().plus(next.saturating_sub(self.queue.first()) as usize),
+        }
+    }
+
+    /// The number of the stanza to send again next; none if everything has gone out on this connection. Until then,
+    /// what is pushed waits for its turn.
+    pub fn resend_from(&self) -> Option<u64> {
+        self.resend_from.map(|next| next.max(self.queue.first()))
+    }
+
+    /// Notes that everything before number `next` has gone out on this connection.
+    pub fn resent(&mut self, next: u64) {
+        if next < self.queue.end() {
+            self.resend_from = Some(next);
+            self.unsent_from = self.unsent_from.map(|unsent| unsent.max(next));
+        } else {
+            (self.resend_from, self.unsent_from) = (None, None);
+        }
+    }
+
+    /// The number of the first stanza that has never gone to the peer; none if all have.
+    pub fn unsent_from(&self) -> Option<u64> {
+        self.unsent_from
     }
 
     /// How many stanzas an ack of `h` would cover.
     ///
-    /// The first one after a crash may be higher than what is known to have been sent then: a stanza goes to the peer
+    /// What was queued while the peer was away and has not gone out since cannot be covered.
+    ///
+    /// The first `h` after a crash may be higher than what is known to have been sent then: a stanza goes to the peer
     /// at once, and to where streams are kept only before anybody is told that it was handled. Then the peer has all
-    /// that was known, and more, whose senders were told nothing and send it again. What was queued since has not gone
-    /// anywhere yet, whatever the count says.
+    /// that was known, and more, whose senders were told nothing and send it again.
     ///
     /// # Errors
     /// If the count cannot be true.
     pub fn covered_by(&self, h: H) -> Result<usize, AckError> {
-        let Some(up_to) = self.restored_up_to else { return self.queue.covered_by(h) };
-        let kept = usize::try_from(up_to.saturating_sub(self.queue.first())).unwrap_or(usize::MAX);
-        let n = h.since(self.queue.acked());
-        if n > u32::MAX / 2 {
-            return Err(AckError::TooLow { h, acked: self.queue.acked() });
+        let acked = self.queue.acked();
+        let sent = self.unsent_from.unwrap_or(self.queue.end()).saturating_sub(self.queue.first());
+        let sent = usize::try_from(sent).unwrap_or(usize::MAX);
+        if self.restored {
+            let n = h.since(acked);
+            return match n > u32::MAX / 2 {
+                true => Err(AckError::TooLow { h, acked }),
+                false => Ok((n as usize).min(sent)),
+            };
         }
-        Ok((n as usize).min(kept))
+        self.queue.covered_by(h, sent)
     }
 
     /// Takes an `<a/>`: drops what it covers and returns how many stanzas that was.
@@ -153,11 +206,8 @@ impl Stream {
     /// If the count cannot be true; the queue is then as it was.
     pub fn ack(&mut self, h: H) -> Result<usize, AckError> {
         let n = self.covered_by(h)?;
-        if self.restored_up_to.take().is_some() {
-            self.queue.ack_first(n, h);
-        } else {
-            self.queue.ack(h)?;
-        }
+        self.restored = false;
+        self.queue.ack_first(n, h);
         self.awaiting_ack = false;
         Ok(n)
     }
@@ -173,14 +223,15 @@ impl Stream {
         } else {
             self.limits.unacked
         };
+        let out = self.out();
         // Asking twice for the same count would make a loop with a peer that counts wrongly.
-        force || (self.queue.len() > allowed && self.requested != Some(self.queue.sent()))
+        force || (out.since(self.queue.acked()) as usize > allowed && self.requested != Some(out))
     }
 
     /// Notes that an `<r/>` goes out now.
     pub fn requested(&mut self) {
         self.awaiting_ack = true;
-        self.requested = Some(self.queue.sent());
+        self.requested = Some(self.out());
     }
 
     /// Whether an `<r/>` is unanswered.
@@ -216,11 +267,19 @@ impl Stream {
     pub(crate) fn hibernate(&mut self, now: u64) {
         self.state = State::Hibernating(now);
         self.awaiting_ack = false;
+        self.resend_from = None;
+        self.unsent_from.get_or_insert(self.queue.end());
     }
 
     pub(crate) fn wake(&mut self) {
+        // A connection that is replaced while it was live has been sent everything, but for what it was still owed.
+        self.unsent_from.get_or_insert(self.queue.end());
+        self.resend_from = Some(self.queue.first());
         self.state = State::Live;
         self.awaiting_ack = false;
         self.requested = None;
+        if self.queue.is_empty() {
+            self.resent(self.queue.end());
+        }
     }
 }

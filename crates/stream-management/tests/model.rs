@@ -5,8 +5,8 @@
 
 use enjamb_stanza::{Kind, Name, Summary};
 use enjamb_stream_management::{
-    AckError, EnableRequest, Enabled, H, Limits, Peer, Queue, Queued, Refusal, Registry, ResumeRequest,
-    ResumptionId, Stream, StreamKey,
+    AckError, EnableRequest, Enabled, H, Limits, Peer, Place, Queue, Refusal, Registry, ResumeRequest,
+    ResumptionId, Stream, StreamKey, Totals,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -60,6 +60,16 @@ enum Op {
     Close {
         session: usize,
     },
+    /// What is queued is stored elsewhere, up to the last `n`.
+    Release {
+        session: usize,
+        but: usize,
+    },
+    /// The connection takes the next `n` of what is to be sent again.
+    Resend {
+        session: usize,
+        n: usize,
+    },
     /// An id that nobody was given.
     Guess {
         account: usize,
@@ -87,7 +97,9 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (session.clone(), 0usize..2, said())
             .prop_map(|(session, account, said)| Op::Resume { session, account, said }),
         1 => session.clone().prop_map(|session| Op::Expire { session }),
-        1 => session.prop_map(|session| Op::Close { session }),
+        1 => session.clone().prop_map(|session| Op::Close { session }),
+        3 => (session.clone(), 0usize..4).prop_map(|(session, but)| Op::Release { session, but }),
+        3 => (session, 1usize..5).prop_map(|(session, n)| Op::Resend { session, n }),
         1 => (0usize..2).prop_map(|account| Op::Guess { account }),
     ]
 }
@@ -104,6 +116,10 @@ struct Naive {
     start_in: u32,
     start_out: u32,
     away_since: Option<u64>,
+    /// How many have ever gone out.
+    gone_out: usize,
+    /// How many have gone out, or need not, on this connection.
+    caught_up: usize,
     awaiting: bool,
     gone: bool,
 }
@@ -115,8 +131,8 @@ impl Naive {
 
     fn say(&self, said: Said) -> H {
         match said {
-            Said::Missing(n) => self.h((self.sent.len() - n.min(self.sent.len() - self.acked)) as u64),
-            Said::TooMany(n) => self.h(self.sent.len() as u64 + u64::from(n)),
+            Said::Missing(n) => self.h((self.gone_out - n.min(self.gone_out - self.acked)) as u64),
+            Said::TooMany(n) => self.h(self.gone_out as u64 + u64::from(n)),
             Said::TooFew(n) if n as usize <= self.acked => self.h(self.acked as u64 - u64::from(n)),
             Said::TooFew(_) => self.h(self.acked as u64),
         }
@@ -124,11 +140,22 @@ impl Naive {
 
     /// What an ack of `h` does: the number of stanzas, or nothing if it is not true.
     fn ack(&mut self, h: H) -> Option<usize> {
-        let n = (self.acked..=self.sent.len()).position(|count| self.h(count as u64) == h)?;
+        let n = (self.acked..=self.gone_out).position(|count| self.h(count as u64) == h)?;
         self.acked += n;
         self.awaiting = false;
         Some(n)
     }
+}
+
+/// What is queued; what is stored, from the model.
+fn read(stream: &Stream, naive: &Naive) -> Vec<Vec<u8>> {
+    let queue = stream.queue();
+    (queue.first()..queue.end())
+        .map(|number| match queue.get(number).expect("in the queue") {
+            Place::Here(queued) => queued.bytes.to_vec(),
+            Place::Stored => naive.sent[number as usize].clone(),
+        })
+        .collect()
 }
 
 struct World {
@@ -149,7 +176,7 @@ impl World {
         let naive = &mut self.sessions[index];
         naive.gone = true;
         let stream = self.registry.remove(naive.key).expect("was there");
-        stream.queue().iter().map(|q| q.bytes.to_vec()).collect()
+        read(&stream, naive)
     }
 
     fn step(&mut self, op: Op) -> Result<(), TestCaseError> {
@@ -179,6 +206,8 @@ impl World {
                     start_in: start,
                     start_out: start,
                     away_since: None,
+                    gone_out: 0,
+                    caught_up: 0,
                     awaiting: false,
                     gone: false,
                 });
@@ -187,26 +216,63 @@ impl World {
                 let Some(i) = self.pick(session) else { return Ok(()) };
                 let naive = &mut self.sessions[i];
                 let bytes: Vec<u8> = format!("{}-{}-{}", i, naive.sent.len(), "x".repeat(len)).into_bytes();
-                let Some(stream) = self.registry.get_mut(naive.key) else {
+                let Some(pushed) = self.registry.push(naive.key, &bytes, SUMMARY, self.now) else {
                     prop_assert!(naive.gone);
                     return Ok(());
                 };
-                let pushed = stream.push(&bytes, SUMMARY, self.now);
+                let send = naive.away_since.is_none() && naive.caught_up == naive.sent.len();
                 naive.sent.push(bytes);
-                prop_assert_eq!(pushed.send, naive.away_since.is_none());
+                prop_assert_eq!(pushed.send, send);
+                if send {
+                    (naive.gone_out, naive.caught_up) = (naive.sent.len(), naive.sent.len());
+                }
                 let unacked = &naive.sent[naive.acked..];
                 let too_long = unacked.iter().map(Vec::len).sum::<usize>() > self.limits.queue_bytes;
                 let too_many = naive.away_since.is_some() && unacked.len() > self.limits.queue_stanzas;
                 // Nobody here goes on after an unanswered request for as long as would cut a live stream off.
-                prop_assert_eq!(pushed.over_limit, too_long || too_many);
+                let (key, account) = (naive.key, naive.account);
+                if too_long || too_many {
+                    prop_assert_eq!(pushed.over_limit, Some(key));
+                } else {
+                    self.check_crowd(pushed.over_limit, key, account)?;
+                }
+            }
+            Op::Release { session, but } => {
+                let Some(i) = self.pick(session) else { return Ok(()) };
+                let naive = &self.sessions[i];
+                let before = self.registry.get(naive.key).map(|s| s.queue().first_here());
+                let end = naive.sent.len().saturating_sub(but) as u64;
+                if self.registry.update(naive.key, |s| s.release(end)).is_some() {
+                    let released = naive.away_since.is_some();
+                    let expected = before.map(|before| if released { before.max(end) } else { before });
+                    prop_assert_eq!(self.registry.get(naive.key).map(|s| s.queue().first_here()), expected);
+                }
+            }
+            Op::Resend { session, n } => {
+                let Some(i) = self.pick(session) else { return Ok(()) };
+                let naive = &mut self.sessions[i];
+                let Some(stream) = self.registry.get(naive.key) else { return Ok(()) };
+                let next = stream.resend_from();
+                if naive.away_since.is_some() || naive.caught_up == naive.sent.len() {
+                    prop_assert_eq!(next, None);
+                    return Ok(());
+                }
+                naive.caught_up = naive.caught_up.max(naive.acked);
+                prop_assert_eq!(next, Some(naive.caught_up as u64));
+                naive.caught_up = (naive.caught_up + n).min(naive.sent.len());
+                naive.gone_out = naive.gone_out.max(naive.caught_up);
+                let next = naive.caught_up as u64;
+                self.registry.update(naive.key, |s| s.resent(next));
             }
             Op::Receive { session } => {
                 let Some(i) = self.pick(session) else { return Ok(()) };
                 let naive = &mut self.sessions[i];
-                let Some(stream) = self.registry.get_mut(naive.key) else { return Ok(()) };
-                let h = stream.received(stream.inbound());
+                let Some(h) = self.registry.update(naive.key, |s| s.received(s.inbound())) else {
+                    return Ok(());
+                };
                 naive.received += 1;
                 prop_assert_eq!(h, H((u64::from(naive.start_in) + naive.received) as u32));
+                let stream = self.registry.get(naive.key).expect("it was there");
                 prop_assert_eq!(stream.handled(0), h);
                 prop_assert_eq!(stream.handled(1), H(h.0.wrapping_sub(1)));
                 prop_assert_eq!(stream.handled(usize::MAX), H(naive.start_in), "never below the start");
@@ -215,16 +281,18 @@ impl World {
                 let Some(i) = self.pick(session) else { return Ok(()) };
                 let h = self.sessions[i].say(said);
                 let naive = &mut self.sessions[i];
-                let Some(stream) = self.registry.get_mut(naive.key) else { return Ok(()) };
+                let Some(stream) = self.registry.get(naive.key) else { return Ok(()) };
                 let (before, acked) = (stream.queue().len(), naive.acked);
-                match (stream.ack(h), naive.ack(h)) {
+                let said_so = self.registry.update(naive.key, |s| s.ack(h)).expect("it was there");
+                match (said_so, naive.ack(h)) {
                     (Ok(n), Some(expected)) => prop_assert_eq!(n, expected),
                     (Err(error), None) => {
+                        let stream = self.registry.get(naive.key).expect("it was there");
                         prop_assert_eq!(stream.queue().len(), before, "a refused ack changes nothing");
                         match (said, error) {
                             (Said::TooMany(_), AckError::TooHigh { h: said, sent }) => {
                                 prop_assert_eq!(said, h);
-                                prop_assert_eq!(sent, naive.h(naive.sent.len() as u64));
+                                prop_assert_eq!(sent, naive.h(naive.gone_out as u64));
                             }
                             (Said::TooFew(_), AckError::TooLow { acked: before, .. }) => {
                                 prop_assert_eq!(before, naive.h(acked as u64));
@@ -238,16 +306,16 @@ impl World {
             Op::Request { session } => {
                 let Some(i) = self.pick(session) else { return Ok(()) };
                 let naive = &mut self.sessions[i];
-                let Some(stream) = self.registry.get_mut(naive.key) else { return Ok(()) };
+                let Some(stream) = self.registry.get(naive.key) else { return Ok(()) };
                 let wants = stream.wants_ack(false, true);
                 prop_assert_eq!(wants, naive.away_since.is_none() && !naive.awaiting);
-                if naive.sent.len() == naive.acked {
+                if naive.caught_up <= naive.acked {
                     prop_assert!(!stream.wants_ack(false, false), "nothing to ask for");
                 }
                 if wants {
-                    stream.requested();
+                    self.registry.update(naive.key, Stream::requested);
                     naive.awaiting = true;
-                    prop_assert!(!stream.wants_ack(true, true));
+                    prop_assert!(!self.registry.get(naive.key).expect("it was there").wants_ack(true, true));
                 }
             }
             Op::Lose { session } => {
@@ -266,6 +334,7 @@ impl World {
                 prop_assert_eq!(hibernation.timeout, self.sessions[i].timeout);
                 self.sessions[i].away_since = Some(self.now);
                 self.sessions[i].awaiting = false;
+                self.sessions[i].caught_up = 0;
                 let account = self.sessions[i].account;
                 let mut away: Vec<(u64, usize)> = self
                     .sessions
@@ -304,6 +373,8 @@ impl World {
                         prop_assert_eq!(resumed.acked, n);
                         prop_assert_eq!(resumed.h, H((u64::from(naive.start_in) + naive.received) as u32));
                         prop_assert_eq!(resumed.hibernating_since, naive.away_since.take());
+                        naive.caught_up = naive.acked;
+                        naive.awaiting = false;
                     }
                     (Err(Refusal::Untrue(_)), None) => {}
                     other => prop_assert!(false, "{other:?}"),
@@ -328,8 +399,35 @@ impl World {
         self.check()
     }
 
+    /// Whether it is right that this stream has to go when a stanza was queued for `key`.
+    fn check_crowd(
+        &self,
+        gone: Option<StreamKey>,
+        key: StreamKey,
+        account: usize,
+    ) -> Result<(), TestCaseError> {
+        let held = |s: &Naive| s.sent[s.acked..].iter().map(Vec::len).sum::<usize>();
+        let resumable = |s: &&Naive| !s.gone && s.account == account && s.id.is_some();
+        let is_resumable = self.sessions.iter().any(|s| s.key == key && s.id.is_some());
+        let total: usize = self.sessions.iter().filter(resumable).map(held).sum();
+        if !is_resumable || total <= self.limits.account_bytes {
+            prop_assert_eq!(gone, None);
+            return Ok(());
+        }
+        let away = self.sessions.iter().filter(resumable).filter(|s| s.away_since.is_some());
+        match away.map(held).max() {
+            None => prop_assert_eq!(gone, Some(key)),
+            Some(most) => {
+                let gone = self.sessions.iter().find(|s| Some(s.key) == gone).expect("one has to go");
+                prop_assert!(gone.away_since.is_some() && gone.account == account && held(gone) == most);
+            }
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), TestCaseError> {
         prop_assert_eq!(self.registry.len(), self.sessions.iter().filter(|s| !s.gone).count());
+        let mut totals = Totals::default();
         for naive in &self.sessions {
             let Some(stream) = self.registry.get(naive.key) else {
                 prop_assert!(naive.gone);
@@ -343,13 +441,16 @@ impl World {
             prop_assert_eq!(queue.acked(), naive.h(naive.acked as u64));
             prop_assert_eq!(queue.sent(), naive.h(naive.sent.len() as u64));
             prop_assert_eq!(queue.bytes(), unacked.iter().map(Vec::len).sum::<usize>());
-            for (n, bytes) in unacked.iter().enumerate() {
-                let queued = queue.get(naive.acked as u64 + n as u64).expect("in the queue");
-                prop_assert_eq!(&*queued.bytes, &bytes[..]);
-            }
+            prop_assert_eq!(&read(stream, naive)[..], unacked);
+            let here = unacked.iter().skip((queue.first_here() - queue.first()) as usize);
+            prop_assert_eq!(queue.bytes_here(), here.map(Vec::len).sum::<usize>());
             prop_assert!(queue.get(naive.sent.len() as u64).is_none());
+            totals.stanzas += queue.len();
+            totals.bytes += queue.bytes();
+            totals.bytes_here += queue.bytes_here();
             prop_assert_eq!(stream.is_hibernating(), naive.away_since.is_some());
         }
+        prop_assert_eq!(self.registry.totals(), totals);
         Ok(())
     }
 }
@@ -363,7 +464,13 @@ proptest! {
         queue_stanzas in 1usize..6,
         ops in prop::collection::vec(op(), 1..120),
     ) {
-        let limits = Limits { hibernated, queue_stanzas: 20 * queue_stanzas, queue_bytes: 400, ..Limits::default() };
+        let limits = Limits {
+            hibernated,
+            queue_stanzas: 20 * queue_stanzas,
+            queue_bytes: 400,
+            account_bytes: 600,
+            ..Limits::default()
+        };
         let mut world = World {
             registry: Registry::default(),
             limits: Arc::new(limits),
@@ -405,9 +512,9 @@ fn a_refused_resume_costs_the_session_nothing() {
     let enabled = Enabled { resumption: Some((ResumptionId(7), 600)) };
     let key = registry.start(limits, Some("a@b"), enabled, 0);
     for _ in 0..3 {
-        registry.get_mut(key).unwrap().push(b"<message/>", SUMMARY, 0);
+        registry.push(key, b"<message/>", SUMMARY, 0).unwrap();
     }
-    registry.get_mut(key).unwrap().ack(H(1)).unwrap();
+    registry.update(key, |s| s.ack(H(1))).unwrap().unwrap();
     registry.hibernate(key, 5).unwrap();
     let id = ResumptionId(7).to_string();
     let mut resume = |peer, previd, h| registry.resume(peer, ResumeRequest { previd, h });
@@ -474,16 +581,51 @@ fn an_ack_is_asked_for_when_more_than_allowed_is_outstanding() {
     assert!(stream.wants_ack(false, false));
 }
 
-fn restored(kept: usize, sent_up_to: u64) -> Stream {
-    let mut queue = Queue::restored(7, H(u32::MAX - 1));
-    for n in 0..kept {
-        queue.push(Queued { bytes: format!("kept {n}").into_bytes().into(), at: 0, summary: SUMMARY });
-    }
-    Stream::restored(Arc::new(Limits::default()), H(5), queue, sent_up_to)
+#[test]
+fn when_the_server_holds_too_much_one_goes_at_a_time() {
+    let limits = Arc::new(Limits { server_bytes: 20, ..Limits::default() });
+    let mut registry = Registry::default();
+    let mut start = |account: &str, id| {
+        let enabled = Enabled { resumption: Some((ResumptionId(id), 600)) };
+        registry.start(Arc::clone(&limits), Some(account), enabled, 0)
+    };
+    let (long, short, live) = (start("a@b", 1), start("b@b", 2), start("c@b", 3));
+    let push = |registry: &mut Registry, key, bytes: &[u8]| {
+        registry.push(key, bytes, SUMMARY, 0).unwrap().over_limit
+    };
+    assert_eq!(push(&mut registry, long, b"0123456789"), None);
+    assert_eq!(push(&mut registry, short, b"01234"), None);
+    registry.hibernate(long, 1).unwrap();
+    registry.hibernate(short, 1).unwrap();
+    assert_eq!(push(&mut registry, live, b"01234"), None);
+    assert_eq!(push(&mut registry, live, b"5"), Some(long));
+    assert_eq!(push(&mut registry, live, b"6"), None, "it is being looked after");
+    registry.remove(long);
+    assert_eq!(push(&mut registry, live, b"7890123456"), Some(short));
+    registry.remove(short);
+    assert_eq!(push(&mut registry, live, b"x"), None, "there is room again");
+    assert_eq!(push(&mut registry, live, b"xxxx"), Some(live), "nobody is away");
 }
 
-fn left(stream: &Stream) -> Vec<String> {
-    stream.queue().iter().map(|q| String::from_utf8_lossy(&q.bytes).into_owned()).collect()
+#[test]
+fn a_long_queue_of_a_connected_peer_is_in_memory_only_in_part() {
+    let mut stream = Stream::new(Arc::new(Limits::default()), H(0), H(0));
+    for n in 1..=1_000 {
+        stream.push(&[b'x'; 1_000], SUMMARY, 0);
+        stream.release(n);
+    }
+    assert!((1..300_000).contains(&stream.queue().bytes_here()), "{}", stream.queue().bytes_here());
+    assert_eq!(stream.queue().bytes(), 1_000_000);
+}
+
+fn restored(kept: usize, unsent_from: u64) -> Stream {
+    let queue = Queue::restored(7, H(u32::MAX - 1), (0..kept as u32).map(|n| 100 + n));
+    Stream::restored(Arc::new(Limits::default()), H(5), queue, unsent_from)
+}
+
+/// The numbers of what is queued.
+fn left(stream: &Stream) -> std::ops::Range<u64> {
+    stream.queue().first()..stream.queue().end()
 }
 
 #[test]
@@ -491,15 +633,15 @@ fn after_a_crash_the_peer_may_have_more_than_was_kept() {
     // Three were kept, the peer has had five: the last two were sent, and their senders told nothing.
     let h = H(u32::MAX - 1).plus(5);
     // Of the four that are queued now, the new one has not gone anywhere.
-    let sent_up_to = 10;
-    let mut known = restored(3, sent_up_to);
+    let mut known = restored(3, 10);
     known.push(b"new", SUMMARY, 0);
     assert_eq!(known.covered_by(h), Ok(3));
     assert_eq!(known.ack(h), Ok(3));
-    assert_eq!(left(&known), ["new"]);
+    assert_eq!(left(&known), 10..11);
     assert_eq!((known.queue().acked(), known.queue().sent()), (h, h.plus(1)));
-    assert!(!known.is_restored());
     // From here on it counts as always.
+    assert!(matches!(known.ack(h.plus(1)), Err(AckError::TooHigh { .. })), "it was not sent");
+    known.resent(11);
     assert!(matches!(known.ack(h.plus(2)), Err(AckError::TooHigh { .. })));
     assert_eq!(known.ack(h.plus(1)), Ok(1));
 }
@@ -509,10 +651,10 @@ fn after_a_crash_an_ack_below_what_was_kept_is_exact() {
     let mut stream = restored(3, 10);
     stream.push(b"new", SUMMARY, 0);
     assert_eq!(stream.ack(H(u32::MAX - 1).plus(2)), Ok(2));
-    assert_eq!(left(&stream), ["kept 2", "new"]);
+    assert_eq!(left(&stream), 9..11);
     let mut stream = restored(3, 10);
     assert!(matches!(stream.ack(H(u32::MAX - 2)), Err(AckError::TooLow { .. })));
-    assert_eq!(left(&stream).len(), 3);
+    assert_eq!(left(&stream), 7..10);
 }
 
 #[test]
@@ -520,5 +662,39 @@ fn what_was_queued_while_the_peer_was_away_is_never_taken_for_sent() {
     // Two of four had gone out before the peer went away; two were queued since, and then the server crashed.
     let mut stream = restored(4, 9);
     assert_eq!(stream.ack(H(u32::MAX - 1).plus(4)), Ok(2));
-    assert_eq!(left(&stream), ["kept 2", "kept 3"]);
+    assert_eq!(left(&stream), 9..11);
+}
+
+#[test]
+fn what_is_pushed_while_a_long_queue_is_sent_again_waits_for_its_turn() {
+    let mut registry = Registry::default();
+    let enabled = Enabled { resumption: Some((ResumptionId(7), 600)) };
+    let key = registry.start(Arc::new(Limits::default()), Some("a@b"), enabled, 0);
+    let push = |registry: &mut Registry| registry.push(key, b"x", SUMMARY, 0).unwrap().send;
+    assert!(push(&mut registry));
+    registry.hibernate(key, 5).unwrap();
+    for _ in 0..3 {
+        assert!(!push(&mut registry));
+    }
+    let id = ResumptionId(7).to_string();
+    let resume = |registry: &mut Registry, h| {
+        registry.resume(client("a@b", false), ResumeRequest { previd: Some(&id), h: Some(h) })
+    };
+    assert!(resume(&mut registry, "2").is_err(), "only one was ever sent");
+    resume(&mut registry, "1").unwrap();
+    let resend_from = |registry: &Registry| registry.get(key).unwrap().resend_from();
+    assert_eq!(resend_from(&registry), Some(1));
+    registry.update(key, |s| s.resent(2));
+    assert!(!push(&mut registry));
+    assert!(registry.update(key, |s| s.ack(H(3))).unwrap().is_err(), "it has not gone out");
+    assert_eq!(registry.update(key, |s| s.ack(H(2))).unwrap(), Ok(1));
+    // Lost again, resumed again.
+    registry.hibernate(key, 6).unwrap();
+    assert!(resume(&mut registry, "3").is_err());
+    resume(&mut registry, "2").unwrap();
+    assert_eq!(resend_from(&registry), Some(2));
+    registry.update(key, |s| s.resent(5));
+    assert_eq!(resend_from(&registry), None);
+    assert!(push(&mut registry));
+    assert_eq!(registry.update(key, |s| s.ack(H(6))).unwrap(), Ok(4));
 }

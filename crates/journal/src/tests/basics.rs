@@ -123,7 +123,9 @@ fn a_long_queue_is_replayed_whole_and_from_anywhere() {
 fn whoever_waits_for_the_disk_is_told() {
     let (mut j, _) = open(&MemoryFiles::default(), Config::default());
     let (tell, told) = mpsc::channel();
-    j.on_durable(move || drop(tell.send(())));
+    j.on_durable(move || {
+        let _ = tell.send(());
+    });
     for _ in 0..3 {
         j.set_meta(1, b"m").unwrap();
         let position = j.commit().unwrap();

@@ -1,0 +1,189 @@
+//! What the journal holds of a stream: the bytes of a stanza's record, and those of a session's description.
+//!
+//! Formats only. Both begin with a version, or have one around them, so that what another release wrote is never taken
+//! for something else. Integers are little-endian.
+
+use enjamb_stanza::{Kind, Name, Summary};
+use enjamb_stream_management::H;
+
+/// What stands before the bytes of a stanza: when it was queued, name, kind, whether it has a delay.
+pub const STANZA_HEADER: usize = 11;
+
+/// The version of a description.
+const VERSION: u8 = 1;
+
+/// A stanza as it was queued.
+#[derive(Clone, Copy)]
+pub struct Stanza<'a> {
+    pub bytes: &'a [u8],
+    pub at: u64,
+    pub summary: Summary,
+}
+
+/// Goes out in place of a stanza that cannot be read any more: the peer counts stanzas, and whatever is behind this one
+/// keeps its number. It has nothing that would be shown.
+pub const LOST: Stanza<'static> = Stanza {
+    bytes: b"<message/>",
+    at: 0,
+    summary: Summary { name: Name::Message, kind: Kind::Other, delayed: true },
+};
+
+const NAMES: [Name; 3] = [Name::Message, Name::Presence, Name::Iq];
+const KINDS: [Kind; 6] =
+    [Kind::Other, Kind::Error, Kind::Result, Kind::Headline, Kind::Groupchat, Kind::Subscription];
+
+fn place<T: PartialEq>(all: &[T], one: &T) -> u8 {
+    // All are in the list; the tests see to it.
+    all.iter().position(|t| t == one).map_or(u8::MAX, |n| n as u8)
+}
+
+impl Stanza<'_> {
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(&self.at.to_le_bytes());
+        out.push(place(&NAMES, &self.summary.name));
+        out.push(place(&KINDS, &self.summary.kind));
+        out.push(u8::from(self.summary.delayed));
+        out.extend_from_slice(self.bytes);
+    }
+
+    /// Reads what [`Stanza::encode`] wrote; anything else is no stanza.
+    pub fn decode(record: &[u8]) -> Option<Stanza<'_>> {
+        let (header, bytes) = record.split_first_chunk::<STANZA_HEADER>()?;
+        let (at, rest) = header.split_first_chunk()?;
+        let name = *NAMES.get(usize::from(rest[0]))?;
+        let kind = *KINDS.get(usize::from(rest[1]))?;
+        Some(Stanza {
+            bytes,
+            at: u64::from_le_bytes(*at),
+            summary: Summary { name, kind, delayed: rest[2] != 0 },
+        })
+    }
+}
+
+/// How a queue's numbers go with the journal's and with the peer's counts. A stanza's number in the queue never
+/// wraps and counts from the stream's start; in the journal the session's first stanza is number 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbering {
+    /// The queue's number of the first stanza that the journal was given.
+    pub base: u64,
+    /// When all before this number were acknowledged ...
+    pub counted: u64,
+    /// ... the peer said this.
+    pub h: H,
+    /// The first stanza that cannot have gone to the peer, because it was queued while that was away; [`LIVE`] if it
+    /// is there.
+    pub unsent_from: u64,
+}
+
+/// The peer is there: everything may have been sent.
+pub const LIVE: u64 = u64::MAX;
+
+impl Numbering {
+    /// The journal's number of a stanza, or that of the one before `end`.
+    pub fn in_journal(&self, end: u64) -> u64 {
+        end.saturating_sub(self.base)
+    }
+
+    /// What the peer said when all before `first` were acknowledged.
+    pub fn h_at(&self, first: u64) -> H {
+        // Truncation is counting modulo 2^32.
+        H(self.h.0.wrapping_add(first.wrapping_sub(self.counted) as u32))
+    }
+}
+
+/// Why a description cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error(
+        "it was written by another version of Enjamb (format {0}, this one reads {VERSION}) and is left as it is"
+    )]
+    Version(u8),
+    #[error("it is damaged")]
+    Damaged,
+}
+
+/// A session's description: how its numbers go, and what the shim wants to know.
+pub fn describe(numbering: &Numbering, state: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(29 + state.len());
+    out.push(VERSION);
+    out.extend_from_slice(&numbering.base.to_le_bytes());
+    out.extend_from_slice(&numbering.counted.to_le_bytes());
+    out.extend_from_slice(&numbering.h.0.to_le_bytes());
+    out.extend_from_slice(&numbering.unsent_from.to_le_bytes());
+    out.extend_from_slice(state);
+    out
+}
+
+/// Reads what [`describe`] wrote.
+pub fn read(description: &[u8]) -> Result<(Numbering, &[u8]), Unreadable> {
+    let (&version, rest) = description.split_first().ok_or(Unreadable::Damaged)?;
+    if version != VERSION {
+        return Err(Unreadable::Version(version));
+    }
+    let fields = || {
+        let (base, rest) = rest.split_first_chunk()?;
+        let (counted, rest) = rest.split_first_chunk()?;
+        let (h, rest) = rest.split_first_chunk()?;
+        let (unsent_from, state) = rest.split_first_chunk()?;
+        let numbering = Numbering {
+            base: u64::from_le_bytes(*base),
+            counted: u64::from_le_bytes(*counted),
+            h: H(u32::from_le_bytes(*h)),
+            unsent_from: u64::from_le_bytes(*unsent_from),
+        };
+        Some((numbering, state))
+    };
+    fields().ok_or(Unreadable::Damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stanza_reads_back_as_it_was_written() {
+        for name in NAMES {
+            for kind in KINDS {
+                for delayed in [false, true] {
+                    let summary = Summary { name, kind, delayed };
+                    let mut record = b"left over".to_vec();
+                    Stanza { bytes: b"<iq/>", at: 1 << 40, summary }.encode(&mut record);
+                    let read = Stanza::decode(&record).expect("it was just written");
+                    assert_eq!((read.bytes, read.at, read.summary), (&b"<iq/>"[..], 1 << 40, summary));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_stanza_is_none() {
+        let mut record = Vec::new();
+        LOST.encode(&mut record);
+        for len in 0..STANZA_HEADER {
+            assert!(Stanza::decode(&record[..len]).is_none(), "{len}");
+        }
+        for at in [8, 9] {
+            let mut other = record.clone();
+            other[at] = 200;
+            assert!(Stanza::decode(&other).is_none());
+        }
+    }
+
+    #[test]
+    fn a_description_of_another_version_is_refused_and_never_misread() {
+        let numbering = Numbering { base: 3, counted: 5, h: H(u32::MAX), unsent_from: LIVE };
+        let whole = describe(&numbering, b"state");
+        assert_eq!(read(&whole), Ok((numbering, &b"state"[..])));
+        assert_eq!(numbering.h_at(7), H(1));
+        assert_eq!(numbering.h_at(4), H(u32::MAX - 1));
+        for len in 0..29 {
+            assert_eq!(read(&whole[..len]), Err(Unreadable::Damaged), "{len}");
+        }
+        for version in [0, 2, 255] {
+            let mut other = whole.clone();
+            other[0] = version;
+            assert_eq!(read(&other), Err(Unreadable::Version(version)));
+        }
+    }
+}
