@@ -86,6 +86,20 @@ return function (smacks, journal, state, rooms, limits, hibernation_time)
 		end
 	end
 
+	-- Those that do not come back, when all who do are there to be told.
+	local function dispose()
+		for token, text in pairs((jn.found())) do
+			local kept = state.read(text);
+			-- What is of another version is left as it is.
+			if kept and kept.host ~= host then
+				adopt(token, kept);
+			elseif kept then
+				refuse(token, kept, state.objection(kept) or "it could not be brought back");
+			end
+		end
+		journal.commit();
+	end
+
 	-- Brings back all sessions of this host.
 	return function ()
 		local n, stanzas, bytes = 0, 0, 0;
@@ -98,22 +112,15 @@ return function (smacks, journal, state, rooms, limits, hibernation_time)
 			local kept, reason = state.read(text);
 			if not kept then
 				reasons[reason] = (reasons[reason] or 0) + 1;
-			elseif kept.host ~= host then
-				adopt(token, kept);
-			else
-				local objection = state.objection(kept);
-				if objection then
-					refuse(token, kept, objection);
+			elseif kept.host == host and not state.objection(kept) then
+				local session, err = bring_back(token, kept, true);
+				if session then
+					n = n + 1;
+					stanzas = stanzas + session.outgoing_stanza_queue:count_unacked();
+					bytes = bytes + session.outgoing_stanza_queue:count_bytes();
 				else
-					local session, err = bring_back(token, kept, true);
-					if session then
-						n = n + 1;
-						stanzas = stanzas + session.outgoing_stanza_queue:count_unacked();
-						bytes = bytes + session.outgoing_stanza_queue:count_bytes();
-					else
-						module:log("error", "A session of %s does not come back: %s", kept.username, err);
-						jn.discard(token);
-					end
+					module:log("error", "A session of %s does not come back, with what was queued for it: %s", kept.username, err);
+					jn.discard(token);
 				end
 			end
 		end
@@ -124,5 +131,6 @@ return function (smacks, journal, state, rooms, limits, hibernation_time)
 			module:log("info", "%d sessions are back from before the restart and wait for their clients, with %d stanzas (%d bytes) queued",
 				n, stanzas, bytes);
 		end
+		module:add_timer(0, dispose);
 	end
 end;

@@ -109,6 +109,8 @@ local function revive(state, new_thread)
 	session.conn = nil;
 	session.type = "c2s";
 	session.username, session.host = state.username, host;
+	-- Before there is a session of it, which Prosody takes for an account.
+	session.smacks_account_gone = not user_exists(state.username, host) or nil;
 	for _, field in ipairs(plain_fields) do
 		session[field] = state[field];
 	end
@@ -133,7 +135,6 @@ local function revive(state, new_thread)
 	full_sessions[session.full_jid] = session;
 	-- Only now: it is kept for the account's sessions together, if there are any.
 	local err;
-	session.smacks_account_gone = not user_exists(state.username, host) or nil;
 	session.roster, err = rostermanager.load_roster(state.username, host);
 	if err then
 		sessionmanager.destroy_session(session, err);
