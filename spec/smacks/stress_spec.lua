@@ -1,17 +1,17 @@
+local socket = require "socket";
 local t = require "support";
 
 -- Clients that send to each other while their connections are cut, torn in the middle of a stanza, taken over and
 -- changed from TCP to WebSocket and back, at random. In the end each has every message of each other one, once and
--- in order. A second time, the server is killed now and then: a message may come twice then, if its sender had not been
--- told that it was handled, but none is lost, and every session is resumed.
+-- in order. Then again, with a server that is killed now and then, also while it reads its journal, while that is being
+-- compacted (for which messages are large), or while somebody resumes: a message may come twice then, if its sender had not
+-- been told that it was handled, but none is lost, and every session is resumed.
 
 local steps = tonumber(os.getenv("ENJAMB_STRESS")) or 1500;
 local seed = tonumber(os.getenv("ENJAMB_SEED")) or os.time();
 
-t.each("what is sent through broken connections (seed " .. seed .. ")", {
-	with_http = true, modules = { "websocket" }, config = "smacks_max_queue_size = 10000",
-}, function (ctx, it)
-	local function run(kills)
+local function stress(ctx, it, runs)
+	local function run(kills, padding)
 		math.randomseed(seed);
 		local people = {};
 
@@ -19,7 +19,7 @@ t.each("what is sent through broken connections (seed " .. seed .. ")", {
 			while p.looked < #p.client.seen do
 				p.looked = p.looked + 1;
 				local el = p.client.seen[p.looked];
-				local from, n = (el:is_stanza() and t.bodies { el }[1] or ""):match("^(%d+) (%d+)$");
+				local from, n = (el:is_stanza() and t.bodies { el }[1] or ""):match("^(%d+) (%d+) *$");
 				if from then
 					local got = p.got[tonumber(from)];
 					n = tonumber(n);
@@ -47,7 +47,8 @@ t.each("what is sent through broken connections (seed " .. seed .. ")", {
 		local function send(p)
 			local to = people[math.random(#people)];
 			p.sent_to[to.number] = p.sent_to[to.number] + 1;
-			local stanza = ("<message to='%s' type='chat'><body>%d %d</body></message>"):format(to.client.jid, p.number, p.sent_to[to.number]);
+			local stanza = ("<message to='%s' type='chat'><body>%d %d%s</body></message>"):format(to.client.jid, p.number, p.sent_to[to.number],
+				(" "):rep(math.random(padding or 1) - 1));
 			p.sent[#p.sent + 1] = stanza;
 			if not p.away then pcall(p.client.send, p.client, stanza); end
 		end
@@ -90,7 +91,21 @@ t.each("what is sent through broken connections (seed " .. seed .. ")", {
 				p.may_repeat = true;
 			end
 			ctx.srv:kill();
+			for _ = 1, math.random(3) - 1 do -- and while it comes back
+				ctx.srv:spawn();
+				socket.sleep(math.random() * 0.5);
+				ctx.srv:kill();
+			end
 			ctx.srv:launch();
+			if math.random(2) == 1 then -- and while somebody resumes
+				local p = people[math.random(#people)];
+				local c = ctx:authenticated(p.user);
+				c:send(("<resume xmlns='%s' previd='%s' h='%d'/>"):format(t.sm3, p.client.token, p.client.h));
+				socket.sleep(math.random() * 0.01);
+				c:cut();
+				ctx.srv:kill();
+				ctx.srv:launch();
+			end
 		end
 
 		for step = 1, steps do
@@ -131,11 +146,28 @@ t.each("what is sent through broken connections (seed " .. seed .. ")", {
 		end
 	end
 
-	it("arrives once and in order", function ()
-		run();
-	end);
+	runs(it, run);
+end
 
-	it("arrives in order though the server is killed", function ()
-		run(10);
+local name = "what is sent through broken connections (seed " .. seed .. ")";
+local opts = { with_http = true, modules = { "websocket" }, config = "smacks_max_queue_size = 10000" };
+
+t.each(name, opts, function (ctx, each)
+	stress(ctx, each, function (it, run)
+		it("arrives once and in order", function () run(); end);
+		it("arrives in order though the server is killed", function () run(10); end);
+		it("arrives in order though the server is killed, its journal compacted", function ()
+			run(10, 60000);
+			local written = ctx.srv:eval("local s = require 'enjamb'.journal.stats(); return { disk = s.disk_bytes, live = s.live_bytes }");
+			assert.truthy(written.disk < 64 << 20, written.disk .. " bytes on disk for " .. written.live);
+		end);
+	end);
+end);
+
+t.each(name .. ", with the disk itself asked", {
+	with_http = true, modules = { "websocket" }, config = opts.config .. "\nsmacks_durability = 'power'",
+}, function (ctx, each)
+	stress(ctx, each, function (it, run)
+		it("arrives in order though the server is killed", function () run(10); end);
 	end);
 end);

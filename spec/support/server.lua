@@ -278,7 +278,8 @@ local function fail_with_log(self, message)
 	error(("%s\n-- output --\n%s\n-- end of log --\n%s"):format(message, out:sub(-2000), log:sub(-3000)), 0);
 end
 
-function Server:launch()
+-- Starts the process and does not wait for it.
+function Server:spawn()
 	local o = self.opts;
 	self.control_conn = nil;
 	self.log_mark = #(read_file(self.logfile) or "");
@@ -296,6 +297,12 @@ function Server:launch()
 		p:close();
 	end
 	self.pid = pid;
+	return self;
+end
+
+function Server:launch()
+	local o = self.opts;
+	self:spawn();
 	local deadline = socket.gettime() + 20;
 	if o.daemonize then -- the one that was started goes away, the pid file names the one that stays
 		repeat
