@@ -142,6 +142,31 @@ t.versions("after a restart", function (start)
 		assert.same({}, ctx:log_errors(0));
 	end);
 
+	it("a client in a room that remembers its occupants stays in it", function ()
+		local ctx = start { config = config, extra = table.concat({
+			'Component "rooms.localhost" "muc"'; 'muc_room_default_persistent = true'; 'muc_room_locking = false';
+		}, '\n') };
+		local c, other = ctx:resumable { available = true }, ctx:resumable { available = true };
+		for _, client in ipairs { c, other } do
+			client:send(("<presence to='room@rooms.localhost/%s'><x xmlns='http://jabber.org/protocol/muc'/></presence>"):format(client.username));
+			client:expect({ name = "message", from = "room@rooms.localhost" });
+			client:sync();
+		end
+		ctx:hibernate(c);
+		for _ = 1, 2 do
+			assert.is_true(ctx.srv:terminate());
+			ctx.srv:launch();
+			ctx.srv:wait_hibernating(c.jid);
+		end
+		local d, o = ctx:resume(c), ctx:resume(other);
+		o:message("room@rooms.localhost", "hello", { type = "groupchat" });
+		for _, client in ipairs { d, o } do
+			client:expect({ body = "hello" });
+			assert.same({}, t.only(client.seen, { name = "presence", type = "unavailable" }));
+		end
+		assert.same({}, ctx:log_errors(0));
+	end);
+
 	it("a journal of another version is left as it is", function ()
 		local ctx = start { config = config };
 		local c = ctx:resumable { available = true };
