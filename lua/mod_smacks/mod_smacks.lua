@@ -13,6 +13,7 @@ local add_filter = require "util.filters".add_filter;
 local async = require "util.async";
 local errors = require "util.error";
 local jid = require "util.jid";
+local parse_xml = require "util.xml".parse;
 local remove_filter = require "util.filters".remove_filter;
 local sessionmanager = require "core.sessionmanager";
 local st = require "util.stanza";
@@ -32,6 +33,7 @@ local connection = module:require "connection";
 local journal = module:require "journal";
 local queue_of = module:require "queue";
 local rooms = module:require "rooms";
+local sending = module:require "sending";
 local shell = module:require "shell";
 local state = module:require "state";
 
@@ -142,6 +144,21 @@ local function send(session, element)
 	return (session.sends2s or session.send)(element);
 end
 
+-- Sends one of our own elements, which no filter of stanzas has to see, as text.
+local function send_element(session, text)
+	if session.sends2s then
+		return session.sends2s(text);
+	elseif is_bosh(session) then
+		return session.send(parse_xml(text));
+	end
+	return session.rawsend(text);
+end
+
+local request_of = {
+	[xmlns_sm2] = "<r xmlns='"..xmlns_sm2.."'/>";
+	[xmlns_sm3] = "<r xmlns='"..xmlns_sm3.."'/>";
+};
+
 -- Storage may wait, so what leads to it runs where waiting is possible.
 local function run_async(what, f)
 	async.runner(f, {
@@ -167,19 +184,39 @@ function callbacks.ack_delayed(session)
 	fire_with_queue("smacks-ack-delayed", session, { origin = session });
 end
 
+-- Sessions that are to be asked a little later.
+callbacks.to_ask = callbacks.to_ask or {};
+
 local function request_ack(session, force)
 	local key = session.enjamb_stream;
-	if not key or session.destroyed then return; end
-	if not sm.wants_ack(key, session.state == "inactive", force or false) then return; end
-	sm.requested(key);
+	if not key or session.destroyed or session.awaiting_ack then return; end
+	local now = time_now();
+	local wanted = sm.wants_ack(key, session.state == "inactive", force or false, now * 1000 // 1);
+	if wanted ~= true then
+		if wanted == false then return; end
+		if next(callbacks.to_ask) == nil then
+			timer.add_task(wanted / 1000, function () callbacks.ask_late(); end);
+		end
+		callbacks.to_ask[session] = true;
+		return;
+	end
+	sm.requested(key, now * 1000 // 1);
 	session.awaiting_ack = true;
-	session.ack_requested_at = time_now();
+	session.ack_requested_at = now;
 	if max_ack_delay > 0 and not session.delayed_ack_timer then
 		session.delayed_ack_timer = timer.add_task(max_ack_delay, function ()
 			return callbacks.ack_delayed(session);
 		end);
 	end
-	send(session, st.stanza("r", { xmlns = session.smacks }));
+	send_element(session, request_of[session.smacks]);
+end
+
+function callbacks.ask_late()
+	local sessions = callbacks.to_ask;
+	callbacks.to_ask = {};
+	for session in pairs(sessions) do
+		request_ack(session);
+	end
 end
 
 for event_name, force in pairs {
@@ -284,6 +321,7 @@ local function ask_in_bosh(stanza, session)
 end
 
 local function add_filters(session)
+	sending.replace(session);
 	add_filter(session, filters_out, outgoing, -999);
 	add_filter(session, filters_in, incoming, 999);
 	if is_bosh(session) then
@@ -292,6 +330,7 @@ local function add_filters(session)
 end
 
 local function remove_filters(session)
+	sending.restore(session);
 	remove_filter(session, filters_out, outgoing);
 	remove_filter(session, filters_in, incoming);
 	remove_filter(session, filters_out, ask_in_bosh);
@@ -536,7 +575,7 @@ local function before_close(session)
 		local h = sm.handled(key, waiting_stanzas(session));
 		if h then
 			h = journal.committed(session, h);
-			send(session, st.stanza("a", { xmlns = session.smacks; h = format("%d", h) }));
+			send_element(session, format("<a xmlns='%s' h='%d'/>", session.smacks, h));
 		end
 	end
 end
@@ -693,13 +732,13 @@ local function handle_r(session, stanza)
 	local key = session.enjamb_stream;
 	if not key then return misplaced(session, stanza); end
 	local h = journal.committed(session, stanza.enjamb_h or sm.handled(key, waiting_stanzas(session)));
-	send(session, st.stanza("a", { xmlns = stanza.attr.xmlns, h = format("%d", h) }));
+	send_element(session, format("<a xmlns='%s' h='%d'/>", stanza.attr.xmlns, h));
 	request_ack(session);
 	return true;
 end
 
 journal.tell_by(function (session, h)
-	send(session, st.stanza("a", { xmlns = session.smacks, h = format("%d", h) }));
+	send_element(session, format("<a xmlns='%s' h='%d'/>", session.smacks, h));
 end);
 
 -- Tells who wants to know that the first n stanzas of the queue have arrived.

@@ -10,8 +10,8 @@ use enjamb_stanza::{Copy, Delay, Kind, Name, Summary};
 use enjamb_stream_management::remembered::{Remembered, forgotten};
 use enjamb_stream_management::undelivered::{Fate, Recipient, fate};
 use enjamb_stream_management::{
-    AckError, EnableRequest, Enabled, H, Limits, Peer, Place, Queueing, Refusal, Registry, ResumeRequest,
-    ResumptionId, Stream, StreamKey,
+    AckError, Ask, EnableRequest, Enabled, H, Limits, Peer, Place, Queueing, Refusal, Registry,
+    ResumeRequest, ResumptionId, Stream, StreamKey,
 };
 use mlua::prelude::*;
 use slotmap::{Key, KeyData};
@@ -273,14 +273,19 @@ fn ack(lua: &Lua, (stream, h, dry): (i64, Option<LuaString>, bool)) -> Values {
     }
 }
 
-/// `wants_ack(key, inactive, force)`
-fn wants_ack(_: &Lua, (stream, inactive, force): (i64, bool, bool)) -> LuaResult<bool> {
-    Ok(with(|r| r.get(key(stream)).is_some_and(|s| s.wants_ack(inactive, force))))
+/// `wants_ack(key, inactive, force, now)`: true, false, or in how many milliseconds to ask again.
+fn wants_ack(_: &Lua, (stream, inactive, force, now): (i64, bool, bool, u64)) -> LuaResult<LuaValue> {
+    let ask = with(|r| r.get(key(stream)).map_or(Ask::No, |s| s.wants_ack(inactive, force, now)));
+    Ok(match ask {
+        Ask::No => LuaValue::Boolean(false),
+        Ask::Now => LuaValue::Boolean(true),
+        Ask::In(ms) => LuaValue::Integer(ms as i64),
+    })
 }
 
-/// `requested(key)`: an `<r/>` goes out.
-fn requested(_: &Lua, stream: i64) -> LuaResult<()> {
-    with(|r| r.update(key(stream), Stream::requested));
+/// `requested(key, now)`: an `<r/>` goes out.
+fn requested(_: &Lua, (stream, now): (i64, u64)) -> LuaResult<()> {
+    with(|r| r.update(key(stream), |s| s.requested(now)));
     Ok(())
 }
 

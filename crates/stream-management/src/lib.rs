@@ -27,4 +27,4 @@ pub use limits::Limits;
 pub use negotiate::{EnableRequest, Enabled, Peer, Refusal, ResumeRequest, ResumptionId};
 pub use queue::{AckError, Place, Queue, Queued};
 pub use registry::{Hibernation, Queueing, Registry, Resumed, StreamKey, Totals};
-pub use stream::{Pushed, Stream};
+pub use stream::{Ask, Pushed, Stream};

@@ -18,6 +18,22 @@ const LIVE_SLACK_FACTOR: usize = 10;
 /// loses its connection that they may be read again.
 const WANTED_HERE: usize = 256 << 10;
 
+/// How often a peer is asked, in milliseconds, and how many stanzas beyond those that it may leave unacknowledged are a
+/// reason not to wait for that.
+const ASK_EVERY: u64 = 1000;
+const ASK_AT_ONCE: usize = 64;
+
+/// Whether an `<r/>` is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Not now, and nothing is lost by it.
+    No,
+    /// Now.
+    Now,
+    /// In so many milliseconds, if it is still wanted then.
+    In(u64),
+}
+
 /// What is to be done with a stanza that was queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pushed {
@@ -67,6 +83,7 @@ pub struct Stream {
     resend_from: Option<u64>,
     /// The count up to which an ack was last asked for.
     requested: Option<H>,
+    requested_at: Option<u64>,
 }
 
 impl Stream {
@@ -85,6 +102,7 @@ impl Stream {
             unsent_from: None,
             resend_from: None,
             requested: None,
+            requested_at: None,
         }
     }
 
@@ -212,11 +230,14 @@ impl Stream {
         Ok(n)
     }
 
-    /// Whether to send an `<r/>` now. `inactive` is what the client says of itself (XEP-0352); `force` asks even if
-    /// little is outstanding.
-    pub fn wants_ack(&self, inactive: bool, force: bool) -> bool {
+    /// Whether to send an `<r/>` at `now`, in milliseconds of any clock. `inactive` is what the client says of itself
+    /// (XEP-0352); `force` asks even if little is outstanding, and at once.
+    ///
+    /// A request and its answer cost more than the stanza that they are about, so one a second has to do unless
+    /// much is outstanding (XEP-0198 §4 leaves it to the entity when to ask).
+    pub fn wants_ack(&self, inactive: bool, force: bool, now: u64) -> Ask {
         if self.awaiting_ack || self.is_hibernating() {
-            return false;
+            return Ask::No;
         }
         let allowed = if inactive {
             self.limits.inactive_unacked.min(self.limits.queue_stanzas)
@@ -224,12 +245,25 @@ impl Stream {
             self.limits.unacked
         };
         let out = self.out();
+        if force {
+            return Ask::Now;
+        }
+        let outstanding = out.since(self.queue.acked()) as usize;
         // Asking twice for the same count would make a loop with a peer that counts wrongly.
-        force || (out.since(self.queue.acked()) as usize > allowed && self.requested != Some(out))
+        if outstanding <= allowed || self.requested == Some(out) {
+            return Ask::No;
+        }
+        // A clock that went back is no reason to wait.
+        let asked = self.requested_at.filter(|&at| (at..at + ASK_EVERY).contains(&now));
+        match asked {
+            Some(at) if outstanding <= allowed.saturating_add(ASK_AT_ONCE) => Ask::In(at + ASK_EVERY - now),
+            _ => Ask::Now,
+        }
     }
 
-    /// Notes that an `<r/>` goes out now.
-    pub fn requested(&mut self) {
+    /// Notes that an `<r/>` goes out at `now`, in milliseconds of the same clock.
+    pub fn requested(&mut self, now: u64) {
+        self.requested_at = Some(now);
         self.awaiting_ack = true;
         self.requested = Some(self.out());
     }
@@ -277,7 +311,7 @@ impl Stream {
         self.resend_from = Some(self.queue.first());
         self.state = State::Live;
         self.awaiting_ack = false;
-        self.requested = None;
+        (self.requested, self.requested_at) = (None, None);
         if self.queue.is_empty() {
             self.resent(self.queue.end());
         }

@@ -5,7 +5,7 @@
 
 use enjamb_stanza::{Kind, Name, Summary};
 use enjamb_stream_management::{
-    AckError, EnableRequest, Enabled, H, Limits, Peer, Place, Queue, Refusal, Registry, ResumeRequest,
+    AckError, Ask, EnableRequest, Enabled, H, Limits, Peer, Place, Queue, Refusal, Registry, ResumeRequest,
     ResumptionId, Stream, StreamKey, Totals,
 };
 use proptest::prelude::*;
@@ -307,15 +307,17 @@ impl World {
                 let Some(i) = self.pick(session) else { return Ok(()) };
                 let naive = &mut self.sessions[i];
                 let Some(stream) = self.registry.get(naive.key) else { return Ok(()) };
-                let wants = stream.wants_ack(false, true);
+                let wants = stream.wants_ack(false, true, self.now) == Ask::Now;
                 prop_assert_eq!(wants, naive.away_since.is_none() && !naive.awaiting);
                 if naive.caught_up <= naive.acked {
-                    prop_assert!(!stream.wants_ack(false, false), "nothing to ask for");
+                    prop_assert_eq!(stream.wants_ack(false, false, self.now), Ask::No, "nothing to ask for");
                 }
                 if wants {
-                    self.registry.update(naive.key, Stream::requested);
+                    let now = self.now;
+                    self.registry.update(naive.key, |s| s.requested(now));
                     naive.awaiting = true;
-                    prop_assert!(!self.registry.get(naive.key).expect("it was there").wants_ack(true, true));
+                    let stream = self.registry.get(naive.key).expect("it was there");
+                    prop_assert_eq!(stream.wants_ack(true, true, now), Ask::No);
                 }
             }
             Op::Lose { session } => {
@@ -549,7 +551,7 @@ fn a_live_stream_may_burst_but_not_ignore_requests_for_ever() {
         for _ in 0..20_000 {
             assert!(!stream.push(b"x", SUMMARY, 0).over_limit, "nobody asked for an ack yet");
         }
-        stream.requested();
+        stream.requested(0);
         for _ in 0..slack {
             assert!(!stream.push(b"x", SUMMARY, 0).over_limit);
         }
@@ -566,19 +568,46 @@ fn an_ack_is_asked_for_when_more_than_allowed_is_outstanding() {
     let mut asked = Vec::new();
     for n in 1..=6 {
         stream.push(b"x", SUMMARY, 0);
-        asked.push((n, stream.wants_ack(false, false), stream.wants_ack(true, false)));
+        let asks = |inactive| stream.wants_ack(inactive, false, 0) == Ask::Now;
+        asked.push((n, asks(false), asks(true)));
     }
     let expected =
         [false, false, true, true, true, true].into_iter().zip([false, false, false, false, true, true]);
     assert!(asked.iter().map(|&(_, active, inactive)| (active, inactive)).eq(expected), "{asked:?}");
-    stream.requested();
+    stream.requested(0);
     stream.ack(H(0)).unwrap();
-    assert!(
-        !stream.wants_ack(false, false),
+    assert_eq!(
+        stream.wants_ack(false, false, 5_000),
+        Ask::No,
         "a peer that counts wrongly is not asked for the same count again"
     );
     stream.push(b"x", SUMMARY, 0);
-    assert!(stream.wants_ack(false, false));
+    assert_eq!(stream.wants_ack(false, false, 5_000), Ask::Now);
+}
+
+#[test]
+fn one_request_a_second_is_enough_unless_much_is_outstanding() {
+    let mut stream = Stream::new(Arc::new(Limits::default()), H(0), H(0));
+    let push = |stream: &mut Stream, n: u32| {
+        for _ in 0..n {
+            stream.push(b"x", SUMMARY, 0);
+        }
+    };
+    push(&mut stream, 1);
+    assert_eq!(stream.wants_ack(false, false, 10_000), Ask::Now, "the first at once");
+    stream.requested(10_000);
+    stream.ack(H(1)).unwrap();
+    push(&mut stream, 1);
+    assert_eq!(stream.wants_ack(false, false, 10_300), Ask::In(700));
+    assert_eq!(stream.wants_ack(false, true, 10_300), Ask::Now, "forced");
+    assert_eq!(stream.wants_ack(false, false, 9_000), Ask::Now, "the clock went back");
+    push(&mut stream, 63);
+    assert_eq!(stream.wants_ack(false, false, 10_300), Ask::In(700));
+    push(&mut stream, 1);
+    assert_eq!(stream.wants_ack(false, false, 10_300), Ask::Now);
+    stream.ack(H(66)).unwrap();
+    push(&mut stream, 1);
+    assert_eq!(stream.wants_ack(false, false, 11_000), Ask::Now);
 }
 
 #[test]
