@@ -150,6 +150,26 @@ local clients = {
 	};
 };
 
+local function start_client(ctx, client, dir, name, to, port)
+	local args = {
+		"--jid", name .. "@" .. ctx.srv.host .. "/device";
+		"--password", "secret";
+		"--to", to;
+		"--prefix", "u";
+		"--receive", tostring(downs);
+		"--send", tostring(ups);
+		"--interval", tostring(up_interval);
+	};
+	if client.websocket then
+		table.move({ "--url", "wss://127.0.0.1:" .. port .. "/xmpp-websocket" }, 1, 2, #args + 1, args);
+	else
+		table.move({ "--host", "127.0.0.1", "--port", tostring(port) }, 1, 4, #args + 1, args);
+	end
+	for i, arg in ipairs(args) do args[i] = server.quote(arg); end
+	if os.getenv("ENJAMB_CLIENTS_VERBOSE") and not client.always_verbose then table.insert(args, "--verbose"); end
+	return start(dir, "client", client.command .. " " .. table.concat(args, " "));
+end
+
 -- One run -------------------------------------------------------------------
 
 local function run(ctx, client)
@@ -234,23 +254,7 @@ local function run(ctx, client)
 	end
 
 	local port = answer("^listening (%d+)$");
-	local args = {
-		"--jid", name .. "@" .. ctx.srv.host .. "/device";
-		"--password", "secret";
-		"--to", sender.jid;
-		"--prefix", "u";
-		"--receive", tostring(downs);
-		"--send", tostring(ups);
-		"--interval", tostring(up_interval);
-	};
-	if client.websocket then
-		table.move({ "--url", "wss://127.0.0.1:" .. port .. "/xmpp-websocket" }, 1, 2, #args + 1, args);
-	else
-		table.move({ "--host", "127.0.0.1", "--port", port }, 1, 4, #args + 1, args);
-	end
-	for i, arg in ipairs(args) do args[i] = server.quote(arg); end
-	if os.getenv("ENJAMB_CLIENTS_VERBOSE") and not client.always_verbose then table.insert(args, "--verbose"); end
-	program = start(dir, "client", client.command .. " " .. table.concat(args, " "));
+	program = start_client(ctx, client, dir, name, sender.jid, port);
 	receiver = wait("that the client is ready", 30, function ()
 		assert(program:alive(), program:describe());
 		return program:said("ready")[1];
@@ -327,6 +331,77 @@ local function run(ctx, client)
 	assert(proxy:stop(), "the proxy didn't end");
 end
 
+-- A server that goes away and comes back ------------------------------------
+
+local function in_order(bodies)
+	local last = 0;
+	for _, body in ipairs(bodies) do
+		local n = tonumber(body:match("%d+"));
+		if n > last + 1 then return false, last, ("%d came after %d"):format(n, last); end
+		last = math.max(last, n);
+	end
+	return true, last;
+end
+
+-- What the sender was not told to be handled it sends again, so a message may come twice; none may be missing or late.
+local function outlive(ctx, client)
+	local dir = ctx.srv.dir .. "/client" .. os.time() .. math.random(1000000);
+	assert(server.run("mkdir " .. server.quote(dir)) == 0);
+	local sender, sent, heard = ctx:resumable { resource = "sender", available = true }, {}, {};
+	local name = ctx:user("client");
+	local program = start_client(ctx, client, dir, name, sender.jid, client.websocket and https_port or ctx.srv.c2s);
+	local receiver;
+
+	local function read(seconds)
+		sender:drain(seconds);
+		for _, body in ipairs(t.bodies(sender.seen)) do heard[#heard + 1] = body; end
+		sender.seen, sender.next = {}, 1;
+	end
+
+	local function wait(what, seconds, fn)
+		local deadline = socket.gettime() + seconds;
+		while not fn() do
+			assert(socket.gettime() < deadline, "never came: " .. what .. "\n" .. program:describe());
+			read(0.02);
+		end
+	end
+
+	local function send(n)
+		for _ = 1, n do
+			sent[#sent + 1] = ("<message to='%s' type='chat'><body>d%d</body></message>"):format(receiver, #sent + 1);
+			sender:send(sent[#sent]);
+			read(pace);
+		end
+	end
+
+	wait("that the client is ready", 30, function () return program:said("ready")[1]; end);
+	receiver = program:said("ready")[1];
+	for round, how in ipairs { "terminate", "kill", "kill" } do
+		send(20);
+		read(0.05);
+		sender:cut();
+		ctx.srv[how](ctx.srv, 20);
+		ctx.srv:launch();
+		local old = sender;
+		sender = ctx:resume(old);
+		for i = tonumber(sender.resumed.attr.h), #sent do -- its presence is the first that it sent
+			if i > 0 then sender:send(sent[i]); end
+		end
+		wait("resumption " .. round, 30, function () return #program:said("resumed") >= round; end);
+		assert.equal(1, #program:said("ready"), "it logged in afresh\n" .. program:describe());
+	end
+	send(downs - #sent);
+	wait("the last message to the client", 30, function () return select(2, in_order(program:said("message"))) == downs; end);
+	wait("the last message from the client", 30, function () return select(2, in_order(heard)) == ups; end);
+	read(0.5);
+	for what, bodies in pairs { ["to it"] = program:said("message"), ["from it"] = heard } do
+		local ok, _, wrong = in_order(bodies);
+		assert(ok, what .. ": " .. tostring(wrong) .. "\n" .. program:describe());
+	end
+	assert.same({}, program:said("bounced"));
+	program:stop();
+end
+
 if not installed then
 	describe("clients that other people wrote", function ()
 		it("work", function ()
@@ -345,6 +420,9 @@ t.each("clients that other people wrote", {
 	for _, client in ipairs(clients) do
 		it("keep every message: " .. client.name, function ()
 			run(ctx, client);
+		end);
+		it("resume when the server was stopped and killed: " .. client.name, function ()
+			outlive(ctx, client);
 		end);
 	end
 end);

@@ -62,4 +62,22 @@ t.each("metrics", {
 		ctx:authenticated(c.username):try_resume(c.token, d.h);
 		assert.equal(late + 1, value("session_resumption_expired"));
 	end);
+
+	it("tell how much is queued, in memory and in the journal", function ()
+		local c, other = ctx:resumable { available = true, enable = { resume = "true" } }, ctx:login();
+		c:ack();
+		c:sync();
+		local stanzas, bytes = value("queued_stanzas"), value("queued_bytes");
+		for i = 1, 5 do other:message(c.jid, "m" .. i); end
+		c:expect({ body = "m5" });
+		assert.equal(stanzas + 5, value("queued_stanzas"));
+		local more = value("queued_bytes") - bytes;
+		assert.truthy(more > 5 * 50 and more < 5 * 500, more);
+		assert.equal(value("queued_bytes"), value("queued_bytes_in_memory"));
+		assert.truthy(value("journal_bytes") > 0 and value("journal_live_bytes") > more and value("journal_commits") > 0);
+		assert.truthy(value("journal_recovery_seconds") >= 0);
+		c:ack();
+		c:sync();
+		assert.equal(stanzas, value("queued_stanzas"));
+	end);
 end);
