@@ -123,7 +123,6 @@ async fn live(world: Rc<World>, common: Rc<Common>, me: usize, outbox: Rc<Outbox
                 continue;
             }
         };
-        previous = None;
         world.online.set(world.online.get() + 1);
         let ended = session
             .run(&outbox, |event, _| match event {

@@ -88,7 +88,6 @@ struct Arguments {
     rate: Option<f64>,
     clients: Option<usize>,
     cut_every: f64,
-    contacts: usize,
     rooms: usize,
     occupants: usize,
     muc: Option<String>,
