@@ -80,20 +80,19 @@ pub async fn run(common: &Common, options: &Options) -> Result<Value, Error> {
             arrived: 0,
             limit: 0,
         }));
-        let sender = spawn(sender, format!("s{i}"), "a".to_owned(), &failures, |_, _| ());
+        let sender = spawn(sender, &failures, |_, _| ());
         let (own, counter) = (Rc::clone(&pair), arrived.clone());
-        let receiver =
-            spawn(receiver, format!("r{i}"), "b".to_owned(), &failures, move |event: Event<'_>, _| {
-                let Some(number) = message_number(&event) else { return };
-                let mut pair = own.borrow_mut();
-                if pair.tally.received(number) {
-                    pair.arrived += 1;
-                    counter.add();
-                    if burst {
-                        pair.top_up(window);
-                    }
+        let receiver = spawn(receiver, &failures, move |event: Event<'_>, _| {
+            let Some(number) = message_number(&event) else { return };
+            let mut pair = own.borrow_mut();
+            if pair.tally.received(number) {
+                pair.arrived += 1;
+                counter.add();
+                if burst {
+                    pair.top_up(window);
                 }
-            });
+            }
+        });
         for client in [&sender, &receiver] {
             client.outbox.send(|out| out.stanza(0, b"<presence/>"));
         }

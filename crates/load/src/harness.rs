@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::server;
 use crate::session::{Error, Event, Out, Outbox, Session, Target, Traffic};
@@ -30,14 +30,11 @@ pub struct Common {
 }
 
 /// A client that is logged in and runs.
-#[derive(Clone)]
 pub struct Client {
-    /// Its bare JID.
-    pub jid: String,
-    /// Its resource.
-    pub resource: String,
     /// Leads to what it sends.
     pub outbox: Rc<Outbox>,
+    /// Gives the session back once its connection has ended.
+    pub ended: JoinHandle<Session>,
 }
 
 /// Why connections have ended that should not have.
@@ -69,20 +66,23 @@ pub async fn log_in(
 /// Has a session run by itself until its connection ends. `on` is told what comes in.
 pub fn spawn(
     mut session: Session,
-    jid: String,
-    resource: String,
     failures: &Failures,
     on: impl FnMut(Event<'_>, &mut Out) + 'static,
 ) -> Client {
     let outbox = Rc::new(Outbox::default());
-    let client = Client { jid, resource, outbox: Rc::clone(&outbox) };
-    let failures = Rc::clone(failures);
-    tokio::task::spawn_local(async move {
-        if let Err(error) = session.run(&outbox, on).await {
+    let (own, failures) = (Rc::clone(&outbox), Rc::clone(failures));
+    let ended = tokio::task::spawn_local(async move {
+        if let Err(error) = session.run(&own, on).await {
             failures.borrow_mut().push(error.to_string());
         }
+        session
     });
-    client
+    Client { outbox, ended }
+}
+
+/// Names accounts: `prefix` and a number.
+pub fn accounts(prefix: &str, count: usize) -> Vec<(String, String)> {
+    (0..count).map(|i| (format!("{prefix}{i}"), "r".to_owned())).collect()
 }
 
 /// Waits until a condition holds. Returns whether it came to that in time.
@@ -200,6 +200,11 @@ pub fn message_number(event: &Event<'_>) -> Option<u32> {
         return None;
     }
     element.number(b"id", b"m")
+}
+
+/// A ping to the server: what was sent before it has been processed when its answer comes.
+pub fn ping(host: &str, id: &str) -> Vec<u8> {
+    format!("<iq type='get' id='{id}' to='{host}'><ping xmlns='urn:xmpp:ping'/></iq>").into_bytes()
 }
 
 /// Whether an event is the answer to the iq of that id.

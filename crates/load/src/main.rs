@@ -5,7 +5,10 @@
 mod chat;
 mod control;
 mod crash;
+mod groupchat;
 mod harness;
+mod hibernate;
+mod idle;
 mod restart;
 mod scan;
 mod server;
@@ -34,6 +37,11 @@ if the scenario came to its end, 1 if not, 2 if it could not be begun.
 
 Scenarios, with the accounts they use:
     chat        pairs: s0, s1, ... each send messages to r0, r1, ...
+    groupchat   all sessions of g0, g1, ... are in one room, and g0 talks
+    hibernate   h0, h1, ... lose their connections; s0, s1, ... write to them; they resume, then once more with nothing
+                waiting. Wants --sm resume
+    acks        h0, h1, ... acknowledge late what s0, s1, ... wrote. Wants --sm acks or resume
+    idle        i0, i1, ... are there and do nothing
     crash       c0, c1, ... write to each other while connections and the server break. Prints {\"event\":\"online\"}
                 when all are logged in; to be told `stop` on standard input when the server is up for good
     restart     c0, c1, ... with contacts and rooms come back after a restart. Prints {\"event\":\"online\"} when all is
@@ -57,6 +65,23 @@ Options of chat:
     --window N            messages of a pair that may be under way; they are sent in batches of half of it (20)
     --rate N              messages per second in all, each sent alone; without it, as fast as the server goes
 
+Options of groupchat:
+    --accounts N          (100)
+    --sessions N          of each account (3)
+    --messages N          said in the room (200)
+    --warm-up N           said before those that are measured (20)
+    --window N            messages that may be under way (4)
+    --muc DOMAIN          of the room (conference. and the host)
+
+Options of hibernate and acks:
+    --clients N           that lose their connections or acknowledge late (20)
+    --messages N          for each (400)
+    --step N              acks: how many messages an ack covers (1)
+
+Options of idle:
+    --clients N           (300)
+    --seconds N           (10)
+
 Options of crash:
     --clients N           (100)
     --rate N              messages per second in all (500)
@@ -73,6 +98,10 @@ Options of restart:
 
 enum Scenario {
     Chat(chat::Options),
+    Groupchat(groupchat::Options),
+    Hibernate(hibernate::Options),
+    Acks(hibernate::Options),
+    Idle(usize, f64),
     Crash(crash::Options),
     Restart(restart::Options),
 }
@@ -83,8 +112,12 @@ struct Arguments {
     scenario: String,
     pairs: usize,
     messages: Option<u64>,
-    warm_up: u64,
-    window: u32,
+    warm_up: Option<u64>,
+    window: Option<u32>,
+    accounts: usize,
+    sessions: usize,
+    step: u32,
+    seconds: f64,
     rate: Option<f64>,
     clients: Option<usize>,
     cut_every: f64,
@@ -112,8 +145,12 @@ fn parse() -> Result<Option<(Common, Scenario)>, lexopt::Error> {
         scenario: String::new(),
         pairs: 50,
         messages: None,
-        warm_up: 2000,
-        window: 20,
+        warm_up: None,
+        window: None,
+        accounts: 100,
+        sessions: 3,
+        step: 1,
+        seconds: 10.0,
         rate: None,
         clients: None,
         cut_every: 20.0,
@@ -153,8 +190,12 @@ fn parse() -> Result<Option<(Common, Scenario)>, lexopt::Error> {
             Long("seed") => a.common.seed = parser.value()?.parse()?,
             Long("pairs") => a.pairs = parser.value()?.parse()?,
             Long("messages") => a.messages = Some(parser.value()?.parse()?),
-            Long("warm-up") => a.warm_up = parser.value()?.parse()?,
-            Long("window") => a.window = parser.value()?.parse()?,
+            Long("warm-up") => a.warm_up = Some(parser.value()?.parse()?),
+            Long("window") => a.window = Some(parser.value()?.parse()?),
+            Long("accounts") => a.accounts = parser.value()?.parse()?,
+            Long("sessions") => a.sessions = parser.value()?.parse()?,
+            Long("step") => a.step = parser.value()?.parse()?,
+            Long("seconds") => a.seconds = parser.value()?.parse()?,
             Long("rate") => a.rate = Some(parser.value()?.parse()?),
             Long("clients") => a.clients = Some(parser.value()?.parse()?),
             Long("cut-every") => a.cut_every = parser.value()?.parse()?,
@@ -174,18 +215,45 @@ fn parse() -> Result<Option<(Common, Scenario)>, lexopt::Error> {
     if a.rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
         return Err("--rate: more than 0".into());
     }
-    if a.window == 0 || a.pairs == 0 || a.occupants == 0 || a.clients.is_some_and(|n| n < 2) {
-        return Err("--window, --pairs, --occupants: at least 1; --clients: at least 2".into());
+    if !(0.0..1e6).contains(&a.seconds) {
+        return Err("--seconds: from 0".into());
+    }
+    if a.window == Some(0) || a.clients.is_some_and(|n| n < 2) {
+        return Err("--window: at least 1; --clients: at least 2".into());
+    }
+    if [a.pairs, a.occupants, a.accounts, a.sessions, a.step as usize].contains(&0) {
+        return Err("--pairs, --occupants, --accounts, --sessions, --step: at least 1".into());
     }
     let muc = a.muc.unwrap_or_else(|| format!("conference.{}", a.common.target.host));
     let scenario = match a.scenario.as_str() {
         "chat" => Scenario::Chat(chat::Options {
             pairs: a.pairs,
             messages: a.messages.unwrap_or(20_000),
-            warm_up: a.warm_up,
+            warm_up: a.warm_up.unwrap_or(2000),
             rate: a.rate,
-            window: a.window,
+            window: a.window.unwrap_or(20),
         }),
+        "groupchat" => Scenario::Groupchat(groupchat::Options {
+            accounts: a.accounts,
+            sessions: a.sessions,
+            messages: a.messages.unwrap_or(200),
+            warm_up: a.warm_up.unwrap_or(20),
+            window: a.window.unwrap_or(4),
+            muc,
+        }),
+        name @ ("hibernate" | "acks") => {
+            let options = hibernate::Options {
+                clients: a.clients.unwrap_or(20),
+                messages: u32::try_from(a.messages.unwrap_or(400)).map_err(|e| format!("--messages: {e}"))?,
+                step: a.step,
+            };
+            match (name, a.common.target.managed) {
+                ("hibernate", Managed::Resumable) => Scenario::Hibernate(options),
+                ("acks", Managed::Resumable | Managed::Acks) => Scenario::Acks(options),
+                _ => return Err(format!("{name} needs stream management, see --sm").into()),
+            }
+        }
+        "idle" => Scenario::Idle(a.clients.unwrap_or(300), a.seconds),
         "crash" => Scenario::Crash(crash::Options {
             clients: a.clients.unwrap_or(100),
             rate: a.rate.unwrap_or(500.0),
@@ -208,6 +276,10 @@ async fn run(common: &Common, scenario: Scenario) -> Result<Value, session::Erro
     let mut driver = Driver::new();
     match scenario {
         Scenario::Chat(options) => chat::run(common, &options).await,
+        Scenario::Groupchat(options) => groupchat::run(common, &options).await,
+        Scenario::Hibernate(options) => hibernate::run(common, &options).await,
+        Scenario::Acks(options) => hibernate::run_acks(common, &options).await,
+        Scenario::Idle(clients, seconds) => idle::run(common, clients, seconds).await,
         Scenario::Crash(options) => crash::run(common, &options, &mut driver).await,
         Scenario::Restart(options) => restart::run(common, &options, &mut driver).await,
     }
