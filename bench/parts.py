@@ -4,13 +4,15 @@ A part knows which variants it compares, how to take one sample of one of them, 
 are dicts of numbers; those with the same `what` are compared.  Knows nothing of rounds or files.
 """
 import random
+import re
 import shutil
 import signal
 import time
 
+import inprocess
 from load import Load, run
-from report import Row, table_of
-from servers import HOST, VARIANTS, Failed, Server, cpu_seconds
+from report import Row, number, spread, table, table_of
+from servers import HOST, VARIANTS, Failed, Server, cpu_seconds, memory
 
 PARTS = {}
 
@@ -52,6 +54,31 @@ def managed(variant):
 
 
 @part
+class Sending(Part):
+    letter = "a"
+    title = "Cost of one stanza in the sending path, in the process"
+    kinds = (("presence", "presence, 90 B"), ("chat", "chat, 409 B"), ("groupchat", "groupchat, 450 B"),
+             ("iq", "iq, 2 KB"), ("large", "message, 30 KB"))
+
+    def sample(self, prosody, variant, round_):
+        for record in inprocess.serve(self.bench, prosody, variant, "speed"):
+            if "ns" in record and record["what"] != "clock":
+                yield {**record, "us": record["ns"] / 1000}
+
+    def tables(self, results, prosody):
+        ratios = [("builtin", "enjamb"), ("none", "enjamb")]
+        for gc, title in (("on", "With Lua's collector as Prosody sets it"), ("off", "With the collector stopped")):
+            rows = [Row(name, dict(what="send", kind=kind, gc=gc)) for kind, name in self.kinds]
+            rows.append(Row("all of session.send(), chat", dict(what="session.send", gc=gc)))
+            yield f"{title}, {self.unit}:"
+            yield table_of(results, self.letter, prosody, self.variants, rows, "us", "stanza", ratios)
+
+    def bars(self):
+        return [("chat, 409 B, collector as Prosody sets it", dict(what="send", kind="chat", gc="on"), "us", 1, "µs per stanza"),
+                ("presence, 90 B, collector as Prosody sets it", dict(what="send", kind="presence", gc="on"), "us", 1, "µs per stanza")]
+
+
+@part
 class Chat(Part):
     letter = "b"
     title = "Server CPU per delivered chat message"
@@ -75,6 +102,155 @@ class Chat(Part):
 
     def bars(self):
         return [(f"{kind}: {how}", dict(what=kind), "us", 1, "µs per message") for kind, how in self.kinds]
+
+
+@part
+class Groupchat(Part):
+    letter = "c"
+    title = "Server CPU per delivered copy in a room of 100 accounts x 3 sessions"
+    accounts, sessions = 100, 3
+
+    def sample(self, prosody, variant, round_):
+        with Server(self.bench, prosody, variant, muc=True) as server:
+            told = run(server, "groupchat", sm=managed(variant), muc=server.muc, accounts=self.accounts,
+                       sessions=self.sessions, messages=self.scale(100, 30), warm_up=10)
+            server.check()
+            yield {"what": "copy", "us": told["measured"]["us_each"], **told["measured"]}
+            yield {"what": "join", "ms": told["joining"]["us_each"] / 1e3}
+
+    def tables(self, results, prosody):
+        yield table_of(results, self.letter, prosody, self.variants, [
+            Row("copy, µs", dict(what="copy"), "us"), Row("session that logs in and joins, ms", dict(what="join"), "ms"),
+        ], None, "", [("enjamb", "none"), ("builtin", "none"), ("enjamb", "builtin")])
+
+    def bars(self):
+        return [("a message to 300 sessions", dict(what="copy"), "us", 1, "µs per copy")]
+
+
+@part
+class Hibernating(Part):
+    letter = "d"
+    title = "Messages into hibernating queues, and resuming them"
+    variants = ("builtin", "enjamb")
+    lengths = (50, 400)
+
+    def sample(self, prosody, variant, round_):
+        for length in self.lengths + ((4000,) if variant.smacks == "enjamb" else ()):
+            clients = 20 if length < 1000 else 4
+            # what is measured is not where the queue is full
+            options = ["smacks_max_queue_size = 5000"] if length > 400 else []
+            with Server(self.bench, prosody, variant, options=options) as server:
+                told = run(server, "hibernate", sm="resume", clients=clients, messages=length)
+                server.check()
+            empty = told["resuming_empty"]["us_each"] * clients
+            yield {"what": "queue", "length": length, "us": told["queueing"]["us_each"]}
+            yield {"what": "resume", "length": length, "with_login_us": told["resuming"]["us_each"],
+                   "us": max(0.0, told["resuming"]["server_cpu"] * 1e6 - empty) / (length * clients)}
+            yield {"what": "resume-empty", "length": length, "us": told["resuming_empty"]["us_each"]}
+        for record in inprocess.serve(self.bench, prosody, variant, "hibernation"):
+            yield {**record, "us": record["ns"] / 1000}
+
+    def tables(self, results, prosody):
+        rows = [Row(f"message queued, queue of {length}, in the process, collector {gc}", dict(what="hibernating", length=length, gc=gc))
+                for gc in ("on", "off") for length in (10, 100, 500)]
+        for length in (*self.lengths, 4000):
+            rows += [Row(f"whole server: message queued, queue growing to {length:,}", dict(what="queue", length=length)),
+                     Row(f"whole server: message resumed, of {length:,}", dict(what="resume", length=length))]
+        rows.append(Row("whole server: log-in and resumption of an empty queue", dict(what="resume-empty", length=self.lengths[0])))
+        yield table_of(results, self.letter, prosody, self.variants, rows, "us", "", [("enjamb", "builtin")])
+
+    def bars(self):
+        return [(title, dict(what=what, length=400), "us", 1, "µs per message") for what, title in (
+            ("queue", "queued for a session that hibernates, 400 messages"), ("resume", "resumed, of 400"))]
+
+
+@part
+class Memory(Part):
+    letter = "e"
+    title = "Memory"
+    rounds = 2
+
+    def sample(self, prosody, variant, round_):
+        yield from inprocess.serve(self.bench, prosody, variant, "memory", sessions=200,
+                                   messages=self.scale(400, 100))
+
+    def tables(self, results, prosody):
+        some = [s for v in self.variants for s in results.samples(self.letter, prosody.label, v, what="live")]
+        size = some[0]["bytes"] if some else 0
+        rows = [
+            Row("a session, nothing queued", dict(what="empty"), "rss"),
+            Row(f"a message of {size} B queued for a connected session", dict(what="live"), "rss"),
+            Row("the same in Lua's heap", dict(what="live"), "lua"),
+            Row(f"a message of {size} B queued for a hibernating session", dict(what="hibernating"), "rss"),
+            Row("the same in Lua's heap", dict(what="hibernating"), "lua"),
+        ]
+        yield "Growth of the process, in bytes; 200 sessions."
+        yield table_of(results, self.letter, prosody, self.variants, rows, None, "", [("enjamb", "builtin")])
+
+    def bars(self):
+        return [("a 478-byte message queued for a hibernating session", dict(what="hibernating"), "rss", 1, "bytes")]
+
+
+@part
+class Acks(Part):
+    letter = "f"
+    title = "Acks"
+    variants = ("builtin", "enjamb")
+    rounds = 5
+
+    def sample(self, prosody, variant, round_):
+        for record in inprocess.serve(self.bench, prosody, variant, "acks"):
+            yield {**record, "us": record["ns"] / 1000}
+        for step in (1, 100):
+            with Server(self.bench, prosody, variant) as server:
+                told = run(server, "acks", sm="resume", clients=20, messages=400, step=step)
+                yield {"what": "server", "step": step, "us": told["measured"]["us_each"]}
+
+    def tables(self, results, prosody):
+        rows = [Row(f"an ack of {step}, in the process, collector {gc}", dict(what="ack", step=step, gc=gc))
+                for gc in ("on", "off") for step in (1, 10, 100)]
+        rows += [Row(f"an ack of {step}, whole server", dict(what="server", step=step)) for step in (1, 100)]
+        yield table_of(results, self.letter, prosody, self.variants, rows, "us", "ack", [("builtin", "enjamb")])
+
+
+@part
+class Recovery(Part):
+    letter = "g"
+    title = "Start, and recovery of 10,000 sessions with 100 queued messages each"
+    rounds = 2
+
+    def sample(self, prosody, variant, round_):
+        with Server(self.bench, prosody, variant) as server:
+            rss, peak = memory(server.pid)
+            yield {"what": "start", "cpu": cpu_seconds(server.pid), "rss": rss}
+        if variant.smacks != "enjamb":
+            return
+        sessions, messages = self.scale(10000, 1000), 100
+        with inprocess.filled(self.bench, prosody, variant, sessions=sessions, messages=messages) as server:
+            inprocess.wait_until_filled(server)
+            made, _ = memory(server.pid)
+            server.end(signal.SIGKILL)
+            disk = sum(f.stat().st_size for f in server.data.rglob("enjamb-journal/*"))
+            server.config.write_text(server.config.read_text().replace('"enjamb_bench", ', "").replace(', "enjamb_bench"', ""))
+            server.wait = True
+            seconds = server.start()
+            rss, peak = memory(server.pid)
+            back = re.search(r"(\d+) sessions are back", server.log())
+            if not back or int(back.group(1)) != sessions:
+                raise Failed(f"of {sessions} sessions came back: {back and back.group(0)}\n{server.tail()}")
+            yield {"what": "recovery", "sessions": sessions, "messages": messages, "seconds": seconds,
+                   "cpu": cpu_seconds(server.pid), "rss": rss, "peak": peak, "before": made, "disk": disk}
+
+    def tables(self, results, prosody):
+        yield table_of(results, self.letter, prosody, self.variants, [
+            Row("start with nothing to bring back, CPU s", dict(what="start"), "cpu")], None, "", [("enjamb", "none")])
+        for s in results.samples(self.letter, prosody.label, "enjamb", what="recovery")[:1]:
+            rows = []
+            for title, field, scale in (("seconds until it answers", "seconds", 1), ("CPU, s", "cpu", 1),
+                                        ("memory then, MiB", "rss", 2**20), ("its peak, MiB", "peak", 2**20),
+                                        ("memory before the kill, MiB", "before", 2**20), ("journal, MiB", "disk", 2**20)):
+                rows.append([title, spread(results.summary(self.letter, prosody.label, "enjamb", field, scale, what="recovery"))])
+            yield table([f"{s['sessions']:,} sessions x {s['messages']} messages", "Enjamb"], rows)
 
 
 @part
@@ -139,6 +315,69 @@ class Restart(Part):
 
 
 @part
+class Durability(Part):
+    letter = "i"
+    title = "What durability costs: server CPU per delivered message"
+    variants = ("none", "enjamb-none", "enjamb-process", "enjamb-power")
+
+    def sample(self, prosody, variant, round_):
+        yield from Chat(self.bench).sample(prosody, variant, round_)
+        yield from Groupchat(self.bench).sample(prosody, variant, round_)
+
+    def tables(self, results, prosody):
+        rows = [Row("chat, burst", dict(what="burst")), Row("chat, paced", dict(what="paced")),
+                Row("groupchat, per copy", dict(what="copy"))]
+        yield table_of(results, self.letter, prosody, self.variants, rows, "us", "message", [
+            ("enjamb-process", "enjamb-none"), ("enjamb-power", "enjamb-none"), ("enjamb-process", "none")])
+
+    def bars(self):
+        return [("chat, burst", dict(what="burst"), "us", 1, "µs per message"),
+                ("a message to 300 sessions", dict(what="copy"), "us", 1, "µs per copy")]
+
+
+@part
+class Growth(Part):
+    letter = "j"
+    title = "How it grows"
+    variants = ("builtin", "enjamb")
+    rounds = 1
+    steps = (("grow/push", "message queued"), ("grow/ack", "ack"), ("grow/resume", "resumption, a few messages"),
+             ("grow/enable", "<enable/>"))
+    fields = (("push_ns", "message queued"), ("ack_ns", "ack of one"), ("resume_ns", "resumed, each"), ("ack_rest_ns", "acked all at once, each"))
+
+    def sizes(self):
+        return (10, 1000, self.scale(100000, 10000))
+
+    def sample(self, prosody, variant, round_):
+        for sessions in self.sizes():
+            if variant.smacks == "builtin" and sessions > 10000:
+                continue  # which takes 16 KB for each, and minutes
+            ours = variant.smacks == "enjamb"
+            longest = (100000 if ours else 100) if sessions == 10 else 0
+            options = ["smacks_max_queue_size = 1000000"] if ours and longest else []
+            for record in inprocess.serve(self.bench, prosody, variant, "growth", options, sessions=sessions, longest=longest):
+                yield record
+
+    def tables(self, results, prosody):
+        def cells(variant, pairs):
+            return [number(v / 1000) if v is not None else "–" for v in pairs]
+        rows = []
+        for what, title in self.steps:
+            for name in self.variants:
+                found = [results.summary(self.letter, prosody.label, name, "ns", what=what, sessions=n) for n in self.sizes()]
+                rows.append([title, VARIANTS[name].title] + cells(name, [s and s["median"] for s in found]))
+        yield "By the number of hibernating sessions, µs (collector stopped):"
+        yield table(["", ""] + [f"{n:,}" for n in self.sizes()], rows)
+        rows, lengths = [], (1, 10, 100, 1000, 10000, 100000)
+        for field, title in self.fields:
+            for name in self.variants:
+                found = [results.summary(self.letter, prosody.label, name, field, what="length", length=n) for n in lengths]
+                rows.append([title, VARIANTS[name].title] + cells(name, [s and s["median"] for s in found]))
+        yield "By the length of the queue, µs (collector stopped):"
+        yield table(["", ""] + [f"{n:,}" for n in lengths], rows)
+
+
+@part
 class Crash(Part):
     """Not a measurement but an account: nothing that was told to be handled may be missing."""
 
@@ -186,5 +425,4 @@ class Crash(Part):
             for name in self.variants:
                 for s in results.samples(self.letter, prosody.label, name, what=what):
                     rows.append([f"{what}, {s['kills']} times", VARIANTS[name].title] + [f"{s[f]:,}" for f in self.fields])
-        from report import table
         yield table(["", ""] + [f.replace("_", " ") for f in self.fields], rows)

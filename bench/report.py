@@ -73,6 +73,6 @@ class Results:
     def has(self, letter, label, variant):
         return bool(self.samples(letter, label, variant))
 
-    def summary(self, letter, label, variant, field, **match):
-        values = [s[field] for s in self.samples(letter, label, variant, **match) if s.get(field) is not None]
+    def summary(self, letter, label, variant, field, scale=1, **match):
+        values = [s[field] / scale for s in self.samples(letter, label, variant, **match) if s.get(field) is not None]
         return summary(values) if values else None

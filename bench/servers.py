@@ -146,9 +146,6 @@ class Server:
             "modules_enabled = { %s }" % ", ".join(f'"{m}"' for m in modules),
             'storage = "internal"',
             'authentication = "enjamb_bench"',
-            # what is measured is not the limits that protect a server
-            "limits = { }",
-            "smacks_max_queue_size = 100000",
         ]
         if os.geteuid() == 0:
             lines.append("run_as_root = true")
@@ -246,3 +243,9 @@ def cpu_seconds(pid):
     except OSError:
         fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(pid):
+    """Resident bytes of a process, and their peak."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return tuple(int(re.search(rf"^{field}:\s*(\d+) kB", status, re.M).group(1)) * 1024 for field in ("VmRSS", "VmHWM"))
