@@ -96,6 +96,35 @@ def measure(bench, part, prosodies, results, broken):
         say(f"({part.letter}) round {round_ + 1} of {rounds}: {time.monotonic() - began:.0f} s")
 
 
+def write_down(bench, about, head, text, drawn):
+    plots = bench.output / "performance"
+    plots.mkdir(parents=True, exist_ok=True)
+    (bench.output / "samples.json").write_text(json.dumps(about, indent=1) + "\n")
+    (bench.output / "tables.md").write_text("\n".join([head, *text.values()]))
+    for name, svg in drawn.items():
+        (plots / f"{name}.svg").write_text(svg)
+
+
+def publish(head, text, drawn):
+    """Puts each part's tables between its markers in docs/performance.md, and the plots beside it."""
+    page = REPO / "docs" / "performance.md"
+    directory = REPO / "docs" / "performance"
+    directory.mkdir(exist_ok=True)
+    content = page.read_text()
+    for letter, section in text.items():
+        begin, end = f"<!-- bench {letter} -->", f"<!-- end of {letter} -->"
+        found = re.search(re.escape(begin) + ".*?" + re.escape(end), content, re.S)
+        if not found:
+            say(f"docs/performance.md has no place for ({letter}): {begin} ... {end}")
+            continue
+        # the page has its own titles
+        body = section.split("\n", 1)[1].strip()
+        content = content.replace(found.group(0), f"{begin}\n{head}\n{body}\n{end}")
+    page.write_text(content)
+    for name, svg in drawn.items():
+        (directory / f"{name}.svg").write_text(svg)
+
+
 def main():
     bench = arguments()
     for path in (bench.tree / "share/lua/5.4/mod_smacks/mod_smacks.lua", bench.load):
@@ -103,7 +132,7 @@ def main():
             say(f"{path} is missing: `make bench` builds it")
             return 2
     began, mark = time.time(), fingerprint(bench.tree)
-    results, broken, text = Results(), {}, []
+    results, broken, text, drawn = Results(), {}, {}, {}
     about = {"when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "machine": machine(),
              "enjamb": mark, "quick": bench.quick, "seed": bench.seed, "options": bench.options, "parts": {}}
     with tempfile.TemporaryDirectory(prefix="enjamb-bench-", delete=not bench.keep) if sys.version_info >= (3, 12) \
@@ -121,8 +150,12 @@ def main():
             for (failed, label, variant), message in broken.items():
                 if failed == letter:
                     section.append(f"Failed: Prosody {label}, {VARIANTS[variant].title}: {message.splitlines()[0]}\n")
+            for name, svg in part.plots(results, prosodies):
+                if svg:
+                    drawn[name] = svg
+                    section.append(f"![{part.title}](performance/{name}.svg)\n")
             print("\n".join(section), flush=True)
-            text += section
+            text[letter] = "\n".join(section)
     if fingerprint(bench.tree) != mark:
         broken["all", "both", "enjamb"] = f"{bench.tree} was changed while the benchmark ran"
         say("FAILED: " + broken["all", "both", "enjamb"])
@@ -133,9 +166,11 @@ def main():
     m = about["machine"]
     head = (f"{about['when'][:10]}; {m['cpu']}, {m['cores']} cores. Medians [quartiles]; ratios of the medians / of the "
             "minima, below 1 the first named takes less.\n")
-    bench.output.mkdir(parents=True, exist_ok=True)
-    (bench.output / "samples.json").write_text(json.dumps(about, indent=1) + "\n")
-    (bench.output / "tables.md").write_text("\n".join([head] + text))
+    write_down(bench, about, head, text, drawn)
+    if bench.publish and broken:
+        say("not published: not everything was measured")
+    elif bench.publish:
+        publish(head, text, drawn)
     say(f"{head}Took {about['seconds']:.0f} s; samples and tables are in {bench.output}")
     return 1 if broken or not results.all else 0
 

@@ -10,6 +10,7 @@ import signal
 import time
 
 import inprocess
+import plots
 from load import Load, run
 from report import Row, number, spread, table, table_of
 from servers import HOST, VARIANTS, Failed, Server, cpu_seconds, memory
@@ -45,8 +46,21 @@ class Part:
         raise NotImplementedError
 
     def bars(self):
-        """What is drawn: (title, what, field, scale, unit)."""
+        """What is drawn as bars: (title, what, field, scale, unit)."""
         return ()
+
+    def plots(self, results, prosodies):
+        """Yields (name, SVG)."""
+        groups = []
+        for title, match, field, scale, unit in self.bars():
+            for prosody in prosodies:
+                found = [(VARIANTS[v].title, results.summary(self.letter, prosody.label, v, field, scale, **match))
+                         for v in self.variants]
+                found = [(name, s) for name, s in found if s]
+                if found:
+                    groups.append((f"Prosody {prosody.version}: {title}", unit, found))
+        if groups:
+            yield self.letter, plots.bars(groups)
 
 
 def managed(variant):
@@ -340,7 +354,7 @@ class Growth(Part):
     letter = "j"
     title = "How it grows"
     variants = ("builtin", "enjamb")
-    rounds = 1
+    rounds = 3
     steps = (("grow/push", "message queued"), ("grow/ack", "ack"), ("grow/resume", "resumption, a few messages"),
              ("grow/enable", "<enable/>"))
     fields = (("push_ns", "message queued"), ("ack_ns", "ack of one"), ("resume_ns", "resumed, each"), ("ack_rest_ns", "acked all at once, each"))
@@ -375,6 +389,18 @@ class Growth(Part):
                 rows.append([title, VARIANTS[name].title] + cells(name, [s and s["median"] for s in found]))
         yield "By the length of the queue, µs (collector stopped):"
         yield table(["", ""] + [f"{n:,}" for n in lengths], rows)
+
+    def plots(self, results, prosodies):
+        for prosody in prosodies[:1]:
+            def line(field, key, values, **match):
+                found = ((n, results.summary(self.letter, prosody.label, "enjamb", field, 1000, **match, **{key: n})) for n in values)
+                return [(n, s["median"]) for n, s in found if s]
+            yield "j-sessions", plots.lines(
+                f"Enjamb on Prosody {prosody.version}, by the number of sessions", "hibernating sessions", "µs",
+                [(title, line("ns", "sessions", self.sizes(), what=what)) for what, title in self.steps])
+            yield "j-length", plots.lines(
+                f"Enjamb on Prosody {prosody.version}, by the length of the queue", "messages in the queue", "µs",
+                [(title, line(field, "length", [10 ** e for e in range(6)], what="length")) for field, title in self.fields])
 
 
 @part
