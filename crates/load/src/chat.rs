@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::harness::{
-    Client, Common, Counter, Failures, Messages, Meter, log_in, message_number, settle, spawn, wait_until,
+    Common, Counter, Failures, Messages, Meter, leave, log_in, message_number, settle, spawn, wait_until,
 };
-use crate::session::{Error, Event, Traffic};
+use crate::session::{Error, Event, Outbox, Traffic};
 use crate::tally::{Faults, Tally};
 
 /// What `chat` is told.
@@ -29,7 +29,7 @@ pub struct Options {
 }
 
 struct Pair {
-    sender: Option<Client>,
+    sender: Option<Rc<Outbox>>,
     messages: Messages,
     tally: Tally,
     sent: u32,
@@ -40,7 +40,7 @@ struct Pair {
 impl Pair {
     fn send(&mut self, count: u32) {
         let Some(sender) = &self.sender else { return };
-        sender.outbox.send(|out| {
+        sender.send(|out| {
             for _ in 0..count {
                 out.stanza(self.sent, self.messages.number(self.sent));
                 self.sent += 1;
@@ -66,7 +66,7 @@ pub async fn run(common: &Common, options: &Options) -> Result<Value, Error> {
         .flat_map(|i| [(format!("s{i}"), "a".to_owned()), (format!("r{i}"), "b".to_owned())])
         .collect();
     let mut sessions = log_in(common, &accounts, &traffic).await?.into_iter();
-    let mut pairs = Vec::new();
+    let (mut pairs, mut clients) = (Vec::new(), Vec::new());
     let burst = options.rate.is_none();
     let window = options.window;
     for i in 0..options.pairs {
@@ -96,8 +96,9 @@ pub async fn run(common: &Common, options: &Options) -> Result<Value, Error> {
         for client in [&sender, &receiver] {
             client.outbox.send(|out| out.stanza(0, b"<presence/>"));
         }
-        pair.borrow_mut().sender = Some(sender);
+        pair.borrow_mut().sender = Some(Rc::clone(&sender.outbox));
         pairs.push(pair);
+        clients.extend([sender, receiver]);
     }
     settle(&traffic, Duration::from_millis(200)).await;
 
@@ -134,6 +135,8 @@ pub async fn run(common: &Common, options: &Options) -> Result<Value, Error> {
             measured = meter.stop(&traffic, count);
         }
     }
+    let failures = failures.take();
+    leave(clients).await;
     let mut faults = Faults::default();
     for pair in &pairs {
         let pair = pair.borrow();
@@ -144,6 +147,6 @@ pub async fn run(common: &Common, options: &Options) -> Result<Value, Error> {
         "complete": complete,
         "measured": measured,
         "lost": faults.lost, "duplicated": faults.duplicated, "reordered": faults.reordered,
-        "failures": *failures.borrow(),
+        "failures": failures,
     }))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Common, Counter, Failures, Messages, Meter, log_in, message_number, settle, spawn, wait_until,
+    Common, Counter, Failures, Messages, Meter, leave, log_in, message_number, settle, spawn, wait_until,
 };
 use crate::session::{Error, Event, Traffic};
 use crate::tally::{Faults, Tally};
@@ -102,6 +102,8 @@ pub async fn run(common: &Common, options: &Options) -> Result<Value, Error> {
             measured = meter.stop(&traffic, count * all);
         }
     }
+    let failures = failures.take();
+    leave(clients).await;
     let mut faults = Faults::default();
     for tally in tallies.borrow().iter() {
         faults += tally.faults(sent.get());
@@ -112,6 +114,6 @@ pub async fn run(common: &Common, options: &Options) -> Result<Value, Error> {
         "joining": joining,
         "measured": measured,
         "lost": faults.lost, "duplicated": faults.duplicated, "reordered": faults.reordered,
-        "failures": *failures.borrow(),
+        "failures": failures,
     }))
 }

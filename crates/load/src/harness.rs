@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 use crate::server;
 use crate::session::{Error, Event, Out, Outbox, Session, Target, Traffic};
@@ -78,6 +79,15 @@ pub fn spawn(
         session
     });
     Client { outbox, ended }
+}
+
+/// Has clients end their sessions, so that nothing of them is left on the server.
+pub async fn leave(clients: impl IntoIterator<Item = Client>) {
+    let clients: Vec<_> = clients.into_iter().inspect(|client| client.outbox.close()).collect();
+    for client in clients {
+        // Whatever goes wrong with this has been measured already.
+        let _ = timeout(Duration::from_secs(5), client.ended).await;
+    }
 }
 
 /// Names accounts: `prefix` and a number.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Client, Common, Counter, Failures, Messages, Meter, accounts, is_answer, log_in, message_number, ping,
-    settle, spawn, wait_until,
+    Client, Common, Counter, Failures, Messages, Meter, accounts, is_answer, leave, log_in, message_number,
+    ping, settle, spawn, wait_until,
 };
 use crate::session::{Error, Event, Outbox, Resumption, Session, Traffic};
 use crate::tally::{Faults, Tally};
@@ -150,6 +150,8 @@ pub async fn run(common: &Common, options: &Options) -> Result<Value, Error> {
         settle(&traffic, QUIET).await;
         phases.push(meter.stop(&traffic, if messages > 0 { total } else { n as u64 }));
     }
+    let failures = failures.take();
+    leave(clients.into_iter().chain(senders.clients)).await;
     let mut faults = Faults::default();
     for tally in tallies.borrow().iter() {
         faults += tally.faults(options.messages);
@@ -159,7 +161,7 @@ pub async fn run(common: &Common, options: &Options) -> Result<Value, Error> {
         "complete": complete,
         "queueing": phases[0], "resuming": phases[1], "resuming_empty": phases[2],
         "lost": faults.lost, "duplicated": faults.duplicated, "reordered": faults.reordered,
-        "failures": *failures.borrow(),
+        "failures": failures,
     }))
 }
 
@@ -196,7 +198,9 @@ pub async fn run_acks(common: &Common, options: &Options) -> Result<Value, Error
     }
     complete &= wait_until(common.patience, || pongs.get() >= n as u64).await;
     let measured = meter.stop(&traffic, n as u64 * u64::from(options.messages / options.step));
+    let failures = failures.take();
+    leave(clients.into_iter().chain(senders.clients)).await;
     Ok(json!({
-        "scenario": "acks", "complete": complete, "measured": measured, "failures": *failures.borrow(),
+        "scenario": "acks", "complete": complete, "measured": measured, "failures": failures,
     }))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Common, Failures, Meter, accounts, log_in, settle, spawn};
+use crate::harness::{Common, Failures, Meter, accounts, leave, log_in, settle, spawn};
 use crate::server;
 use crate::session::{Error, Traffic};
 
@@ -27,12 +27,14 @@ pub async fn run(common: &Common, clients: usize, seconds: f64) -> Result<Value,
     let after = resident();
     let meter = Meter::start(common.pid, &traffic);
     tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+    let (measured, failures) = (meter.stop(&traffic, clients as u64), failures.take());
+    leave(running).await;
     Ok(json!({
         "scenario": "idle",
-        "complete": failures.borrow().is_empty(),
+        "complete": failures.is_empty(),
         "entering": entering,
-        "measured": meter.stop(&traffic, clients as u64),
+        "measured": measured,
         "bytes_each": after.zip(before).map(|(after, before)| after.saturating_sub(before) / clients as u64),
-        "failures": *failures.borrow(),
+        "failures": failures,
     }))
 }

@@ -136,6 +136,7 @@ fn parse() -> Result<Option<(Common, Scenario)>, lexopt::Error> {
                 password: "secret".to_owned(),
                 managed: Managed::No,
                 ask_every: 10,
+                patience: Duration::from_secs(60),
             },
             pid: None,
             seed: 1,
@@ -224,6 +225,7 @@ fn parse() -> Result<Option<(Common, Scenario)>, lexopt::Error> {
     if [a.pairs, a.occupants, a.accounts, a.sessions, a.step as usize].contains(&0) {
         return Err("--pairs, --occupants, --accounts, --sessions, --step: at least 1".into());
     }
+    a.common.target.patience = a.common.patience;
     let muc = a.muc.unwrap_or_else(|| format!("conference.{}", a.common.target.host));
     let scenario = match a.scenario.as_str() {
         "chat" => Scenario::Chat(chat::Options {

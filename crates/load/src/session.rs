@@ -6,12 +6,14 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::scan::{Element, Scanner};
 
@@ -29,6 +31,9 @@ pub enum Error {
     /// The server ended the stream with an error, as it does when it is stopped.
     #[error("the server ended the stream: {0}")]
     Ended(String),
+    /// The server did not get on with a log-in.
+    #[error("the log-in was not through after {0} seconds")]
+    Slow(u64),
     /// The server said something that this client has no answer to.
     #[error("the server was expected to {0}, but sent {1}")]
     Unexpected(&'static str, String),
@@ -55,6 +60,14 @@ pub struct Target {
     pub managed: Managed,
     /// Ask for an ack after so many stanzas; 0: never.
     pub ask_every: u32,
+    /// For a log-in or a resumption.
+    pub patience: Duration,
+}
+
+impl Target {
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        timeout(self.patience, work).await.unwrap_or(Err(Error::Slow(self.patience.as_secs())))
+    }
 }
 
 /// What a client asks of XEP-0198.
@@ -116,6 +129,7 @@ impl Out {
 pub struct Outbox {
     out: RefCell<Out>,
     cut: Cell<bool>,
+    close: Cell<bool>,
     wake: Notify,
 }
 
@@ -135,6 +149,12 @@ impl Outbox {
         let mut out = self.out.borrow_mut();
         first.append(&mut out);
         *out = first;
+    }
+
+    /// Ends the session as a client that goes off-line does: it acknowledges what it has and closes the stream.
+    pub fn close(&self) {
+        self.close.set(true);
+        self.wake.notify_one();
     }
 
     /// Drops the connection without a word, as a lost network does.
@@ -334,9 +354,12 @@ impl Session {
         resource: &str,
         traffic: &Rc<Traffic>,
     ) -> Result<Session, Error> {
-        let mut stream = Stream::connect(target, Rc::clone(traffic)).await?;
-        stream.authenticate(target, user).await?;
-        Self::bind(stream, target, resource).await
+        let entering = async {
+            let mut stream = Stream::connect(target, Rc::clone(traffic)).await?;
+            stream.authenticate(target, user).await?;
+            Self::bind(stream, target, resource).await
+        };
+        target.in_time(entering).await
     }
 
     async fn bind(mut stream: Stream, target: &Target, resource: &str) -> Result<Session, Error> {
@@ -371,34 +394,37 @@ impl Session {
         previous: &mut Management,
         mut handled: impl FnMut(u32),
     ) -> Result<Resumption, Error> {
-        let mut stream = Stream::connect(target, Rc::clone(traffic)).await?;
-        stream.authenticate(target, user).await?;
-        let resume = format!(
-            "<resume xmlns='{XMLNS_SM}' previd='{}' h='{}'/>",
-            previous.id.as_deref().unwrap_or(""),
-            previous.received
-        );
-        stream.write(resume.as_bytes()).await?;
-        let answer = stream.expect("answer the resumption", &[b"resumed", b"failed"]).await?;
-        let answer = stream.element(answer);
-        let h = answer.number(b"h", b"");
-        if answer.name() == b"failed" {
-            if let Some(h) = h {
-                previous.acknowledged(h, &mut handled)?;
+        let entering = async {
+            let mut stream = Stream::connect(target, Rc::clone(traffic)).await?;
+            stream.authenticate(target, user).await?;
+            let resume = format!(
+                "<resume xmlns='{XMLNS_SM}' previd='{}' h='{}'/>",
+                previous.id.as_deref().unwrap_or(""),
+                previous.received
+            );
+            stream.write(resume.as_bytes()).await?;
+            let answer = stream.expect("answer the resumption", &[b"resumed", b"failed"]).await?;
+            let answer = stream.element(answer);
+            let h = answer.number(b"h", b"");
+            if answer.name() == b"failed" {
+                if let Some(h) = h {
+                    previous.acknowledged(h, &mut handled)?;
+                }
+                let session = Self::bind(stream, target, resource).await?;
+                return Ok(Resumption::Fresh(session, std::mem::take(previous).into_unacked()));
             }
-            let session = Self::bind(stream, target, resource).await?;
-            return Ok(Resumption::Fresh(session, std::mem::take(previous).into_unacked()));
-        }
-        let Some(h) = h else { return Err(Error::Unexpected("say h", answer.to_string())) };
-        previous.acknowledged(h, &mut handled)?;
-        let again: Vec<u8> = previous.unacked.iter().flat_map(|(_, bytes)| bytes).copied().collect();
-        if !again.is_empty() {
-            // From here on the session is the new connection's, also if it breaks at once.
-            let asked = format!("<r xmlns='{XMLNS_SM}'/>");
-            stream.write(&[&again, asked.as_bytes()].concat()).await?;
-        }
-        let management = Some(std::mem::take(previous));
-        Ok(Resumption::Resumed(Session { stream, management, mute: false, ask_every: target.ask_every }))
+            let Some(h) = h else { return Err(Error::Unexpected("say h", answer.to_string())) };
+            previous.acknowledged(h, &mut handled)?;
+            let again: Vec<u8> = previous.unacked.iter().flat_map(|(_, bytes)| bytes).copied().collect();
+            if !again.is_empty() {
+                // From here on the session is the new connection's, also if it breaks at once.
+                let asked = format!("<r xmlns='{XMLNS_SM}'/>");
+                stream.write(&[&again, asked.as_bytes()].concat()).await?;
+            }
+            let management = Some(std::mem::take(previous));
+            Ok(Resumption::Resumed(Session { stream, management, mute: false, ask_every: target.ask_every }))
+        };
+        target.in_time(entering).await
     }
 
     /// Runs the session until its connection ends. `on` is told of what comes in and may answer.
@@ -407,7 +433,7 @@ impl Session {
         outbox: &Outbox,
         mut on: impl FnMut(Event<'_>, &mut Out),
     ) -> Result<(), Error> {
-        let mut out = Out::default();
+        let (mut out, mut leaving) = (Out::default(), false);
         loop {
             while let Some(range) = self.stream.take() {
                 let element = self.stream.element(range);
@@ -433,6 +459,7 @@ impl Session {
                         }
                     }
                     b"?xml" | b"stream:stream" | b"stream:features" => {}
+                    b"/stream:stream" if leaving => return Ok(()),
                     b"/stream:stream" => return Err(Error::Closed),
                     b"stream:error" => return Err(Error::Ended(element.to_string())),
                     _ => return Err(Error::Unexpected("send stanzas", element.to_string())),
@@ -442,6 +469,13 @@ impl Session {
                 return Ok(());
             }
             out.append(&mut outbox.out.borrow_mut());
+            if outbox.close.replace(false) {
+                if let Some(management) = &self.management {
+                    out.raw(format!("<a xmlns='{XMLNS_SM}' h='{}'/>", management.received).as_bytes());
+                }
+                out.raw(b"</stream:stream>");
+                leaving = true;
+            }
             if !out.bytes.is_empty() {
                 if let Some(management) = &mut self.management {
                     management.note_sent(&out);
