@@ -25,7 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from parts import PARTS  # noqa: E402
 from report import Results  # noqa: E402
-from servers import REPO, VARIANTS, Failed, find_prosodies, say  # noqa: E402
+from servers import REPO, VARIANTS, Failed, Missing, find_prosodies, say  # noqa: E402
 
 
 def machine():
@@ -40,7 +40,7 @@ def machine():
 def arguments():
     p = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--parts", default=os.environ.get("PARTS", ""), help="letters, by commas or spaces (default: all)")
-    p.add_argument("--quick", action="store_true", help="two rounds of less: for a look, not for figures")
+    p.add_argument("--quick", action="store_true", help="one round of less: for a look, not for figures")
     p.add_argument("--rounds", type=int, help="of every part, instead of its own number")
     p.add_argument("--prosody", default="12,13", help="12, 13 or both")
     p.add_argument("--variants", default="", help="only these of " + ", ".join(VARIANTS))
@@ -79,17 +79,21 @@ def in_turns(variants, round_):
 def measure(bench, part, prosodies, results, broken):
     only = [name for name in bench.variants.split(",") if name]
     variants = [VARIANTS[name] for name in part.variants if not only or name in only]
-    rounds = bench.rounds or (min(2, part.rounds) if bench.quick else part.rounds)
+    rounds = bench.rounds or (1 if bench.quick else part.rounds)
+    missing = set()
     for round_ in range(rounds):
         began = time.monotonic()
         for prosody in prosodies if round_ % 2 == 0 else prosodies[::-1]:
             for variant in in_turns(variants, round_):
                 key = (part.letter, prosody.label, variant.name)
-                if key in broken:
+                if key in broken or key in missing:
                     continue
                 try:
                     for sample in part.sample(prosody, variant, round_):
                         results.add(part.letter, prosody, variant, round_, sample)
+                except Missing as e:
+                    missing.add(key)
+                    say(f"skipped: ({part.letter}) Prosody {prosody.label}: {e}")
                 except Failed as e:
                     broken[key] = str(e)
                     say(f"FAILED: ({part.letter}) Prosody {prosody.label}, {variant.title}: {e}")

@@ -30,6 +30,10 @@ class Failed(Exception):
     """A run of which nothing can be used."""
 
 
+class Missing(Failed):
+    """What was to be measured is not there."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Variant:
     """What of stream management the server has."""
@@ -113,7 +117,7 @@ class Server:
     """One server in a directory of its own; ended and its directory removed at the end of `with`.
 
     `modules` are loaded beside the usual ones, `options` go into the configuration as they are, `muc` adds a room
-    service.  `wait` is whether to wait until it answers: what runs inside the server and ends it need not.
+    service ("silent": one whose rooms do not tell who joins).  `wait` is whether to wait until it answers: what runs inside the server and ends it need not.
     """
 
     def __init__(self, bench, prosody, variant, modules=(), options=(), muc=False, wait=True):
@@ -124,9 +128,9 @@ class Server:
         self.muc = f"rooms.{HOST}" if muc else None
         self.process = None
         self.config = self.data / "prosody.cfg.lua"
-        self.config.write_text(self._configuration(modules, options))
+        self.config.write_text(self._configuration(modules, options, muc))
 
-    def _configuration(self, modules, options):
+    def _configuration(self, modules, options, muc):
         variant = self.variant
         modules = ["roster", "saslauth", "disco", "ping", "carbons", *modules]
         if variant.smacks != "none":
@@ -156,6 +160,8 @@ class Server:
         lines += [*self.bench.options, *options, f'VirtualHost "{HOST}"']
         if self.muc:
             lines += [f'Component "{self.muc}" "muc"', "\trestrict_room_creation = false", "\tmuc_room_default_persistent = true", "\tmuc_room_locking = false"]
+            if muc == "silent":
+                lines.append('\tmodules_enabled = { "enjamb_bench_room" }')
         return "\n".join(lines) + "\n"
 
     def __enter__(self):
@@ -229,7 +235,7 @@ class Server:
         log = self.log()
         refused = re.search(r"Option 'smacks_durability' must.*", log)
         if refused:
-            raise Failed(f"{self.variant.title} is not to be had: {refused.group(0)}")
+            raise Missing(f"{self.variant.title} is not to be had: {refused.group(0)}")
         for line in log.splitlines():
             if re.search(r"\terror\t|\berror\b.*Traceback", line) and "smacks" in line:
                 raise Failed(f"the server logged: {line}")
