@@ -89,7 +89,8 @@ def measure(bench, part, prosodies, results, broken):
                 if key in broken or key in missing:
                     continue
                 try:
-                    for sample in part.sample(prosody, variant, round_):
+                    # all or nothing: what fails at its end may have been wrong from the start
+                    for sample in list(part.sample(prosody, variant, round_)):
                         results.add(part.letter, prosody, variant, round_, sample)
                 except Missing as e:
                     missing.add(key)

@@ -127,7 +127,7 @@ class Groupchat(Part):
     def sample(self, prosody, variant, round_):
         with Server(self.bench, prosody, variant, muc="silent") as server:
             told = run(server, "groupchat", sm=managed(variant), muc=server.muc, accounts=self.accounts,
-                       sessions=self.sessions, messages=self.scale(100, 20), warm_up=5)
+                       sessions=self.sessions, messages=self.scale(50, 20), warm_up=5)
             server.check()
             yield {"what": "copy", "us": told["measured"]["us_each"], **told["measured"]}
 
@@ -336,7 +336,7 @@ class Restart(Part):
 class Durability(Part):
     letter = "i"
     title = "What durability costs: server CPU per delivered message"
-    rounds = 5
+    rounds = 3
     variants = ("enjamb-none", "enjamb-process", "enjamb-power")
 
     def sample(self, prosody, variant, round_):
@@ -424,7 +424,7 @@ class Crash(Part):
 
     def ordeal(self, prosody, variant, round_, number):
         draw = random.Random(f"{self.bench.seed} {round_} {number}")
-        kills = self.scale(10, 3)
+        kills = self.scale(10, 2)
         with Server(self.bench, prosody, variant, modules=["offline"]) as server:
             with Load(server, "crash", sm="resume", ask=3, clients=100, rate=500) as load:
                 load.wait_for("online")

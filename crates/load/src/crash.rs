@@ -94,9 +94,8 @@ async fn live(world: Rc<World>, common: Rc<Common>, me: usize, outbox: Rc<Outbox
     let mut previous: Option<Management> = None;
     loop {
         let entered = match &mut previous {
-            None => Session::login(&common.target, &user, resource, &traffic).await.map(|session| {
+            None => Session::login(&common.target, &user, resource, &traffic).await.inspect(|_| {
                 outbox.send_first([(OTHER, b"<presence/>".to_vec())]);
-                session
             }),
             Some(management) => {
                 let handled = |tag| world.handled(tag);
