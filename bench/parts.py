@@ -274,7 +274,7 @@ class Restart(Part):
     letter = "h"
     title = "300 clients come back after a restart: resuming, against logging in fully"
     variants = ("none", "builtin", "enjamb")
-    rounds = 3
+    rounds = 2
     contacts, rooms = 20, 5
 
     @property
