@@ -46,7 +46,8 @@ test: packages-test install $(BUILD)/prosody-13
 	bash tools/test.sh $(BUILD)
 
 bench: packages-test install $(BUILD)/prosody-13
-	python3 bench/run.py
+	$(CARGO) build --release --locked -p enjamb-load
+	python3 bench $(if $(QUICK),--quick)
 
 .PHONY: packages-run packages-test $(BUILD)/prosody-13
 

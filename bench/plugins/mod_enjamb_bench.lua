@@ -1,13 +1,13 @@
 -- The part of Enjamb's benchmark that runs inside Prosody.
 --
--- bench/run.py starts Prosody with this module loaded on one host.  Once the
--- server is up it makes client sessions with Prosody's own session manager over
--- a connection object that only counts bytes, turns stream management on with
--- the event a real <enable/> causes, measures, writes one JSON object per line
--- to the file named by `enjamb_bench_output` and ends the process.
+-- bench/inprocess.py starts Prosody with this module loaded on one host.  Once
+-- the server is up it makes client sessions with Prosody's own session manager
+-- over a connection object that only counts bytes, turns stream management on
+-- with the event a real <enable/> causes, measures, writes one JSON object per
+-- line to the file named by `enjamb_bench_output` and ends the process.
 --
--- What is timed is what session.send() does with a stanza minus its debug log
--- line and the socket: the stanzas/out filters, then tostring().
+-- What is timed of sending is what session.send() does with a stanza minus its
+-- debug log line and the socket: the stanzas/out filters, then tostring().
 
 local sessionmanager = require "core.sessionmanager";
 local modulemanager = require "core.modulemanager";
@@ -17,8 +17,12 @@ local new_xmpp_stream = require "util.xmppstream".new;
 
 local output = assert(module:get_option_string("enjamb_bench_output"));
 local variant = assert(module:get_option_string("enjamb_bench_variant")); -- none, builtin, enjamb
-local phase = module:get_option_string("enjamb_bench_phase", "speed"); -- speed, memory
-local samples = module:get_option_number("enjamb_bench_samples", 3);
+local phase = module:get_option_string("enjamb_bench_phase", "speed"); -- or hibernation, memory, acks, growth, fill
+local samples = module:get_option_number("enjamb_bench_samples", 1);
+-- How much of it: sessions of memory, growth and fill, messages for each, and the longest queue of growth
+local n_sessions = module:get_option_number("enjamb_bench_sessions", 200);
+local n_messages = module:get_option_number("enjamb_bench_messages", 400);
+local longest = module:get_option_number("enjamb_bench_longest", 500);
 
 local host = module.host;
 local host_events = prosody.hosts[host].events;
@@ -32,6 +36,16 @@ local ACK_EVERY = 50;
 local out;
 local function report(record)
 	out:write(json.encode(record), "\n");
+end
+
+-- Everything runs in one coroutine, so that the server can go about its business in between.
+local running;
+local function resume_running()
+	assert(coroutine.resume(running));
+end
+local function sleep(seconds)
+	module:add_timer(seconds, resume_running);
+	coroutine.yield();
 end
 
 ------------------------------------------------------------------- stanzas --
@@ -174,7 +188,19 @@ function conn_methods:close() self.closed = true; end
 local function nothing() end
 local conn_mt = { __index = function (_, name) return conn_methods[name] or nothing; end };
 
-local function new_session(username)
+local function enable(session)
+	if variant == "none" then return; end
+	local conn = session.conn;
+	local before = conn.written;
+	host_events.fire_event("stanza/urn:xmpp:sm:3:enable", {
+		origin = session;
+		stanza = st.stanza("enable", { xmlns = xmlns_sm3, resume = "true" });
+	});
+	assert(session.smacks and conn.written > before, "stream management was not enabled");
+end
+
+-- A session that is authenticated, and with nothing else if `unbound`
+local function new_session(username, unbound)
 	local conn = setmetatable({ written = 0 }, conn_mt);
 	local session = sessionmanager.new_session(conn);
 	session.host = host;
@@ -184,14 +210,9 @@ local function new_session(username)
 	end
 	c2s_sessions[conn] = session;
 	assert(sessionmanager.make_authenticated(session, username));
-	assert(sessionmanager.bind_resource(session, "bench"));
-	if variant ~= "none" then
-		local before = conn.written;
-		host_events.fire_event("stanza/urn:xmpp:sm:3:enable", {
-			origin = session;
-			stanza = st.stanza("enable", { xmlns = xmlns_sm3, resume = "true" });
-		});
-		assert(session.smacks and conn.written > before, "stream management was not enabled");
+	if not unbound then
+		assert(sessionmanager.bind_resource(session, "bench"));
+		enable(session);
 	end
 	return { session = session; conn = conn; sent = 0 };
 end
@@ -465,7 +486,6 @@ local function run_speed()
 		pool = nil; -- luacheck: ignore 311/pool
 		collectgarbage("collect");
 	end
-	run_hibernation_speed();
 end
 
 local function rss()
@@ -481,50 +501,226 @@ local function settle()
 	return rss(), collectgarbage("count") * 1024;
 end
 
--- Memory of SESSIONS hibernating sessions with MESSAGES messages each.  Every
--- message is parsed anew and referred to by nobody but the queue.  To fill the
--- queues of mod_smacks takes the better part of a minute with the collector as
+-- To fill queues takes the better part of a minute with the collector as
 -- Prosody sets it, so it runs here when the heap has grown by a tenth.
-local function run_memory()
-	if variant == "none" then return; end
-	local SESSIONS, MESSAGES = 200, 400;
-	local make = kind_by_name.chat.make;
-	local clients = {};
-	for i = 1, SESSIONS do clients[i] = new_session("sleeper"..i); end
-	for n = 1, 2000 do make(n, HIBERNATION_BYTES); end
-	local rss_before, lua_before = settle();
+local function with_lazy_collector(work)
 	collectgarbage("stop");
 	local limit = 0;
+	work(function ()
+		if collectgarbage("count") > limit then
+			collectgarbage("collect");
+			limit = collectgarbage("count") * 1.1 + 4096;
+		end
+	end);
+	collectgarbage("restart");
+end
+
+-- Every message is parsed anew and referred to by nobody but the queue.
+local function fill(clients, messages)
+	local make = kind_by_name.chat.make;
 	local n = 0;
-	for _ = 1, MESSAGES do
-		for i = 1, SESSIONS do
-			n = n + 1;
-			assert(clients[i].session.filter("stanzas/out", make(n, HIBERNATION_BYTES)));
-			if collectgarbage("count") > limit then
-				collectgarbage("collect");
-				limit = collectgarbage("count") * 1.1 + 4096;
+	with_lazy_collector(function (collect)
+		for _ = 1, messages do
+			for i = 1, #clients do
+				n = n + 1;
+				assert(clients[i].session.filter("stanzas/out", make(n, HIBERNATION_BYTES)));
+				collect();
 			end
 		end
+	end);
+	for i = 1, #clients do
+		clients[i].sent = messages;
+		expect_queue(clients[i], messages);
 	end
-	collectgarbage("restart");
-	for i = 1, SESSIONS do
-		clients[i].sent = MESSAGES;
-		expect_queue(clients[i], MESSAGES);
+end
+
+local function new_sleepers(count)
+	local clients = {};
+	with_lazy_collector(function (collect)
+		for i = 1, count do
+			clients[i] = new_session("sleeper"..i);
+			collect();
+		end
+	end);
+	return clients;
+end
+
+-- Memory of sessions without anything queued, of messages queued for them while
+-- they are connected, and of the same when they hibernate.
+local function run_memory()
+	local warm = new_session("warm");
+	for n = 1, 2000 do kind_by_name.chat.make(n, HIBERNATION_BYTES); end
+	local rss_start, lua_start = settle();
+	local clients = new_sleepers(n_sessions);
+	local rss_before, lua_before = settle();
+	report {
+		what = "empty", sessions = n_sessions,
+		rss = (rss_before - rss_start) / n_sessions, lua = (lua_before - lua_start) / n_sessions,
+	};
+	if variant == "none" then return warm; end
+	fill(clients, n_messages);
+	sleep(1.5); -- some things are written behind
+	local total = n_sessions * n_messages;
+	local rss_live, lua_live = settle();
+	report {
+		what = "live", sessions = n_sessions, messages = n_messages, bytes = HIBERNATION_BYTES,
+		rss = (rss_live - rss_before) / total, lua = (lua_live - lua_before) / total,
+	};
+	for i = 1, n_sessions do
 		hibernate(clients[i]);
-		expect_queue(clients[i], MESSAGES);
+		expect_queue(clients[i], n_messages);
 	end
+	sleep(3);
 	local rss_after, lua_after = settle();
 	local t0 = clock();
 	collectgarbage("collect");
 	local full = clock() - t0;
 	report {
-		what = "memory", sessions = SESSIONS, messages = MESSAGES, bytes = HIBERNATION_BYTES,
-		rss = rss_after - rss_before, lua = lua_after - lua_before,
+		what = "hibernating", sessions = n_sessions, messages = n_messages, bytes = HIBERNATION_BYTES,
+		rss = (rss_after - rss_before) / total, lua = (lua_after - lua_before) / total,
 		rss_total = rss_after, full_collection_ms = full * 1000,
 	};
+	return warm;
+end
+
+-- What one <a/> costs that covers one message, and one that covers a hundred.
+local function run_acks()
+	if variant == "none" then return; end
+	local client = new_session("romeo");
+	local pool = make_pool(kind_by_name.chat, 300);
+	for _, gc in ipairs { "on", "off" } do
+		for _, step in ipairs { 1, 10, 100 } do
+			put("ack", "chat", gc, with_collector(gc, function ()
+				local elapsed, count = 0, 0;
+				for round = 1, 10 do
+					for i = 1, 400 do client.session.filter("stanzas/out", pool[i % #pool + 1]); end
+					local acks = {};
+					for h = step, 400, step do acks[#acks+1] = new_ack(client.sent + h); end
+					client.sent = client.sent + 400;
+					lose_step(gc);
+					local t0 = clock();
+					for i = 1, #acks do fire_ack(client.session, acks[i]); end
+					elapsed = elapsed + (clock() - t0);
+					count = count + #acks;
+					expect_queue(client, 0);
+					if gc == "off" and round % 5 == 0 then collectgarbage("collect"); end
+				end
+				return { n = count, seconds = elapsed };
+			end), { step = step });
+		end
+	end
+end
+
+local function resume(client)
+	local session = client.session;
+	local other = new_session(session.username, true);
+	other.session.stream = { set_session = nothing }; -- its XML parser, of which nothing else is wanted
+	other.session.data = {};
+	local stanza = st.stanza("resume", { xmlns = xmlns_sm3, previd = session.resumption_token, h = ("%d"):format(client.sent) });
+	-- the queue is as the client left it: nothing of it has arrived
+	stanza.attr.h = ("%d"):format(client.sent - (queue_length(client) or 0));
+	local t0 = clock();
+	host_events.fire_event("stanza/urn:xmpp:sm:3:resume", { origin = other.session, stanza = stanza });
+	local elapsed = clock() - t0;
+	assert(not session.hibernating and session.conn == other.conn, "the session was not resumed");
+	client.conn = other.conn;
+	return elapsed;
+end
+
+-- How the steps grow: with the number of sessions that there are, and with the
+-- length of a queue.  The collector is stopped: what it costs grows with the
+-- heap, whoever filled it.
+local function run_growth()
+	if variant == "none" then return; end
+	local pool = make_pool(kind_by_name.chat, 300, HIBERNATION_BYTES);
+	local clients = new_sleepers(n_sessions);
+	with_lazy_collector(function (collect)
+		for i = 1, #clients do hibernate(clients[i]); collect(); end
+	end);
+	local function timed(what, count, work)
+		collectgarbage("collect");
+		collectgarbage("stop");
+		local elapsed = 0;
+		for i = 1, count do elapsed = elapsed + work(i); end
+		collectgarbage("restart");
+		report { what = what, sessions = n_sessions, ns = elapsed / count * 1e9 };
+	end
+	local step = math.max(1, n_sessions // 10);
+	local function pick(i) return clients[(i * step) % n_sessions + 1]; end
+	timed("grow/push", 2000, function (i)
+		local client, stanza = pick(i), pool[i % #pool + 1];
+		local t0 = clock();
+		client.session.filter("stanzas/out", stanza);
+		client.sent = client.sent + 1;
+		return clock() - t0;
+	end);
+	timed("grow/ack", 200, function (i)
+		local client = pick(i);
+		return ack(client, queue_length(client) - 1);
+	end);
+	timed("grow/resume", 10, function (i)
+		local client = clients[((i - 1) * step) % n_sessions + 1];
+		ack(client);
+		return client.session.hibernating and resume(client) or 0;
+	end);
+	timed("grow/enable", 50, function (i)
+		local client = new_session("late"..i, true);
+		assert(sessionmanager.bind_resource(client.session, "bench"));
+		local t0 = clock();
+		enable(client.session);
+		return clock() - t0;
+	end);
+
+	local length = 1;
+	while length <= longest do
+		local client = new_session("long"..length);
+		hibernate(client);
+		collectgarbage("collect");
+		collectgarbage("stop");
+		local filter = client.session.filter;
+		local function push(count)
+			local t0 = clock();
+			for i = 1, count do filter("stanzas/out", pool[i % #pool + 1]); end
+			client.sent = client.sent + count;
+			return (clock() - t0) / count;
+		end
+		if length > 10 then
+			with_lazy_collector(function (collect)
+				for _ = 1, length // 10 - 1 do push(10); collect(); end
+			end);
+			collectgarbage("collect");
+			collectgarbage("stop");
+		end
+		local last = length > 10 and 10 or length;
+		local pushing = push(last);
+		local held = queue_length(client);
+		local acking = ack(client, held - 1);
+		local resuming = resume(client) / math.max(1, held - 1);
+		local acking_rest = ack(client) / math.max(1, held - 1);
+		collectgarbage("restart");
+		report {
+			what = "length", length = length, push_ns = pushing * 1e9, ack_ns = acking * 1e9,
+			resume_ns = resuming * 1e9, ack_rest_ns = acking_rest * 1e9,
+		};
+		length = length * 10;
+	end
+end
+
+-- Sessions to come back after the process has been killed.
+local function run_fill()
+	local clients = new_sleepers(n_sessions);
+	fill(clients, n_messages);
+	with_lazy_collector(function (collect)
+		for i = 1, #clients do hibernate(clients[i]); collect(); end
+	end);
+	sleep(3); -- until all has been written
 end
 
 -------------------------------------------------------------------- driver --
+
+local phases = {
+	speed = run_speed; hibernation = run_hibernation_speed; memory = run_memory; acks = run_acks; growth = run_growth; fill = run_fill;
+};
 
 local function run()
 	out = assert(io.open(output, "w"));
@@ -541,16 +737,17 @@ local function run()
 			module_path = smacks and smacks.module.path or nil,
 			statistics = module:context("*"):get_option_string("statistics"),
 		};
-		if phase == "memory" then run_memory(); else run_speed(); end
+		phases[phase]();
 		report { what = "done" };
 	end, debug.traceback);
 	if not ok then report { what = "error", message = tostring(err) }; end
 	out:close();
-	os.exit(ok and 0 or 1, false);
+	if phase ~= "fill" then
+		os.exit(ok and 0 or 1, false);
+	end
 end
 
-local function start()
-	module:add_timer(0.05, function () run(); end);
-end
-
-module:hook_global("server-started", start);
+module:hook_global("server-started", function ()
+	running = coroutine.create(run);
+	module:add_timer(0.05, resume_running);
+end);

@@ -1,0 +1,257 @@
+"""Servers under test: which there are, how each is configured, started and ended.
+
+Every server listens on 127.0.0.1 only and is ended by its own process id.
+Knows nothing of what is measured.
+"""
+import dataclasses
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+REPO = pathlib.Path(__file__).resolve().parent.parent
+PLUGINS = REPO / "bench" / "plugins"
+HOST = "b.local"
+START_TIMEOUT = 120
+LUA = os.environ.get("ENJAMB_LUA", "lua5.4")
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+class Failed(Exception):
+    """A run of which nothing can be used."""
+
+
+class Missing(Failed):
+    """What was to be measured is not there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """What of stream management the server has."""
+
+    name: str
+    title: str
+    smacks: str  # none, builtin or enjamb
+    durability: str = ""
+
+
+VARIANTS = {
+    v.name: v
+    for v in (
+        Variant("none", "no stream management", "none"),
+        Variant("builtin", "Prosody's mod_smacks", "builtin"),
+        Variant("enjamb", "Enjamb", "enjamb"),
+        Variant("enjamb-none", "Enjamb, level none", "enjamb", "none"),
+        Variant("enjamb-process", "Enjamb, level process", "enjamb", "process"),
+        Variant("enjamb-power", "Enjamb, level power", "enjamb", "power"),
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Prosody:
+    """One installed Prosody: the script to run and what it is called in reports."""
+
+    script: str
+    label: str
+    version: str
+
+
+def find_prosodies(scratch, wanted):
+    found = []
+    for label in wanted:
+        if label == "12":
+            script = pathlib.Path(os.environ.get("ENJAMB_PROSODY12", "/usr/bin/prosody"))
+            source = "/usr/lib/prosody"
+        else:
+            root = pathlib.Path(os.environ.get("ENJAMB_PROSODY13") or REPO / "build" / "prosody-13" / "root").resolve()
+            script, source = root / "usr" / "bin" / "prosody", root / "usr" / "lib" / "prosody"
+        if not script.is_file():
+            say(f"skipped: no Prosody {label} at {script}")
+            continue
+        version = label
+        named = pathlib.Path(source) / "prosody.version"
+        if named.is_file():
+            version = named.read_text().strip()
+        if label != "12":
+            script = relocated(root, script, scratch)
+        found.append(Prosody(str(script), label, version))
+    return found
+
+
+def relocated(root, script, scratch):
+    """The script itself if it loads what is beside it, else a copy that does."""
+    source = root / "usr" / "lib" / "prosody"
+    text = script.read_text()
+    named = re.search(r"^CFG_SOURCEDIR\s*=\s*['\"]([^'\"]*)['\"]", text, re.M)
+    if named and pathlib.Path(named.group(1)).resolve() == source:
+        return script
+    for name, value in (
+        ("SOURCEDIR", source),
+        ("PLUGINDIR", f"{source}/modules/"),
+        ("CONFIGDIR", root / "etc" / "prosody"),
+        ("DATADIR", scratch),
+    ):
+        text = re.sub(rf"^CFG_{name}\s*=.*$", lambda _: f"CFG_{name}='{value}';", text, flags=re.M)
+    copy = scratch / "prosody-13"
+    copy.write_text(text)
+    return copy
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    """One server in a directory of its own; ended and its directory removed at the end of `with`.
+
+    `modules` are loaded beside the usual ones, `options` go into the configuration as they are, `muc` adds a room
+    service ("silent": one whose rooms do not tell who joins).  `wait` is whether to wait until it answers: what runs inside the server and ends it need not.
+    """
+
+    def __init__(self, bench, prosody, variant, modules=(), options=(), muc=False, wait=True):
+        self.bench, self.prosody, self.variant, self.wait = bench, prosody, variant, wait
+        self.data = pathlib.Path(tempfile.mkdtemp(prefix=f"{prosody.label}-{variant.name}-", dir=bench.scratch))
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.muc = f"rooms.{HOST}" if muc else None
+        self.process = None
+        self.config = self.data / "prosody.cfg.lua"
+        self.config.write_text(self._configuration(modules, options, muc))
+
+    def _configuration(self, modules, options, muc):
+        variant = self.variant
+        modules = ["roster", "saslauth", "disco", "ping", "carbons", *modules]
+        if variant.smacks != "none":
+            modules.append("smacks")
+        lines = [
+            f'data_path = "{self.data}"',
+            f'pidfile = "{self.data}/prosody.pid"',
+            f'log = {{ info = "{self.data}/prosody.log" }}',
+            f'plugin_paths = {{ "{PLUGINS}" }}',
+            'interfaces = { "127.0.0.1" }',
+            f"c2s_ports = {{ {self.port} }}",
+            "c2s_direct_tls_ports = { }",
+            "legacy_ssl_ports = { }",
+            "c2s_require_encryption = false",
+            "allow_unencrypted_plain_auth = true",
+            'modules_disabled = { "s2s", "s2s_auth_certs", "tls" }',
+            "modules_enabled = { %s }" % ", ".join(f'"{m}"' for m in modules),
+            'storage = "internal"',
+            'authentication = "enjamb_bench"',
+        ]
+        if os.geteuid() == 0:
+            lines.append("run_as_root = true")
+        if variant.smacks == "enjamb":
+            lines.append(f'installer_plugin_path = "{self.bench.tree}"')
+        if variant.durability:
+            lines.append(f'smacks_durability = "{variant.durability}"')
+        lines += [*self.bench.options, *options, f'VirtualHost "{HOST}"']
+        if self.muc:
+            lines += [f'Component "{self.muc}" "muc"', "\trestrict_room_creation = false", "\tmuc_room_default_persistent = true", "\tmuc_room_locking = false"]
+            if muc == "silent":
+                lines.append('\tmodules_enabled = { "enjamb_bench_room" }')
+        return "\n".join(lines) + "\n"
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *exception):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if exception[0] is None and not self.bench.keep:
+            shutil.rmtree(self.data, ignore_errors=True)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def start(self):
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("LUA_", "PROSODY_"))}
+        with open(self.data / "console.log", "ab") as console:
+            self.process = subprocess.Popen(
+                [LUA, self.prosody.script, "-F", "--config", str(self.config)],
+                stdin=subprocess.DEVNULL, stdout=console, stderr=console, cwd=self.data, env=environment,
+            )
+        began = time.monotonic()
+        while self.wait:
+            if self._answers():
+                return time.monotonic() - began
+            if self.process.poll() is not None:
+                raise Failed(f"the server does not start, status {self.process.returncode}\n{self.tail()}")
+            if time.monotonic() - began > START_TIMEOUT:
+                raise Failed(f"no answer after {START_TIMEOUT} s\n{self.tail()}")
+            time.sleep(0.01)
+
+    def _answers(self):
+        """A port that is open is not enough: sessions may still be on their way back from the journal."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as s:
+                s.settimeout(START_TIMEOUT)
+                s.sendall(f"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' "
+                          f"to='{HOST}' version='1.0'>".encode())
+                return b"<stream:" in s.recv(4096)
+        except OSError:
+            return False
+
+    def end(self, number=signal.SIGTERM):
+        """Sends the server a signal and waits until it is gone."""
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise Failed(f"the server did not end on signal {number}\n{self.tail()}") from None
+
+    def log(self):
+        path = self.data / "prosody.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def tail(self):
+        text = ""
+        for name in ("console.log", "prosody.log"):
+            path = self.data / name
+            if path.exists():
+                lines = path.read_text(errors="replace").splitlines()[-15:]
+                text += f"--- {name}\n" + "\n".join(lines) + "\n"
+        return text
+
+    def check(self):
+        """Did the module that was to be measured run, at the level that was to be measured?"""
+        log = self.log()
+        refused = re.search(r"Option 'smacks_durability' must.*", log)
+        if refused:
+            raise Missing(f"{self.variant.title} is not to be had: {refused.group(0)}")
+        for line in log.splitlines():
+            if re.search(r"\terror\t|\berror\b.*Traceback", line) and "smacks" in line:
+                raise Failed(f"the server logged: {line}")
+
+
+def cpu_seconds(pid):
+    """CPU time of a process and its threads, to the nanosecond where the scheduler says so."""
+    try:
+        return sum(int((task / "schedstat").read_text().split()[0])
+                   for task in pathlib.Path(f"/proc/{pid}/task").iterdir()) / 1e9
+    except OSError:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(pid):
+    """Resident bytes of a process, and their peak."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return tuple(int(re.search(rf"^{field}:\s*(\d+) kB", status, re.M).group(1)) * 1024 for field in ("VmRSS", "VmHWM"))
