@@ -56,6 +56,20 @@ pub fn unavailable(from: &str, affiliation: Option<&str>, codes: &[u16]) -> Vec<
     out
 }
 
+/// The account got another nickname without having asked for it (XEP-0045 §7.6).
+pub fn renamed(from: &str, nick: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    element(&mut out, b"presence", &[("from", from), ("type", "unavailable")], |out| {
+        element(out, b"x", &[("xmlns", MUC_USER)], |out| {
+            element(out, b"item", &[("affiliation", "none"), ("role", "none"), ("nick", nick)], |_| {});
+            for code in ["303", "110"] {
+                element(out, b"status", &[("code", code)], |_| {});
+            }
+        });
+    });
+    out
+}
+
 /// A room without a subject (XEP-0045 §7.2.16).
 pub fn no_subject(room: &str) -> Vec<u8> {
     let mut out = Vec::new();

@@ -416,9 +416,11 @@ impl Fork {
                         let m = self.membership(from.account, from.room)?;
                         let same =
                             m.client(from.resource).is_some_and(|c| *c.asked == *nick) || *m.nick == *nick;
+                        let inside = m.is_in(from.resource);
                         match join {
                             None if !known => out.push(Decision::Refuse { condition: NOT_IN }),
-                            Some(join) if !known || same => self.enter(from, nick, join, payload, &mut out),
+                            None if !inside => self.update(from, nick, payload, &mut out),
+                            Some(join) if !inside || same => self.enter(from, nick, join, payload, &mut out),
                             _ if same => self.update(from, nick, payload, &mut out),
                             _ => self.rename(from, nick, payload, &mut out),
                         }
@@ -457,7 +459,12 @@ impl Fork {
                 room.accounts -= 1;
             }
             if old.phase == Phase::Leaving {
-                m.unconfirmed = old.unconfirmed + 1;
+                m.unconfirmed = 1;
+                if let Some(client) = old.client(from.resource)
+                    && let Stage::Leaving { id } = &client.stage
+                {
+                    old.serve_left(from.account, from.room, client, set_id(id.as_deref()), &[110], out);
+                }
                 m.clients = std::mem::take(&mut old.clients);
                 m.clients.retain(|c| &*c.resource != from.resource);
             }
@@ -491,6 +498,7 @@ impl Fork {
         m.heard = now;
         m.ping = None;
         let id = self.new_id();
+        m.join_id = id.clone();
         let x = build::join_x(m.password.as_deref(), max);
         let to = at(room, &m.nick);
         let stanza = build::addressed(&m.shown, &[("from", account), ("to", &to), ("id", &id)], &x);
@@ -538,7 +546,7 @@ impl Fork {
         };
         let client = Client { resource: from.resource.into(), asked: nick.into(), presence, turn, stage };
         if waits {
-            if m.known.is_none() {
+            if !m.is_quiet() {
                 m.serve_occupants(from.account, &room.view, &client, out);
             }
             m.clients.push(client);
@@ -588,7 +596,9 @@ impl Fork {
         let Some(client) = m.client_mut(from.resource) else { return };
         client.presence = presence.clone();
         client.turn = turn;
-        client.asked = nick.into();
+        if client.is_in() {
+            client.asked = nick.into();
+        }
         m.shown = presence;
         m.changed_by = from.id.map(|id| (id.into(), from.resource.into()));
         if phase == Phase::Joined {
@@ -801,6 +811,9 @@ impl Fork {
             Presence::Available => {
                 let nick = from.nick?;
                 let own = said.codes.contains(&110) || (m.phase == Phase::Joined && *m.nick == *nick);
+                if own && m.phase == Phase::Joining && m.unconfirmed > 0 && from.id != Some(&m.join_id) {
+                    return Some(out); // of the stay that is ending
+                }
                 match (m.phase, own) {
                     (Phase::Joining, true) => {
                         self.let_in(from, nick, said, presence, now + SETTLE_TIMEOUT, &mut out)
@@ -869,7 +882,7 @@ impl Fork {
         room.changed = true;
         let known = m.known.as_ref().and_then(|known| known.get(nick));
         let news = !known.is_some_and(|hashes| hashes.contains(&hash(presence)));
-        let silent = m.known.is_some();
+        let silent = m.is_quiet();
         for client in &m.clients {
             let gets = match client.stage {
                 Stage::In { .. } => news,
@@ -893,7 +906,7 @@ impl Fork {
         if let Some(known) = &mut m.known {
             known.remove(nick);
         }
-        let silent = m.known.is_some();
+        let silent = m.is_quiet();
         for client in m.clients.iter().filter(|c| !(silent && matches!(c.stage, Stage::Waiting { .. }))) {
             out.push(Decision::Forward { resource: client.resource.clone(), edit: Edit::default() });
         }
@@ -917,10 +930,22 @@ impl Fork {
         m.failures = 0;
         // Clients are told of a leave that the room never confirmed before they are told that they are in.
         let old_nick = std::mem::replace(&mut m.nick, nick.into());
-        m.own = Some(presence.into());
+        let before = m.own.replace(presence.into());
         m.entry = said.codes.iter().copied().filter(|c| ENTRY.contains(c)).collect();
         let known = m.known.take();
-        let silent = known.is_some();
+        // Whoever waits has not been told of the others yet.
+        let silent = known.is_some() || std::mem::take(&mut m.unconfirmed) > 0 || m.started_over;
+        m.started_over = false;
+        m.clients.retain(|client| match &client.stage {
+            Stage::Leaving { id } => {
+                let stanza = build::unavailable(&at(from.room, &old_nick), None, &[110]).into();
+                let edit = Edit { id: set_id(id.as_deref()), ..Edit::default() };
+                let (account, resource) = (from.account.into(), client.resource.clone());
+                out.push(Decision::Serve { account, resource, stanza, edit });
+                false
+            }
+            _ => true,
+        });
         if let Some(known) = known {
             let mut gone: Vec<_> = known
                 .keys()
@@ -940,8 +965,22 @@ impl Fork {
                     });
                 }
             }
-            for client in m.clients.iter().filter(|c| c.is_in() && old_nick != m.nick) {
-                m.serve_own(from.account, client, Id::Remove, out);
+            if old_nick != m.nick {
+                let stanza: Arc<[u8]> = build::renamed(&at(from.room, &old_nick), &m.nick).into();
+                for client in m.clients.iter_mut().filter(|c| c.is_in()) {
+                    client.asked = m.nick.clone();
+                    out.push(Decision::Serve {
+                        account: from.account.into(),
+                        resource: client.resource.clone(),
+                        stanza: stanza.clone(),
+                        edit: Edit::default(),
+                    });
+                }
+            }
+            if before.as_deref() != Some(presence) {
+                for client in m.clients.iter().filter(|c| c.is_in()) {
+                    m.serve_own(from.account, client, Id::Remove, out);
+                }
             }
         }
         let mut created = said.codes.contains(&201);
@@ -975,11 +1014,21 @@ impl Fork {
     fn refused(&mut self, from: FromRoom, said: RoomSaid, now: u64, out: &mut Vec<Decision>) {
         let Some(m) = self.membership_mut(from.account, from.room) else { return };
         match m.phase {
+            // An answer to something from before.
+            Phase::Joining if from.id.is_some_and(|id| id != m.join_id) => {
+                if let Some(i) = m.renames.iter().position(|r| r.id.as_deref() == from.id) {
+                    let rename = m.renames.remove(i);
+                    out.push(Decision::Forward { resource: rename.resource, edit: Edit::default() });
+                }
+            }
             Phase::Joining => {
                 let unreachable = said.condition.is_some_and(|c| c.starts_with("remote-server"));
                 for client in &m.clients {
                     match &client.stage {
-                        Stage::Waiting { id, .. } | Stage::Leaving { id } => {
+                        Stage::Leaving { id } => {
+                            m.serve_left(from.account, from.room, client, set_id(id.as_deref()), &[110], out);
+                        }
+                        Stage::Waiting { id, .. } => {
                             let edit = Edit {
                                 from: Some(at(from.room, &client.asked)),
                                 id: set_id(id.as_deref()),
@@ -1028,9 +1077,15 @@ impl Fork {
 
     /// The account is out: kicked, banned, the room is gone, or it left.
     fn out_of_room(&mut self, from: FromRoom, said: RoomSaid, now: u64, out: &mut Vec<Decision>) {
-        let Some(m) = self.membership_mut(from.account, from.room) else { return };
+        let Some(a) = self.accounts.get_mut(from.account) else { return };
+        let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
+            return;
+        };
         if m.phase == Phase::Joining && m.unconfirmed > 0 {
-            m.unconfirmed -= 1;
+            // That was the leave before; what it told of others holds no more.
+            m.unconfirmed = 0;
+            m.started_over = true;
+            room.view.forget(&mut m.seen);
             m.clients.retain(|client| match &client.stage {
                 Stage::Leaving { id } => {
                     let edit = Edit { id: set_id(id.as_deref()), ..Edit::default() };
@@ -1425,7 +1480,7 @@ impl Fork {
                 }
             }
             Phase::Leaving => {
-                if m.clients.is_empty() && m.unconfirmed == u32::MAX {
+                if m.lingering {
                     self.remove(account, room, out);
                     return;
                 }
@@ -1435,7 +1490,7 @@ impl Fork {
                     }
                 }
                 m.clients.clear();
-                m.unconfirmed = u32::MAX;
+                m.lingering = true;
                 self.wake(account, room, now + LINGER);
             }
             Phase::Joined => {

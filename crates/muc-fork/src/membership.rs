@@ -97,6 +97,12 @@ pub struct Membership {
     pub sent: VecDeque<(Box<str>, Box<str>)>,
     /// Leaves that the room has not confirmed, after which the account joined again.
     pub unconfirmed: u32,
+    /// It has confirmed one while the account was joining again.
+    pub started_over: bool,
+    /// The `id` of the account's join.
+    pub join_id: String,
+    /// It left, and its clients have been told without the room's confirming it.
+    pub lingering: bool,
     /// When anything last came from the room.
     pub heard: u64,
     /// The id of the account's own ping.
@@ -137,6 +143,9 @@ impl Membership {
             renames: Vec::new(),
             sent: VecDeque::new(),
             unconfirmed: 0,
+            started_over: false,
+            join_id: String::new(),
+            lingering: false,
             heard: now,
             ping: None,
             failures: 0,
@@ -167,6 +176,11 @@ impl Membership {
     /// The client whose presence the account shows: the one that spoke last.
     pub fn latest(&self) -> Option<&Client> {
         self.clients.iter().filter(|c| c.stays()).max_by_key(|c| c.turn)
+    }
+
+    /// Clients that wait are told of the occupants only when the account is in.
+    pub fn is_quiet(&self) -> bool {
+        self.known.is_some() || self.unconfirmed > 0 || self.started_over
     }
 
     /// Keeps a message for those who join later.
