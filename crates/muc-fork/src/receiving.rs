@@ -112,6 +112,9 @@ impl Fork {
         let known = m.known.as_ref().and_then(|known| known.get(nick));
         let news = known != Some(&likeness(presence));
         let silent = m.is_quiet();
+        if let Some(known) = &mut m.known {
+            known.insert(nick.into(), likeness(presence));
+        }
         for client in &m.clients {
             let gets = match client.stage {
                 Stage::In { .. } => news,
