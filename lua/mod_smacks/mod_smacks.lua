@@ -1073,6 +1073,9 @@ module:hook_global("server-stopping", function ()
 			if not kept then
 				sessionmanager.destroy_session(session, "Server is shutting down");
 			end
+		elseif session.sends2s then
+			-- What the other server is not told now it takes for lost, and returns.
+			before_close(session);
 		end
 	end
 end, -90);

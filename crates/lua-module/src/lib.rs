@@ -11,7 +11,9 @@
 
 mod journal;
 mod kept;
+mod minimix;
 mod push;
+mod rooms;
 mod smacks;
 mod wake;
 mod walk;
@@ -24,6 +26,7 @@ fn enjamb(lua: &Lua) -> LuaResult<LuaTable> {
     exports.set("version", env!("CARGO_PKG_VERSION"))?;
     exports.set("serialize", push::serialize_function(lua)?)?;
     exports.set("journal", journal::table(lua)?)?;
+    exports.set("minimix", minimix::table(lua)?)?;
     exports.set("smacks", smacks::table(lua)?)?;
     Ok(exports)
 }

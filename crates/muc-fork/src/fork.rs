@@ -1,0 +1,294 @@
+//! The accounts of this server, the rooms that they are in, and what follows from whatever comes in.
+//!
+//! Each input returns `None` if the stanza is none of this engine's business, which then goes its way as if there were
+//! no account-level MUC, and otherwise the decisions.
+
+use crate::decision::{Condition, Id};
+use crate::history::Said;
+use crate::membership::Membership;
+use crate::view::View;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Whether an account stays in a room when none of its devices is online.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offline {
+    /// In rooms that it has a bookmark with autojoin for (XEP-0402).
+    #[default]
+    Bookmarked,
+    /// In all that it did not leave.
+    Stay,
+    /// In none.
+    Leave,
+}
+
+/// What a host's admin set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Whether accounts without a device online stay in their rooms.
+    pub offline: Offline,
+    /// Rooms that an account may be in.
+    pub max_rooms: usize,
+    /// Seconds that a room has for answering a join.
+    pub join_timeout: u64,
+    /// Seconds without anything from a room after which the account looks whether it is still in it.
+    pub silence: u64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { offline: Offline::default(), max_rooms: 200, join_timeout: 60, silence: 900 }
+    }
+}
+
+/// A membership as it was kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// The room's bare JID.
+    pub room: String,
+    /// The account's nickname.
+    pub nick: String,
+    /// The room's password.
+    pub password: Option<String>,
+    /// Clients that were in the room and go on: resource, the nickname that each asked for, its presence there.
+    pub clients: Vec<(String, String, Vec<u8>)>,
+    /// Who was in the room, and the likeness of what was told of each ([`Change::Occupant`]).
+    pub occupants: Vec<(String, u64)>,
+    /// Keys of the last messages.
+    pub said: Vec<u64>,
+    /// It was asked for by iq (MUC2-PAM).
+    pub pam: bool,
+    /// The account was leaving.
+    pub leaving: bool,
+}
+
+/// A room as far as it is the same for all accounts in it.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    pub(crate) view: View,
+    /// The last messages, so that what came to several accounts is kept once.
+    pub(crate) recent: VecDeque<Arc<Said>>,
+    pub(crate) accounts: usize,
+}
+
+/// Something of a room that is worth keeping across a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// An occupant is there, or changed.
+    Occupant {
+        /// The room's bare JID.
+        room: Box<str>,
+        /// The occupant's nickname.
+        nick: Box<str>,
+        /// See [`crate::view::likeness`].
+        likeness: u64,
+    },
+    /// An occupant is gone.
+    Gone {
+        /// The room's bare JID.
+        room: Box<str>,
+        /// The occupant's nickname.
+        nick: Box<str>,
+    },
+    /// A message was said.
+    Said {
+        /// The room's bare JID.
+        room: Box<str>,
+        /// See [`history::key`].
+        key: u64,
+    },
+    /// No account is in the room any more.
+    Forgotten {
+        /// The room's bare JID.
+        room: Box<str>,
+    },
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Bookmark {
+    pub(crate) autojoin: bool,
+    pub(crate) nick: Option<Box<str>>,
+    pub(crate) password: Option<Box<str>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) rooms: HashMap<Box<str>, Membership>,
+    pub(crate) bookmarks: HashMap<Box<str>, Bookmark>,
+    pub(crate) online: bool,
+}
+
+/// A request that went out as the account's.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) account: Box<str>,
+    pub(crate) room: Box<str>,
+    /// Nobody: it is the account's own ping.
+    pub(crate) resource: Option<Box<str>>,
+    pub(crate) to: String,
+    pub(crate) id: Box<str>,
+    pub(crate) ping: bool,
+    pub(crate) until: u64,
+}
+
+/// A request from a room that a client was given to answer.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) account: Box<str>,
+    pub(crate) resource: Box<str>,
+    pub(crate) from: String,
+    pub(crate) id: Box<str>,
+    pub(crate) until: u64,
+}
+
+/// All accounts.
+pub struct Fork {
+    pub(crate) accounts: HashMap<Box<str>, Account>,
+    pub(crate) rooms: HashMap<Box<str>, Room>,
+    pub(crate) asked: HashMap<String, Asked>,
+    pub(crate) given: Vec<Given>,
+    pub(crate) due: BinaryHeap<Reverse<Due>>,
+    pub(crate) configs: HashMap<Box<str>, Config>,
+    pub(crate) default_config: Config,
+    pub(crate) random: fn() -> u128,
+    pub(crate) turn: u64,
+    /// When requests without an answer were last forgotten.
+    pub(crate) swept: u64,
+    pub(crate) changes: Vec<Change>,
+}
+
+/// When, which account, which room.
+pub(crate) type Due = (u64, Box<str>, Box<str>);
+
+/// Answers to requests are waited for this long, in seconds.
+pub(crate) const ANSWER_TIMEOUT: u64 = 1800;
+/// A room has this long for confirming that the account left; then its client is told anyway.
+pub(crate) const LEAVE_TIMEOUT: u64 = 10;
+/// For this long what a room still says to an account that left is kept from its clients.
+pub(crate) const LINGER: u64 = 60;
+/// A join without subject is taken for complete after this long.
+pub(crate) const SETTLE_TIMEOUT: u64 = 5;
+/// A ping that is not answered is sent again, this often.
+pub(crate) const PING_TRIES: u32 = 3;
+pub(crate) const PING_TIMEOUT: u64 = 60;
+/// How many messages a client that asks for no number gets at most; both Prosody's and ejabberd's default.
+pub(crate) const DEFAULT_HISTORY: usize = 20;
+/// How many a room is asked for if a client asks for something in particular.
+pub(crate) const WIDE_HISTORY: usize = 100;
+/// How many messages are kept, while a client is in and while none is.
+pub(crate) const KEPT: usize = 100;
+pub(crate) const KEPT_AWAY: usize = 500;
+pub(crate) const KEPT_BYTES: usize = 2 << 20;
+/// Messages of a room among which the same one is looked for.
+pub(crate) const RECENT: usize = 64;
+/// How long the account waits for its clients after a restart, in seconds.
+pub const GRACE: u64 = 300;
+
+/// Status codes that were for the client whose join created the room, or was given another nickname.
+pub(crate) const PERSONAL: &[u16] = &[201, 210];
+/// Status codes of a join that hold for later ones.
+pub(crate) const ENTRY: &[u16] = &[100, 170];
+
+pub(crate) const TOO_MANY: Condition = Condition {
+    kind: "wait",
+    name: "resource-constraint",
+    text: "Your account is in as many rooms as it may be; leave one first",
+};
+pub(crate) const SILENT: Condition =
+    Condition { kind: "wait", name: "remote-server-timeout", text: "The room did not answer" };
+pub(crate) const NOT_IN: Condition = Condition {
+    kind: "cancel",
+    name: "item-not-found",
+    text: "You are not currently connected to this chat",
+};
+pub(crate) const CLIENT_GONE: Condition =
+    Condition { kind: "wait", name: "recipient-unavailable", text: "The client that was asked is gone" };
+
+pub(crate) fn at(room: &str, nick: &str) -> String {
+    format!("{room}/{nick}")
+}
+
+pub(crate) fn set_id(id: Option<&str>) -> Id {
+    id.map_or(Id::Remove, |id| Id::Set(id.into()))
+}
+
+pub(crate) fn host(account: &str) -> &str {
+    account.split_once('@').map_or(account, |(_, host)| host)
+}
+
+/// The account's affiliation, as its own presence says.
+pub(crate) fn affiliation(own: Option<&Arc<[u8]>>) -> Option<&str> {
+    let own = std::str::from_utf8(own?).ok()?;
+    let (_, after) = own.split_once("muc#user")?;
+    let (_, value) = after.split_once(" affiliation='")?;
+    value.split('\'').next()
+}
+
+impl Config {
+    /// Seconds that a ping waits for its answer, and the next one for its turn.
+    pub(crate) fn patience(&self) -> u64 {
+        self.silence.clamp(5, PING_TIMEOUT)
+    }
+}
+
+impl Fork {
+    /// Without accounts. `random` gives 128 bits that nobody can guess, for ids.
+    pub fn new(random: fn() -> u128) -> Fork {
+        Fork {
+            accounts: HashMap::new(),
+            rooms: HashMap::new(),
+            asked: HashMap::new(),
+            given: Vec::new(),
+            due: BinaryHeap::new(),
+            configs: HashMap::new(),
+            default_config: Config::default(),
+            random,
+            turn: 0,
+            swept: 0,
+            changes: Vec::new(),
+        }
+    }
+
+    /// Sets what holds for the accounts of a host.
+    pub fn configure(&mut self, host: &str, config: Config) {
+        self.configs.insert(host.into(), config);
+    }
+
+    pub(crate) fn config(&self, account: &str) -> &Config {
+        self.configs.get(host(account)).unwrap_or(&self.default_config)
+    }
+
+    pub(crate) fn new_id(&self) -> String {
+        format!("{:032x}", (self.random)())
+    }
+
+    pub(crate) fn membership(&self, account: &str, room: &str) -> Option<&Membership> {
+        self.accounts.get(account)?.rooms.get(room)
+    }
+
+    pub(crate) fn membership_mut(&mut self, account: &str, room: &str) -> Option<&mut Membership> {
+        self.accounts.get_mut(account)?.rooms.get_mut(room)
+    }
+
+    pub(crate) fn wake(&mut self, account: &str, room: &str, at: u64) {
+        if let Some(m) = self.membership_mut(account, room) {
+            m.due = at;
+            self.due.push(Reverse((at, account.into(), room.into())));
+        }
+    }
+
+    /// Whether an account would stay in a room without any client in it.
+    pub(crate) fn stays(&self, account: &str, room: &str, left: bool, now: u64) -> bool {
+        let Some(a) = self.accounts.get(account) else { return false };
+        let bookmarked = a.bookmarks.get(room).is_some_and(|b| b.autojoin);
+        let m = a.rooms.get(room);
+        let waits = m.is_some_and(|m| m.grace > now) && !left;
+        let bookmarked = bookmarked || (m.is_some_and(|m| m.pam) && !left);
+        match self.config(account).offline {
+            Offline::Leave => bookmarked && a.online,
+            Offline::Bookmarked => bookmarked || waits,
+            Offline::Stay => bookmarked || !left || waits,
+        }
+    }
+}
