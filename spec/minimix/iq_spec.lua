@@ -144,7 +144,8 @@ muc.ordinary("requests through a room", {}, function (ctx, it)
 		local room, _, ada, bob = three();
 		local published = bob:iq("set", "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='urn:x:open'><item id='i1'>"
 			.. "<e xmlns='urn:x:e'/></item></publish><publish-options><x xmlns='jabber:x:data' type='submit'>"
-			.. "<field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#publish-options</value></field><field var='pubsub#access_model'><value>open</value></field></x></publish-options></pubsub>");
+			.. "<field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#publish-options</value></field>"
+			.. "<field var='pubsub#access_model'><value>open</value></field></x></publish-options></pubsub>");
 		assert.equal("result", published.attr.type);
 		local id = request(ada, room .. "/bob", "get", "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='urn:x:open'/></pubsub>");
 		local result = ada:expect({ name = "iq", id = id });

@@ -165,6 +165,15 @@ function M.settle(...)
 	end
 end
 
+-- The last element of that kind that a client has got by now, and how many there were. (expect() skips what came before an
+-- answer; this doesn't.)
+function M.saw(c, what)
+	M.settle(c);
+	local list = M.got(c, 1, what);
+	if #list == 0 then error(c.jid .. " never saw it:\n" .. c:history(), 2); end
+	return list[#list], #list;
+end
+
 -- Rooms ---------------------------------------------------------------------
 
 local rooms = 0;
