@@ -26,7 +26,7 @@ muc.account("joining by the account (MUC2-PAM)", { config = "minimix_muc2_pam = 
 		assert.equal("result", answer.attr.type, tostring(answer));
 		local el = answer:child("join", ns_muc2);
 		assert.equal("ada", el:child_text("nickname"));
-		assert.equal(1, #muc.got(owner, 1, muc.presence_of(room, "ada")) + (owner:try(muc.presence_of(room, "ada")) and 1 or 0) > 0 and 1 or 0);
+		assert.equal(1, (select(2, muc.saw(owner, muc.presence_of(room, "ada")))));
 		assert.truthy(muc.truth(ctx.srv, room).ada);
 		muc.say(owner, room, "welcome");
 		muc.settle(owner, ada);

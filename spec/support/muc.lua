@@ -77,16 +77,39 @@ function M.account(name, opts, fn)
 	M.ordinary(name, opts, fn);
 end
 
--- For tests that start their own servers: start(opts) as in support.lua's versions().
+-- For tests that start their own servers: start(opts) as in support.lua's versions(), muc.start(start, opts) for one like those above.
 function M.versions(name, fn)
 	if not M.minimix then return without(name); end
-	t.versions(name, function (start, version)
-		fn(function (opts)
-			local ctx = start(M.options(opts));
-			if not opts or opts.launch ~= false then M.check_loaded(ctx.srv); end
-			return ctx;
-		end, version);
-	end);
+	t.versions(name, fn);
+end
+
+function M.start(start, opts)
+	local ctx = start(M.options(opts));
+	M.check_loaded(ctx.srv);
+	return ctx;
+end
+
+-- Two servers with a way to each other: a.test has accounts with mod_minimix, b.test accounts without it and rooms.b.test.
+-- start is that of support.lua's versions(). opts: config, config_b, modules
+function M.two_servers(start, opts)
+	opts = opts or {};
+	local function one(host, config, minimix, extra)
+		return start {
+			host = host, launch = false, with_s2s = true, config = config, modules = { "test_resolver"; "carbons"; table.unpack(opts.modules or {}) },
+			certificates = true, minimix = minimix, extra = extra,
+		};
+	end
+	local a = one("a.test", opts.config, true);
+	local b = one("b.test", opts.config_b, false, 'Component "rooms.b.test" "muc"\nrestrict_room_creation = false');
+	server.certificate(b.srv.dir .. "/certs", "rooms.b.test");
+	local way = ([[test_resolver = { ["a.test"] = { "127.0.0.1", %d }, ["b.test"] = { "127.0.0.1", %d }, ["rooms.b.test"] = { "127.0.0.1", %d } }
+]]):format(a.srv.s2s, b.srv.s2s, b.srv.s2s);
+	a.srv:rewrite_config { config = way .. (opts.config or "") };
+	b.srv:rewrite_config { config = way .. (opts.config_b or "") };
+	a.srv:launch();
+	b.srv:launch();
+	M.check_loaded(a.srv);
+	return a, b;
 end
 
 -- Elements ------------------------------------------------------------------
