@@ -24,9 +24,10 @@ build:
 	$(CARGO) build --release --locked -p enjamb-lua-module
 
 install: build
-	install -d $(LUADIR)/mod_smacks $(LIBDIR)
+	install -d $(LUADIR)/mod_smacks $(LUADIR)/mod_minimix $(LIBDIR)
 	install -m 644 lua/enjamb.lua $(LUADIR)/enjamb.lua
 	install -m 644 lua/mod_smacks/*.lua $(LUADIR)/mod_smacks/
+	install -m 644 lua/mod_minimix/*.lua $(LUADIR)/mod_minimix/
 	install -m 755 $(LIBRARY) $(LIBDIR)/enjamb.so.new
 	mv -f $(LIBDIR)/enjamb.so.new $(LIBDIR)/enjamb.so
 	@$(if $(MANIFEST),sh tools/manifest.sh $(MANIFEST) $(ROCK))

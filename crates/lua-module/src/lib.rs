@@ -10,6 +10,7 @@
 //! [`Registry`]: enjamb_stream_management::Registry
 
 mod journal;
+mod minimix;
 mod push;
 mod smacks;
 mod walk;
@@ -22,6 +23,7 @@ fn enjamb(lua: &Lua) -> LuaResult<LuaTable> {
     exports.set("version", env!("CARGO_PKG_VERSION"))?;
     exports.set("serialize", push::serialize_function(lua)?)?;
     exports.set("journal", journal::table(lua)?)?;
+    exports.set("minimix", minimix::table(lua)?)?;
     exports.set("smacks", smacks::table(lua)?)?;
     Ok(exports)
 }

@@ -1,0 +1,517 @@
+//! `enjamb.minimix`: account-level MUC for the shim.
+//!
+//! One engine for all hosts of the process, which outlives a reload of the shim. Each function takes what was read from
+//! a stanza and answers with an array of decisions, or `nil` if the stanza is none of the engine's business. The engine
+//! is never held while Lua runs, so a decision that leads to another call is fine.
+
+use enjamb_muc_fork::decision::{Decision, Edit, Id};
+use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
+use enjamb_muc_fork::{Config, Fork, Offline, Request, Restored, history};
+use mlua::prelude::*;
+use std::cell::RefCell;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+thread_local! {
+    static FORK: RefCell<Fork> = RefCell::new(Fork::new(random));
+}
+
+fn random() -> u128 {
+    let mut bytes = [0; 16];
+    // Linux gives random bits without failing once it is up; an id that can be guessed would be worse than none.
+    getrandom::fill(&mut bytes).expect("the system has no random bits");
+    u128::from_ne_bytes(bytes)
+}
+
+fn with<T>(f: impl FnOnce(&mut Fork) -> T) -> T {
+    FORK.with_borrow_mut(f)
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+type Text = mlua::BorrowedStr;
+
+fn str(text: &Option<Text>) -> Option<&str> {
+    text.as_deref()
+}
+
+fn presence(kind: &Option<Text>) -> Option<Presence> {
+    match str(kind) {
+        None => Some(Presence::Available),
+        Some("unavailable") => Some(Presence::Unavailable),
+        Some("error") => Some(Presence::Error),
+        Some(_) => None,
+    }
+}
+
+fn message(kind: &Option<Text>) -> Message {
+    match str(kind) {
+        Some("groupchat") => Message::Groupchat,
+        Some("error") => Message::Error,
+        _ => Message::Other,
+    }
+}
+
+fn iq(kind: &str) -> Iq {
+    match kind {
+        "result" => Iq::Result,
+        "error" => Iq::Error,
+        _ => Iq::Request,
+    }
+}
+
+fn codes(lua: &Lua, codes: &[u16]) -> LuaResult<LuaTable> {
+    let set = lua.create_table_with_capacity(0, codes.len())?;
+    for code in codes {
+        set.raw_set(code.to_string(), true)?;
+    }
+    Ok(set)
+}
+
+fn set_edit(lua: &Lua, table: &LuaTable, edit: Edit) -> LuaResult<()> {
+    if let Some(from) = edit.from {
+        table.raw_set("from", from)?;
+    }
+    set_id(table, edit.id)?;
+    if !edit.without.is_empty() {
+        table.raw_set("without", codes(lua, edit.without)?)?;
+    }
+    if !edit.with.is_empty() {
+        table.raw_set("with", codes(lua, &edit.with)?)?;
+    }
+    if let Some((from, at)) = edit.delay {
+        table.raw_set("delay_from", from)?;
+        table.raw_set("delay_at", at)?;
+    }
+    Ok(())
+}
+
+/// `nil`: as it is; `false`: none.
+fn set_id(table: &LuaTable, id: Id) -> LuaResult<()> {
+    match id {
+        Id::Keep => Ok(()),
+        Id::Remove => table.raw_set("id", false),
+        Id::Set(id) => table.raw_set("id", id),
+    }
+}
+
+fn decision(lua: &Lua, decision: Decision) -> LuaResult<LuaTable> {
+    let table = lua.create_table()?;
+    match decision {
+        Decision::Forward { resource, edit } => {
+            table.raw_set("what", "forward")?;
+            table.raw_set("resource", &*resource)?;
+            set_edit(lua, &table, edit)?;
+        }
+        Decision::Serve { account, resource, stanza, edit } => {
+            table.raw_set("what", "serve")?;
+            table.raw_set("account", &*account)?;
+            table.raw_set("resource", &*resource)?;
+            table.raw_set("stanza", lua.create_string(&*stanza)?)?;
+            set_edit(lua, &table, edit)?;
+        }
+        Decision::ToRoom { to, id } => {
+            table.raw_set("what", "room")?;
+            table.raw_set("to", to)?;
+            set_id(&table, id)?;
+        }
+        Decision::Send { stanza } => {
+            table.raw_set("what", "send")?;
+            table.raw_set("stanza", lua.create_string(&stanza)?)?;
+        }
+        Decision::Refuse { condition } => {
+            table.raw_set("what", "refuse")?;
+            table.raw_set("type", condition.kind)?;
+            table.raw_set("condition", condition.name)?;
+            table.raw_set("text", condition.text)?;
+        }
+        Decision::Answer => table.raw_set("what", "answer")?,
+        Decision::Persist { account } => {
+            table.raw_set("what", "persist")?;
+            table.raw_set("account", &*account)?;
+        }
+    }
+    Ok(table)
+}
+
+fn decisions(lua: &Lua, all: Vec<Decision>) -> LuaResult<LuaTable> {
+    let array = lua.create_table_with_capacity(all.len(), 0)?;
+    for (i, one) in all.into_iter().enumerate() {
+        array.raw_set(i + 1, decision(lua, one)?)?;
+    }
+    Ok(array)
+}
+
+fn maybe(lua: &Lua, all: Option<Vec<Decision>>) -> LuaResult<Option<LuaTable>> {
+    all.map(|all| decisions(lua, all)).transpose()
+}
+
+fn configure(_: &Lua, (host, options): (String, LuaTable)) -> LuaResult<()> {
+    let offline = match options.get::<String>("offline")?.as_str() {
+        "stay" => Offline::Stay,
+        "leave" => Offline::Leave,
+        _ => Offline::Bookmarked,
+    };
+    let config = Config {
+        offline,
+        max_rooms: options.get("max_rooms")?,
+        join_timeout: options.get("join_timeout")?,
+        silence: options.get("silence")?,
+    };
+    with(|fork| fork.configure(&host, config));
+    Ok(())
+}
+
+/// `has(account, room)`: whether the account is in the room, or was just now; and whether a client of it is.
+fn has(_: &Lua, (account, room): (Text, Text)) -> LuaResult<(bool, bool)> {
+    let attended = with(|fork| fork.is_attended(&account, &room));
+    Ok((attended.is_some(), attended.unwrap_or(false)))
+}
+
+/// `presence_out(account, resource, room, nick, type, id, payload, join)`; `join` is a table with `password`,
+/// `maxstanzas`, `maxchars` and `since`, or `nil`.
+#[allow(clippy::type_complexity)]
+fn presence_out(
+    lua: &Lua,
+    (account, resource, room, nick, kind, id, payload, join): (
+        Text,
+        Text,
+        Text,
+        Option<Text>,
+        Option<Text>,
+        Option<Text>,
+        LuaString,
+        Option<LuaTable>,
+    ),
+) -> LuaResult<Option<LuaTable>> {
+    let Some(kind) = presence(&kind) else { return Ok(None) };
+    let from =
+        FromClient { account: &account, resource: &resource, room: &room, nick: str(&nick), id: str(&id) };
+    let password: Option<Text> = match &join {
+        Some(join) => join.get("password")?,
+        None => None,
+    };
+    let join = match &join {
+        Some(join) => Some(Join {
+            password: str(&password),
+            history: Request {
+                maxstanzas: join.get("maxstanzas")?,
+                maxchars: join.get("maxchars")?,
+                since: join.get("since")?,
+            },
+        }),
+        None => None,
+    };
+    let all = with(|fork| fork.presence_from_client(from, kind, join, &payload.as_bytes(), now()));
+    maybe(lua, all)
+}
+
+/// `client_gone(account, resource, online, told, payload)`
+fn client_gone(
+    lua: &Lua,
+    (account, resource, online, told, payload): (Text, Text, bool, bool, Option<LuaString>),
+) -> LuaResult<LuaTable> {
+    let payload = payload.as_ref().map(|p| p.as_bytes());
+    let all =
+        with(|fork| fork.client_gone(&account, &resource, online, told, payload.as_deref(), now()));
+    decisions(lua, all)
+}
+
+/// `message_out(account, resource, room, nick, type, id)`
+#[allow(clippy::type_complexity)]
+fn message_out(
+    lua: &Lua,
+    (account, resource, room, nick, kind, id): (Text, Text, Text, Option<Text>, Option<Text>, Option<Text>),
+) -> LuaResult<Option<LuaTable>> {
+    let from =
+        FromClient { account: &account, resource: &resource, room: &room, nick: str(&nick), id: str(&id) };
+    let all = with(|fork| fork.message_from_client(from, message(&kind)));
+    maybe(lua, all)
+}
+
+/// `iq_out(account, resource, room, nick, type, id, ping)`
+#[allow(clippy::type_complexity)]
+fn iq_out(
+    lua: &Lua,
+    (account, resource, room, nick, kind, id, ping): (Text, Text, Text, Option<Text>, Text, Option<Text>, bool),
+) -> LuaResult<Option<LuaTable>> {
+    let from =
+        FromClient { account: &account, resource: &resource, room: &room, nick: str(&nick), id: str(&id) };
+    let all = with(|fork| fork.iq_from_client(from, iq(&kind), ping, now()));
+    maybe(lua, all)
+}
+
+/// `presence_in(account, room, nick, type, id, bytes, said)`; `said` is a table with `codes` (an array), `nick`,
+/// `condition` and `destroyed`.
+#[allow(clippy::type_complexity)]
+fn presence_in(
+    lua: &Lua,
+    (account, room, nick, kind, id, bytes, said): (
+        Text,
+        Text,
+        Option<Text>,
+        Option<Text>,
+        Option<Text>,
+        LuaString,
+        LuaTable,
+    ),
+) -> LuaResult<Option<LuaTable>> {
+    let Some(kind) = presence(&kind) else { return Ok(None) };
+    let codes: Vec<u16> = said.get::<Option<Vec<u16>>>("codes")?.unwrap_or_default();
+    let new_nick: Option<Text> = said.get("nick")?;
+    let condition: Option<Text> = said.get("condition")?;
+    let said = Said {
+        codes: &codes,
+        new_nick: str(&new_nick),
+        condition: str(&condition),
+        destroyed: said.get::<Option<bool>>("destroyed")?.unwrap_or(false),
+    };
+    let from = FromRoom { account: &account, room: &room, nick: str(&nick), id: str(&id) };
+    let all = with(|fork| fork.presence_from_room(from, kind, said, &bytes.as_bytes(), now()));
+    maybe(lua, all)
+}
+
+fn talk(kind: &str) -> Talk {
+    match kind {
+        "said" => Talk::Said,
+        "subject" => Talk::Subject,
+        _ => Talk::Passing,
+    }
+}
+
+/// `groupchat_in(account, room, nick, id, kind, bytes, body, stamp)`: `nil`, or the decisions (`false` if there are
+/// none) and then the resources of the clients that get a copy.
+#[allow(clippy::type_complexity)]
+fn groupchat_in(
+    lua: &Lua,
+    (account, room, nick, id, kind, bytes, body, stamp): (
+        Text,
+        Text,
+        Option<Text>,
+        Option<Text>,
+        Text,
+        LuaString,
+        Option<LuaString>,
+        Option<f64>,
+    ),
+) -> LuaResult<LuaMultiValue> {
+    let from = FromRoom { account: &account, room: &room, nick: str(&nick), id: str(&id) };
+    let body = body.as_ref().map(|b| b.as_bytes());
+    let mut clients: Vec<Box<str>> = Vec::new();
+    let all = with(|fork| {
+        fork.groupchat(
+            from,
+            talk(&kind),
+            &bytes.as_bytes(),
+            body.as_deref().unwrap_or(b""),
+            stamp.map(|s| s as u64),
+            now(),
+            |resource| clients.push(resource.into()),
+        )
+    });
+    let Some(all) = all else { return Ok(LuaMultiValue::new()) };
+    let mut values = LuaMultiValue::with_capacity(1 + clients.len());
+    values.push_back(if all.is_empty() { LuaValue::Boolean(false) } else { LuaValue::Table(decisions(lua, all)?) });
+    for resource in clients {
+        values.push_back(LuaValue::String(lua.create_string(&*resource)?));
+    }
+    Ok(values)
+}
+
+/// `is_new(account, room, nick, id, body, stamped)`
+#[allow(clippy::type_complexity)]
+fn is_new(
+    _: &Lua,
+    (account, room, nick, id, body, stamped): (Text, Text, Option<Text>, Option<Text>, Option<LuaString>, bool),
+) -> LuaResult<bool> {
+    let body = body.as_ref().map(|b| b.as_bytes());
+    let key = history::key(str(&nick).unwrap_or(""), str(&id), body.as_deref().unwrap_or(b""));
+    Ok(with(|fork| fork.is_new(&account, &room, key, stamped)))
+}
+
+/// `message_in(account, room, nick, type, id, condition)`
+#[allow(clippy::type_complexity)]
+fn message_in(
+    lua: &Lua,
+    (account, room, nick, kind, id, condition): (
+        Text,
+        Text,
+        Option<Text>,
+        Option<Text>,
+        Option<Text>,
+        Option<Text>,
+    ),
+) -> LuaResult<Option<LuaTable>> {
+    let from = FromRoom { account: &account, room: &room, nick: str(&nick), id: str(&id) };
+    let all = with(|fork| fork.message_from_room(from, message(&kind), str(&condition), now()));
+    maybe(lua, all)
+}
+
+/// `iq_in(account, room, nick, type, id, ping, for_account, condition)`
+#[allow(clippy::type_complexity)]
+fn iq_in(
+    lua: &Lua,
+    (account, room, nick, kind, id, ping, for_account, condition): (
+        Text,
+        Text,
+        Option<Text>,
+        Text,
+        Option<Text>,
+        bool,
+        bool,
+        Option<Text>,
+    ),
+) -> LuaResult<Option<LuaTable>> {
+    let from = FromRoom { account: &account, room: &room, nick: str(&nick), id: str(&id) };
+    let all = with(|fork| fork.iq_from_room(from, iq(&kind), ping, for_account, str(&condition), now()));
+    maybe(lua, all)
+}
+
+fn tick(lua: &Lua, (): ()) -> LuaResult<Option<LuaTable>> {
+    let all = with(|fork| fork.tick(now()));
+    if all.is_empty() { Ok(None) } else { decisions(lua, all).map(Some) }
+}
+
+fn server_lost(_: &Lua, host: Text) -> LuaResult<()> {
+    with(|fork| fork.server_lost(&host, now()));
+    Ok(())
+}
+
+fn online(_: &Lua, account: Text) -> LuaResult<()> {
+    with(|fork| fork.online(&account));
+    Ok(())
+}
+
+/// `bookmark(account, room, autojoin, nick, password, online)`; `autojoin` is `nil` if there is none any more.
+#[allow(clippy::type_complexity)]
+fn bookmark(
+    lua: &Lua,
+    (account, room, autojoin, nick, password, online): (
+        Text,
+        Text,
+        Option<bool>,
+        Option<Text>,
+        Option<Text>,
+        bool,
+    ),
+) -> LuaResult<LuaTable> {
+    let all =
+        with(|fork| fork.bookmark(&account, &room, autojoin, str(&nick), str(&password), online, now()));
+    decisions(lua, all)
+}
+
+fn account_deleted(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
+    decisions(lua, with(|fork| fork.account_deleted(&account)))
+}
+
+/// `memberships(account)`: by room, a table with `nick`, `password` and `clients`, an array of tables with `resource`,
+/// `asked` and `presence`.
+fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
+    let rooms = lua.create_table()?;
+    for kept in with(|fork| fork.memberships(&account)) {
+        let room = lua.create_table()?;
+        room.raw_set("nick", kept.nick)?;
+        room.raw_set("password", kept.password)?;
+        let clients = lua.create_table()?;
+        for (resource, asked, presence) in kept.clients {
+            let client = lua.create_table()?;
+            client.raw_set("resource", resource)?;
+            client.raw_set("asked", asked)?;
+            client.raw_set("presence", lua.create_string(presence)?)?;
+            clients.raw_push(client)?;
+        }
+        room.raw_set("clients", clients)?;
+        rooms.raw_set(kept.room, room)?;
+    }
+    Ok(rooms)
+}
+
+/// `restore(account, room, kept, occupants, said, online)`: `kept` as [`memberships`] gives it, `occupants` and `said`
+/// as [`room_changes`] does.
+fn restore(
+    lua: &Lua,
+    (account, room, kept, occupants, said, online): (
+        Text,
+        String,
+        LuaTable,
+        Option<LuaTable>,
+        Option<Vec<i64>>,
+        bool,
+    ),
+) -> LuaResult<LuaTable> {
+    let mut restored = Restored {
+        room,
+        nick: kept.get("nick")?,
+        password: kept.get("password")?,
+        said: said.unwrap_or_default().into_iter().map(|key| key as u64).collect(),
+        ..Restored::default()
+    };
+    for client in kept.get::<LuaTable>("clients")?.sequence_values::<LuaTable>() {
+        let client = client?;
+        let presence = client.get::<LuaString>("presence")?.as_bytes().to_vec();
+        restored.clients.push((client.get("resource")?, client.get("asked")?, presence));
+    }
+    if let Some(occupants) = occupants {
+        for pair in occupants.pairs::<String, Vec<i64>>() {
+            let (nick, hashes) = pair?;
+            restored.occupants.push((nick, hashes.into_iter().map(|hash| hash as u64).collect()));
+        }
+    }
+    decisions(lua, with(|fork| fork.restore(&account, restored, online, now())))
+}
+
+fn changed_rooms(_: &Lua, (): ()) -> LuaResult<Vec<String>> {
+    Ok(with(|fork| fork.changed_rooms()))
+}
+
+/// `room_changes(room)`: `nil`, or the occupants (by nickname, an array of numbers) and an array of numbers.
+fn room_changes(lua: &Lua, room: Text) -> LuaResult<(Option<LuaTable>, Option<Vec<i64>>)> {
+    let Some((occupants, said)) = with(|fork| fork.room_changes(&room)) else { return Ok((None, None)) };
+    let table = lua.create_table_with_capacity(0, occupants.len())?;
+    for (nick, hashes) in occupants {
+        let hashes: Vec<i64> = hashes.into_iter().map(|hash| hash as i64).collect();
+        table.raw_set(nick, hashes)?;
+    }
+    Ok((Some(table), Some(said.into_iter().map(|key| key as i64).collect())))
+}
+
+/// `clients(account, room)`: the account's nickname and an array of resources; `nil` if it is not in the room.
+fn clients(_: &Lua, (account, room): (Text, Text)) -> LuaResult<(Option<String>, Option<Vec<String>>)> {
+    Ok(match with(|fork| fork.clients(&account, &room)) {
+        Some((nick, clients)) => (Some(nick), Some(clients)),
+        None => (None, None),
+    })
+}
+
+/// `totals()`: accounts, memberships, bytes.
+fn totals(_: &Lua, (): ()) -> LuaResult<(usize, usize, usize)> {
+    Ok(with(|fork| fork.totals()))
+}
+
+pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
+    let table = lua.create_table()?;
+    table.set("configure", lua.create_function(configure)?)?;
+    table.set("has", lua.create_function(has)?)?;
+    table.set("presence_out", lua.create_function(presence_out)?)?;
+    table.set("client_gone", lua.create_function(client_gone)?)?;
+    table.set("message_out", lua.create_function(message_out)?)?;
+    table.set("iq_out", lua.create_function(iq_out)?)?;
+    table.set("presence_in", lua.create_function(presence_in)?)?;
+    table.set("groupchat_in", lua.create_function(groupchat_in)?)?;
+    table.set("is_new", lua.create_function(is_new)?)?;
+    table.set("message_in", lua.create_function(message_in)?)?;
+    table.set("iq_in", lua.create_function(iq_in)?)?;
+    table.set("tick", lua.create_function(tick)?)?;
+    table.set("server_lost", lua.create_function(server_lost)?)?;
+    table.set("online", lua.create_function(online)?)?;
+    table.set("bookmark", lua.create_function(bookmark)?)?;
+    table.set("account_deleted", lua.create_function(account_deleted)?)?;
+    table.set("memberships", lua.create_function(memberships)?)?;
+    table.set("restore", lua.create_function(restore)?)?;
+    table.set("changed_rooms", lua.create_function(changed_rooms)?)?;
+    table.set("room_changes", lua.create_function(room_changes)?)?;
+    table.set("clients", lua.create_function(clients)?)?;
+    table.set("totals", lua.create_function(totals)?)?;
+    Ok(table)
+}

@@ -1,0 +1,181 @@
+//! The few stanzas that are made here, and the splicing of kept ones.
+//!
+//! Kept bytes were written by [`enjamb_stanza::write`], whose shape is known; nothing is parsed.
+
+use crate::decision::Condition;
+use enjamb_stanza::write;
+
+const MUC: &[u8] = b"http://jabber.org/protocol/muc";
+const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
+const ERRORS: &[u8] = b"urn:ietf:params:xml:ns:xmpp-stanzas";
+
+fn element(out: &mut Vec<u8>, name: &[u8], attributes: &[(&str, &str)], inside: impl FnOnce(&mut Vec<u8>)) {
+    write::open(out, name);
+    let open = out.len() - name.len()..out.len();
+    for (key, value) in attributes {
+        write::attribute(out, key.as_bytes(), value.as_bytes());
+    }
+    write::end_open(out);
+    let before = out.len();
+    inside(out);
+    if out.len() == before {
+        out.pop();
+        write::end_empty(out);
+    } else {
+        write::close(out, open);
+    }
+}
+
+fn text(out: &mut Vec<u8>, name: &[u8], xmlns: Option<&[u8]>, text: &str) {
+    write::open(out, name);
+    let open = out.len() - name.len()..out.len();
+    if let Some(xmlns) = xmlns {
+        write::attribute(out, b"xmlns", xmlns);
+    }
+    write::end_open(out);
+    write::escape(out, text.as_bytes());
+    write::close(out, open);
+}
+
+/// An occupant is gone: `<presence type='unavailable'/>` with the status codes.
+pub fn unavailable(from: &str, affiliation: Option<&str>, codes: &[u16]) -> Vec<u8> {
+    let mut out = Vec::new();
+    element(&mut out, b"presence", &[("from", from), ("type", "unavailable")], |out| {
+        element(out, b"x", &[("xmlns", MUC_USER)], |out| {
+            element(out, b"item", &[("affiliation", affiliation.unwrap_or("none")), ("role", "none")], |_| {});
+            for code in codes {
+                element(out, b"status", &[("code", &code.to_string())], |_| {});
+            }
+        });
+    });
+    out
+}
+
+/// A room without a subject (XEP-0045 §7.2.16).
+pub fn no_subject(room: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    element(&mut out, b"message", &[("from", room), ("type", "groupchat")], |out| {
+        element(out, b"subject", &[], |_| {});
+    });
+    out
+}
+
+/// A presence error.
+pub fn presence_error(from: &str, condition: Condition) -> Vec<u8> {
+    let mut out = Vec::new();
+    element(&mut out, b"presence", &[("from", from), ("type", "error")], |out| {
+        error(out, condition);
+    });
+    out
+}
+
+/// An answer to a request that nobody will answer.
+pub fn iq_error(from: &str, condition: Condition) -> Vec<u8> {
+    let mut out = Vec::new();
+    element(&mut out, b"iq", &[("from", from), ("type", "error")], |out| {
+        error(out, condition);
+    });
+    out
+}
+
+fn error(out: &mut Vec<u8>, condition: Condition) {
+    element(out, b"error", &[("type", condition.kind)], |out| {
+        write::open(out, condition.name.as_bytes());
+        write::attribute(out, b"xmlns", ERRORS);
+        write::end_empty(out);
+        text(out, b"text", Some(ERRORS), condition.text);
+    });
+}
+
+/// The account looks whether it is still in the room (XEP-0410).
+pub fn self_ping(from: &str, to: &str, id: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    element(&mut out, b"iq", &[("from", from), ("to", to), ("type", "get"), ("id", id)], |out| {
+        element(out, b"ping", &[("xmlns", "urn:xmpp:ping")], |_| {});
+    });
+    out
+}
+
+/// The account leaves.
+pub fn leave(from: &str, to: &str, payload: Option<&[u8]>) -> Vec<u8> {
+    addressed(payload.unwrap_or(b"<presence/>"), &[("from", from), ("to", to), ("type", "unavailable")], &[])
+}
+
+/// What the account shows while none of its clients is in the room.
+pub const AWAY: &[u8] = b"<presence><show>xa</show></presence>";
+
+/// The `<x/>` of a join (XEP-0045 §7.2.2). `history` is (maxstanzas, since as a timestamp).
+pub fn join_x(password: Option<&str>, maxstanzas: Option<usize>) -> Vec<u8> {
+    let mut out = Vec::new();
+    write::open(&mut out, b"x");
+    let open = out.len() - 1..out.len();
+    write::attribute(&mut out, b"xmlns", MUC);
+    write::end_open(&mut out);
+    if let Some(password) = password {
+        text(&mut out, b"password", None, password);
+    }
+    if let Some(max) = maxstanzas {
+        element(&mut out, b"history", &[("maxstanzas", &max.to_string())], |_| {});
+    }
+    write::close(&mut out, open);
+    out
+}
+
+/// A copy of a stanza with more attributes and one more child, if that is not empty.
+pub fn addressed(stanza: &[u8], attributes: &[(&str, &str)], child: &[u8]) -> Vec<u8> {
+    let name = 1 + stanza[1..].iter().take_while(|b| !matches!(b, b' ' | b'/' | b'>')).count();
+    let mut out = stanza[..name].to_vec();
+    for (key, value) in attributes {
+        write::attribute(&mut out, key.as_bytes(), value.as_bytes());
+    }
+    let rest = &stanza[name..];
+    if child.is_empty() {
+        out.extend_from_slice(rest);
+    } else if let Some(start) = rest.strip_suffix(b"/>") {
+        out.extend_from_slice(start);
+        out.push(b'>');
+        out.extend_from_slice(child);
+        out.extend_from_slice(b"</");
+        out.extend_from_slice(&stanza[1..name]);
+        out.push(b'>');
+    } else {
+        // The last `<` opens the end tag.
+        let end = rest.iter().rposition(|&b| b == b'<').unwrap_or(rest.len());
+        out.extend_from_slice(&rest[..end]);
+        out.extend_from_slice(child);
+        out.extend_from_slice(&rest[end..]);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn s(bytes: &[u8]) -> &str {
+        std::str::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn makes_what_rooms_and_clients_expect() {
+        assert_eq!(
+            s(&unavailable("r@c/o'n", None, &[110, 333])),
+            "<presence from='r@c/o&apos;n' type='unavailable'><x xmlns='http://jabber.org/protocol/muc#user'>\
+             <item affiliation='none' role='none'/><status code='110'/><status code='333'/></x></presence>"
+        );
+        assert_eq!(
+            s(&addressed(b"<presence/>", &[("to", "r@c/n")], &join_x(Some("a<b"), Some(20)))),
+            "<presence to='r@c/n'><x xmlns='http://jabber.org/protocol/muc'><password>a&lt;b</password>\
+             <history maxstanzas='20'/></x></presence>"
+        );
+        assert_eq!(
+            s(&addressed(b"<presence xml:lang='de'><show>away</show></presence>", &[("to", "x")], b"<a/>")),
+            "<presence to='x' xml:lang='de'><show>away</show><a/></presence>"
+        );
+        assert_eq!(s(&leave("a@b", "r@c/n", None)), "<presence from='a@b' to='r@c/n' type='unavailable'/>");
+        assert_eq!(
+            s(&self_ping("a@b", "r@c/n", "i")),
+            "<iq from='a@b' to='r@c/n' type='get' id='i'><ping xmlns='urn:xmpp:ping'/></iq>"
+        );
+    }
+}

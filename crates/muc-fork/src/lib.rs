@@ -1,0 +1,27 @@
+//! Account-level MUC (XEP-0045), as decisions.
+//!
+//! A room sees one occupant per account, its bare JID. The account's clients each believe that they joined by themselves.
+//! This crate decides what makes both true: which client gets which copy, what the room is told, and when the account
+//! joins, leaves, looks whether it is still there, or joins again.
+//!
+//! It holds no socket, no clock, no file, no thread and no Lua. Time comes in as seconds since 1970, stanzas as bytes
+//! with the little that was read from them ([`input`]), and what to do comes out as [`Decision`]s, in order. A caller
+//! that sends something to a room of its own server may be back with the room's answer before the sending returns;
+//! everything is recorded before the decisions are handed out, so that is as good as an answer that comes later.
+//!
+//! - [`fork`]: the accounts, their memberships, and every input.
+//! - [`view`]: what rooms told about their occupants, kept once for all accounts.
+//! - [`history`]: the discussion that a client gets when it joins.
+//! - [`build`]: the few stanzas that are made here.
+
+pub mod build;
+pub mod decision;
+pub mod fork;
+pub mod history;
+pub mod input;
+mod membership;
+pub mod view;
+
+pub use decision::{Condition, Decision, Edit, Id};
+pub use fork::{Config, Fork, Offline, Restored};
+pub use history::Request;

@@ -1,0 +1,189 @@
+//! One account in one room.
+
+use crate::history::{History, Request, Said};
+use crate::view::Seen;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+/// How far a client is.
+#[derive(Debug, PartialEq)]
+pub enum Stage {
+    /// It waits for the account to be let in.
+    Waiting { id: Option<Box<str>>, request: Request },
+    /// It has been told that it is in the room. `held` is what it asked of the history that is still coming in.
+    In { held: Option<Request> },
+    /// It was the last one and waits for the room to confirm that the account left.
+    Leaving { id: Option<Box<str>> },
+}
+
+#[derive(Debug)]
+pub struct Client {
+    pub resource: Box<str>,
+    /// The nickname that it asked for, which need not be the account's.
+    pub asked: Box<str>,
+    /// Its last presence in this room: children and language, no address.
+    pub presence: Arc<[u8]>,
+    /// When it sent that, as a count.
+    pub turn: u64,
+    pub stage: Stage,
+}
+
+impl Client {
+    pub fn is_in(&self) -> bool {
+        matches!(self.stage, Stage::In { .. })
+    }
+
+    /// Wants to be in the room, whether it is told so already or not.
+    pub fn stays(&self) -> bool {
+        !matches!(self.stage, Stage::Leaving { .. })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The room was asked to let the account in.
+    Joining,
+    /// It has.
+    Joined,
+    /// The room was told that the account leaves, and has not confirmed.
+    Leaving,
+    /// It could not be joined; another try follows.
+    Away,
+}
+
+/// A nickname that a client asked for.
+#[derive(Debug)]
+pub struct Rename {
+    pub resource: Box<str>,
+    pub id: Option<Box<str>>,
+    pub nick: Box<str>,
+}
+
+#[derive(Debug)]
+pub struct Membership {
+    pub phase: Phase,
+    /// The account's nickname; while joining, the one that was asked for.
+    pub nick: Box<str>,
+    pub password: Option<Box<str>>,
+    pub clients: Vec<Client>,
+    pub seen: Seen,
+    /// The last presence of the account itself, with 110, without `id`.
+    pub own: Option<Arc<[u8]>>,
+    /// Status codes that the room gave with the join and that hold for whoever joins later.
+    pub entry: Vec<u16>,
+    pub history: History,
+    pub history_bytes: usize,
+    pub subject: Option<Arc<Said>>,
+    /// History and subject of the join have come.
+    pub settled: bool,
+    /// The account's join asked for no particular history.
+    pub asked_default: bool,
+    /// How many messages the room gave then.
+    pub given: usize,
+    /// How many messages came while no client was in.
+    pub missed: usize,
+    /// What the clients know, while the account joins again without telling them: by nickname, hashes of the presences.
+    pub known: Option<HashMap<Box<str>, Vec<u64>>>,
+    /// The account joined again without its clients' knowing: what the room repeats, they may have.
+    pub rejoined: bool,
+    /// Messages that came before a restart.
+    pub said_before: HashSet<u64>,
+    /// What the room was last told of the account.
+    pub shown: Arc<[u8]>,
+    /// Who last changed that, and the `id` of its stanza.
+    pub changed_by: Option<(Box<str>, Box<str>)>,
+    pub renames: Vec<Rename>,
+    /// The last messages' ids and who sent them, for errors that come back.
+    pub sent: VecDeque<(Box<str>, Box<str>)>,
+    /// Leaves that the room has not confirmed, after which the account joined again.
+    pub unconfirmed: u32,
+    /// When anything last came from the room.
+    pub heard: u64,
+    /// The id of the account's own ping.
+    pub ping: Option<String>,
+    pub failures: u32,
+    /// When to look at it next.
+    pub due: u64,
+    /// Until when it is kept without a client, since clients come back after a restart.
+    pub grace: u64,
+}
+
+impl Membership {
+    pub fn new(nick: &str, password: Option<&str>, shown: Arc<[u8]>, now: u64) -> Membership {
+        Membership {
+            phase: Phase::Joining,
+            nick: nick.into(),
+            password: password.map(Into::into),
+            clients: Vec::new(),
+            seen: Seen::default(),
+            own: None,
+            entry: Vec::new(),
+            history: History::new(),
+            history_bytes: 0,
+            subject: None,
+            settled: false,
+            asked_default: true,
+            given: 0,
+            missed: 0,
+            known: None,
+            rejoined: false,
+            said_before: HashSet::new(),
+            shown,
+            changed_by: None,
+            renames: Vec::new(),
+            sent: VecDeque::new(),
+            unconfirmed: 0,
+            heard: now,
+            ping: None,
+            failures: 0,
+            due: now,
+            grace: 0,
+        }
+    }
+
+    pub fn client(&self, resource: &str) -> Option<&Client> {
+        self.clients.iter().find(|c| &*c.resource == resource)
+    }
+
+    pub fn client_mut(&mut self, resource: &str) -> Option<&mut Client> {
+        self.clients.iter_mut().find(|c| &*c.resource == resource)
+    }
+
+    pub fn is_in(&self, resource: &str) -> bool {
+        self.client(resource).is_some_and(Client::is_in)
+    }
+
+    /// Whether a client is in the room or about to be.
+    pub fn is_used(&self) -> bool {
+        self.clients.iter().any(Client::stays)
+    }
+
+    /// The client whose presence the account shows: the one that spoke last.
+    pub fn latest(&self) -> Option<&Client> {
+        self.clients.iter().filter(|c| c.stays()).max_by_key(|c| c.turn)
+    }
+
+    /// Keeps a message for those who join later.
+    pub fn keep(&mut self, said: Arc<Said>, most: usize, most_bytes: usize) {
+        self.history_bytes += said.stanza.len();
+        self.history.push_back(said);
+        while self.history.len() > most || (self.history_bytes > most_bytes && self.history.len() > 1) {
+            if let Some(old) = self.history.pop_front() {
+                self.history_bytes -= old.stanza.len();
+            }
+        }
+    }
+
+    /// Whether a message came before.
+    pub fn has_said(&self, key: u64) -> bool {
+        self.said_before.contains(&key) || self.history.iter().any(|s| s.key == key)
+    }
+
+    pub fn note_sent(&mut self, id: &str, resource: &str) {
+        const REMEMBERED: usize = 64;
+        if self.sent.len() == REMEMBERED {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((id.into(), resource.into()));
+    }
+}

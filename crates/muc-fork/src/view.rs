@@ -1,0 +1,247 @@
+//! What a room told about its occupants.
+//!
+//! A room tells nearly the same to each of the accounts of this server that are in it; what it tells may differ (real
+//! JIDs are for moderators only). So each distinct presence is kept once per room, and an account keeps, per occupant,
+//! the number of the presence that it was told: four bytes in a vector that at most doubles as it grows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The occupants of one room and what was told about them, for all accounts together.
+#[derive(Debug, Default)]
+pub struct View {
+    slots: HashMap<Box<str>, u32>,
+    occupants: Vec<Option<Occupant>>,
+    free_slots: Vec<u32>,
+    numbers: HashMap<Arc<[u8]>, u32>,
+    told: Vec<Option<Told>>,
+    free_numbers: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Occupant {
+    nick: Box<str>,
+    /// By how many accounts it is seen.
+    seen: u32,
+}
+
+#[derive(Debug)]
+struct Told {
+    presence: Arc<[u8]>,
+    /// To how many accounts.
+    times: u32,
+}
+
+/// What one account was told. Belongs to one [`View`], and is empty when it is dropped ([`View::forget`]).
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// By slot: 0, or one more than the presence's number.
+    told: Vec<u32>,
+}
+
+impl View {
+    /// Notes what an account was told about an occupant. Says whether that is news.
+    pub fn tell(&mut self, seen: &mut Seen, nick: &str, presence: &[u8]) -> bool {
+        let number = match self.numbers.get(presence) {
+            Some(&number) => number,
+            None => self.intern(presence),
+        };
+        let slot = match self.slots.get(nick) {
+            Some(&slot) => slot,
+            None => self.slot(nick),
+        };
+        let at = slot as usize;
+        if seen.told.len() <= at {
+            seen.told.resize(at + 1, 0);
+        }
+        let before = seen.told[at];
+        if before == number + 1 {
+            return false;
+        }
+        seen.told[at] = number + 1;
+        if let Some(told) = &mut self.told[number as usize] {
+            told.times += 1;
+        }
+        if before == 0 {
+            if let Some(occupant) = &mut self.occupants[at] {
+                occupant.seen += 1;
+            }
+        } else {
+            self.untell(before - 1);
+        }
+        true
+    }
+
+    /// An occupant is gone, as far as an account was told. Says whether the account had seen it.
+    pub fn remove(&mut self, seen: &mut Seen, nick: &str) -> bool {
+        let Some(&slot) = self.slots.get(nick) else { return false };
+        self.clear(seen, slot)
+    }
+
+    fn clear(&mut self, seen: &mut Seen, slot: u32) -> bool {
+        let Some(entry) = seen.told.get_mut(slot as usize) else { return false };
+        let before = std::mem::take(entry);
+        if before == 0 {
+            return false;
+        }
+        self.untell(before - 1);
+        let unseen = self.occupants[slot as usize].as_mut().is_some_and(|o| {
+            o.seen -= 1;
+            o.seen == 0
+        });
+        if unseen && let Some(occupant) = self.occupants[slot as usize].take() {
+            self.slots.remove(&occupant.nick);
+            self.free_slots.push(slot);
+        }
+        true
+    }
+
+    /// An account is out of the room.
+    pub fn forget(&mut self, seen: &mut Seen) {
+        for slot in 0..seen.told.len() {
+            self.clear(seen, slot as u32);
+        }
+        seen.told = Vec::new();
+    }
+
+    /// What an account was told about an occupant.
+    pub fn get(&self, seen: &Seen, nick: &str) -> Option<&Arc<[u8]>> {
+        let &slot = self.slots.get(nick)?;
+        let &number = seen.told.get(slot as usize)?;
+        Some(&self.told.get((number.checked_sub(1)?) as usize)?.as_ref()?.presence)
+    }
+
+    /// The occupants that an account was told of, and what.
+    pub fn occupants<'a>(&'a self, seen: &'a Seen) -> impl Iterator<Item = (&'a str, &'a Arc<[u8]>)> {
+        seen.told.iter().enumerate().filter_map(|(slot, &number)| {
+            let told = self.told.get(number.checked_sub(1)? as usize)?.as_ref()?;
+            Some((&*self.occupants.get(slot)?.as_ref()?.nick, &told.presence))
+        })
+    }
+
+    /// How many occupants any account sees.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether no account sees any.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// How many distinct presences are kept.
+    pub fn presences(&self) -> usize {
+        self.numbers.len()
+    }
+
+    fn intern(&mut self, presence: &[u8]) -> u32 {
+        let presence: Arc<[u8]> = presence.into();
+        let told = Some(Told { presence: presence.clone(), times: 0 });
+        let number = match self.free_numbers.pop() {
+            Some(number) => {
+                self.told[number as usize] = told;
+                number
+            }
+            None => {
+                self.told.push(told);
+                self.told.len() as u32 - 1
+            }
+        };
+        self.numbers.insert(presence, number);
+        number
+    }
+
+    fn untell(&mut self, number: u32) {
+        let entry = &mut self.told[number as usize];
+        let unused = entry.as_mut().is_some_and(|told| {
+            told.times -= 1;
+            told.times == 0
+        });
+        if unused && let Some(told) = entry.take() {
+            self.numbers.remove(&told.presence);
+            self.free_numbers.push(number);
+        }
+    }
+
+    fn slot(&mut self, nick: &str) -> u32 {
+        let occupant = Some(Occupant { nick: nick.into(), seen: 0 });
+        let slot = match self.free_slots.pop() {
+            Some(slot) => {
+                self.occupants[slot as usize] = occupant;
+                slot
+            }
+            None => {
+                self.occupants.push(occupant);
+                self.occupants.len() as u32 - 1
+            }
+        };
+        self.slots.insert(nick.into(), slot);
+        slot
+    }
+}
+
+impl Seen {
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.told.capacity() * size_of::<u32>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn keeps_one_copy_for_all() {
+        let mut view = View::default();
+        let mut accounts: Vec<Seen> = (0..1000).map(|_| Seen::default()).collect();
+        for seen in &mut accounts {
+            for n in 0..1000 {
+                view.tell(seen, &format!("nick{n}"), format!("<presence from='r@c/nick{n}'/>").as_bytes());
+            }
+        }
+        assert_eq!((view.len(), view.presences()), (1000, 1000));
+        let bytes: usize = accounts.iter().map(Seen::bytes).sum();
+        assert!(bytes <= 1000 * 1000 * 8, "{bytes} bytes for a million pairs");
+        for seen in &mut accounts {
+            view.forget(seen);
+        }
+        assert!(view.is_empty());
+        assert_eq!(view.presences(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn is_as_many_maps(steps in proptest::collection::vec((0..3usize, 0..6u8, 0..5u8), 0..200)) {
+            let mut view = View::default();
+            let mut seen: [Seen; 3] = Default::default();
+            let mut naive: [BTreeMap<String, Vec<u8>>; 3] = Default::default();
+            for (account, nick, what) in steps {
+                let nick = format!("n{nick}");
+                match what {
+                    0 => {
+                        let had = naive[account].remove(&nick).is_some();
+                        prop_assert_eq!(view.remove(&mut seen[account], &nick), had);
+                    }
+                    4 if nick == "n0" => {
+                        naive[account].clear();
+                        view.forget(&mut seen[account]);
+                    }
+                    _ => {
+                        let news = naive[account].insert(nick.clone(), vec![what]) != Some(vec![what]);
+                        prop_assert_eq!(view.tell(&mut seen[account], &nick, &[what]), news);
+                    }
+                }
+                for (seen, naive) in seen.iter().zip(&naive) {
+                    let got: BTreeMap<String, Vec<u8>> =
+                        view.occupants(seen).map(|(n, p)| (n.into(), p.to_vec())).collect();
+                    prop_assert_eq!(&got, naive);
+                }
+                let distinct: std::collections::BTreeSet<_> = naive.iter().flat_map(|m| m.values()).collect();
+                prop_assert_eq!(view.presences(), distinct.len());
+            }
+        }
+    }
+}
