@@ -1,8 +1,6 @@
 local t = require "support";
 local muc = require "support.muc";
 
-local ns_ping = "urn:xmpp:ping";
-
 muc.ordinary("requests through a room", {}, function (ctx, it)
 	local function three()
 		local room, owner = muc.open(ctx);
@@ -24,16 +22,28 @@ muc.ordinary("requests through a room", {}, function (ctx, it)
 
 	it("to an occupant arrive from one's nick, and the answer under one's id", function ()
 		local room, _, ada, bob = three();
-		local id = request(ada, room .. "/bob", "get", "<ping xmlns='urn:xmpp:ping'/>");
+		local id = request(ada, room .. "/bob", "get", "<query xmlns='jabber:iq:last'/>");
 		local iq = bob:expect(is_request);
 		assert.equal(room .. "/ada", iq.attr.from);
 		assert.equal(bob.jid, iq.attr.to);
-		assert.truthy(iq:child("ping", ns_ping));
+		assert.truthy(iq:child("query", "jabber:iq:last"));
 		answer(bob, iq);
 		local result = ada:expect({ name = "iq", id = id });
 		assert.equal("result", result.attr.type);
 		assert.equal(room .. "/bob", result.attr.from);
 		assert.equal(ada.jid, result.attr.to);
+	end);
+
+	it("to see whether an occupant is there are answered by its client or, for it, by its server", function ()
+		local room, _, ada, bob = three();
+		local id = request(ada, room .. "/bob", "get", "<ping xmlns='urn:xmpp:ping'/>");
+		muc.settle(ada, bob);
+		for _, iq in ipairs(muc.got(bob, 1, is_request)) do answer(bob, iq); end
+		muc.settle(bob, ada);
+		local results = muc.got(ada, 1, { name = "iq", id = id });
+		assert.equal(1, #results);
+		assert.equal("result", results[1].attr.type);
+		assert.equal(room .. "/bob", results[1].attr.from);
 	end);
 
 	it("carry what is in them both ways: a call's offer", function ()

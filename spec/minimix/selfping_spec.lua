@@ -54,10 +54,14 @@ muc.ordinary("pinging oneself in a room (XEP-0410)", {}, function (ctx, it)
 		local room, owner = muc.open(ctx);
 		local ada = muc.guest(ctx, room, "ada", nil, owner);
 		local id = ada:ping(room .. "/owner");
-		local iq = owner:expect({ name = "iq", type = "get" });
-		assert.equal(room .. "/ada", iq.attr.from);
-		owner:send(("<iq type='result' id='%s' to='%s'/>"):format(t.escape(iq.attr.id), iq.attr.from));
-		assert.equal(room .. "/owner", ada:expect({ name = "iq", id = id }).attr.from);
+		muc.settle(ada, owner);
+		-- the owner's server may have answered for it
+		for _, iq in ipairs(muc.got(owner, 1, { name = "iq", type = "get" })) do
+			assert.equal(room .. "/ada", iq.attr.from);
+			owner:send(("<iq type='result' id='%s' to='%s'/>"):format(t.escape(iq.attr.id), iq.attr.from));
+		end
+		muc.settle(owner, ada);
+		assert.equal(room .. "/owner", muc.got(ada, 1, { name = "iq", id = id })[1].attr.from);
 		assert.equal("item-not-found", (ping(ada, room .. "/nobody")));
 	end);
 
