@@ -23,6 +23,8 @@ local ipairs, next, pairs, select, tonumber = ipairs, next, pairs, select, tonum
 local find, sub = string.find, string.sub;
 local os_time = os.time;
 
+local xmlns_errors = "urn:ietf:params:xml:ns:xmpp-stanzas";
+local xmlns_muc2 = "urn:xmpp:muc:0";
 local xmlns_delay = "urn:xmpp:delay";
 local xmlns_muc = "http://jabber.org/protocol/muc";
 local xmlns_muc_user = "http://jabber.org/protocol/muc#user";
@@ -166,6 +168,19 @@ end
 
 function actions.persist(d)
 	unsaved[d.account] = true;
+end
+
+function actions.joined(d, _, stanza)
+	local answer = st.iq({ type = d.nick and "result" or "error", id = d.id, from = d.account });
+	if d.nick then
+		answer:tag("join", { xmlns = xmlns_muc2, room = d.room }):text_tag("nickname", d.nick);
+	elseif d.condition then
+		answer:tag("error", { type = d.type }):tag(d.condition, { xmlns = xmlns_errors }):up()
+			:text_tag("text", d.text, { xmlns = xmlns_errors });
+	else
+		answer:add_child(stanza:get_child("error"));
+	end
+	send_to_client(d.account, d.resource, answer, {});
 end
 
 -- What is done may bring the next thing in before it returns: rooms of this server answer at once.
@@ -484,10 +499,8 @@ module:hook("archive-should-store", function (event)
 	local attr = stanza.attr;
 	if attr.type ~= "groupchat" or not archive_groupchat or not attr.to or not attr.from then return; end
 	local room, nick = split(attr.from);
-	local talk = kind_of_talk(stanza);
-	if talk ~= "passing"
+	if kind_of_talk(stanza) == "said"
 	and mx.is_new(attr.to, room, nick, attr.id, stanza:get_child_text("body"), room_stamp(stanza, room) ~= nil) then
-		if talk == "subject" and room_stamp(stanza, room) then return; end
 		event.reason = "minimix";
 		return true;
 	end
@@ -535,13 +548,34 @@ end
 module:hook("s2sout-destroyed", server_lost);
 module:hook("s2sin-destroyed", server_lost);
 
+local bookmarks = module:require "bookmarks";
+local memberships = module:require "memberships";
+
+bookmarks.watch(mx, perform);
+memberships.watch(mx, perform, savers, function (account)
+	-- A restart or the module's first load: bookmarks are read when they are needed.
+	bookmarks.load(account, bare_sessions[account] ~= nil);
+end);
+
+module:hook("resource-bind", function (event)
+	local account = account_of(event.session);
+	bookmarks.load(account, true);
+	perform(mx.online(account), account);
+end, -10);
+
 module:hook_global("user-deleted", function (event)
 	if event.host ~= host then return; end
 	local account = event.username.."@"..host;
 	perform(mx.account_deleted(account), account);
+	bookmarks.forget(account);
 end);
 
 -- Connections are closed on the way down; the accounts are in their rooms when the server is up again.
 module:hook_global("server-stopping", function ()
 	stopping = true;
+	memberships.save_rooms();
 end, 1000);
+
+if module:get_option_boolean("minimix_muc2_pam", false) then
+	module:require "pam".offer(mx, perform);
+end

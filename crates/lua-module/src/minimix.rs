@@ -4,7 +4,7 @@
 //! a stanza and answers with an array of decisions, or `nil` if the stanza is none of the engine's business. The engine
 //! is never held while Lua runs, so a decision that leads to another call is fine.
 
-use enjamb_muc_fork::decision::{Decision, Edit, Id};
+use enjamb_muc_fork::decision::{Decision, Edit, Id, Outcome};
 use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
 use enjamb_muc_fork::{Config, Fork, Offline, Request, Restored, history};
 use mlua::prelude::*;
@@ -127,6 +127,22 @@ fn decision(lua: &Lua, decision: Decision) -> LuaResult<LuaTable> {
             table.raw_set("text", condition.text)?;
         }
         Decision::Answer => table.raw_set("what", "answer")?,
+        Decision::Joined { account, resource, id, room, outcome } => {
+            table.raw_set("what", "joined")?;
+            table.raw_set("account", &*account)?;
+            table.raw_set("resource", &*resource)?;
+            table.raw_set("id", &*id)?;
+            table.raw_set("room", &*room)?;
+            match outcome {
+                Outcome::In(nick) => table.raw_set("nick", &*nick)?,
+                Outcome::Refused => {}
+                Outcome::Failed(condition) => {
+                    table.raw_set("type", condition.kind)?;
+                    table.raw_set("condition", condition.name)?;
+                    table.raw_set("text", condition.text)?;
+                }
+            }
+        }
         Decision::Persist { account } => {
             table.raw_set("what", "persist")?;
             table.raw_set("account", &*account)?;
@@ -213,8 +229,7 @@ fn client_gone(
     (account, resource, online, told, payload): (Text, Text, bool, bool, Option<LuaString>),
 ) -> LuaResult<LuaTable> {
     let payload = payload.as_ref().map(|p| p.as_bytes());
-    let all =
-        with(|fork| fork.client_gone(&account, &resource, online, told, payload.as_deref(), now()));
+    let all = with(|fork| fork.client_gone(&account, &resource, online, told, payload.as_deref(), now()));
     decisions(lua, all)
 }
 
@@ -234,7 +249,15 @@ fn message_out(
 #[allow(clippy::type_complexity)]
 fn iq_out(
     lua: &Lua,
-    (account, resource, room, nick, kind, id, ping): (Text, Text, Text, Option<Text>, Text, Option<Text>, bool),
+    (account, resource, room, nick, kind, id, ping): (
+        Text,
+        Text,
+        Text,
+        Option<Text>,
+        Text,
+        Option<Text>,
+        bool,
+    ),
 ) -> LuaResult<Option<LuaTable>> {
     let from =
         FromClient { account: &account, resource: &resource, room: &room, nick: str(&nick), id: str(&id) };
@@ -312,7 +335,11 @@ fn groupchat_in(
     });
     let Some(all) = all else { return Ok(LuaMultiValue::new()) };
     let mut values = LuaMultiValue::with_capacity(1 + clients.len());
-    values.push_back(if all.is_empty() { LuaValue::Boolean(false) } else { LuaValue::Table(decisions(lua, all)?) });
+    values.push_back(if all.is_empty() {
+        LuaValue::Boolean(false)
+    } else {
+        LuaValue::Table(decisions(lua, all)?)
+    });
     for resource in clients {
         values.push_back(LuaValue::String(lua.create_string(&*resource)?));
     }
@@ -323,7 +350,14 @@ fn groupchat_in(
 #[allow(clippy::type_complexity)]
 fn is_new(
     _: &Lua,
-    (account, room, nick, id, body, stamped): (Text, Text, Option<Text>, Option<Text>, Option<LuaString>, bool),
+    (account, room, nick, id, body, stamped): (
+        Text,
+        Text,
+        Option<Text>,
+        Option<Text>,
+        Option<LuaString>,
+        bool,
+    ),
 ) -> LuaResult<bool> {
     let body = body.as_ref().map(|b| b.as_bytes());
     let key = history::key(str(&nick).unwrap_or(""), str(&id), body.as_deref().unwrap_or(b""));
@@ -378,9 +412,17 @@ fn server_lost(_: &Lua, host: Text) -> LuaResult<()> {
     Ok(())
 }
 
-fn online(_: &Lua, account: Text) -> LuaResult<()> {
-    with(|fork| fork.online(&account));
-    Ok(())
+fn online(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
+    decisions(lua, with(|fork| fork.online(&account, now())))
+}
+
+/// `pam_join(account, resource, id, room, nick)`
+fn pam_join(
+    lua: &Lua,
+    (account, resource, id, room, nick): (Text, Text, Text, Text, Text),
+) -> LuaResult<LuaTable> {
+    let from = FromClient { account: &account, resource: &resource, room: &room, nick: None, id: Some(&id) };
+    decisions(lua, with(|fork| fork.pam_join(from, &nick, now())))
 }
 
 /// `bookmark(account, room, autojoin, nick, password, online)`; `autojoin` is `nil` if there is none any more.
@@ -413,6 +455,7 @@ fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
         let room = lua.create_table()?;
         room.raw_set("nick", kept.nick)?;
         room.raw_set("password", kept.password)?;
+        room.raw_set("pam", kept.pam.then_some(true))?;
         let clients = lua.create_table()?;
         for (resource, asked, presence) in kept.clients {
             let client = lua.create_table()?;
@@ -444,6 +487,7 @@ fn restore(
         room,
         nick: kept.get("nick")?,
         password: kept.get("password")?,
+        pam: kept.get::<Option<bool>>("pam")?.unwrap_or(false),
         said: said.unwrap_or_default().into_iter().map(|key| key as u64).collect(),
         ..Restored::default()
     };
@@ -459,6 +503,10 @@ fn restore(
         }
     }
     decisions(lua, with(|fork| fork.restore(&account, restored, online, now())))
+}
+
+fn has_room(_: &Lua, room: Text) -> LuaResult<bool> {
+    Ok(with(|fork| fork.has_room(&room)))
 }
 
 fn changed_rooms(_: &Lua, (): ()) -> LuaResult<Vec<String>> {
@@ -505,10 +553,12 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("tick", lua.create_function(tick)?)?;
     table.set("server_lost", lua.create_function(server_lost)?)?;
     table.set("online", lua.create_function(online)?)?;
+    table.set("pam_join", lua.create_function(pam_join)?)?;
     table.set("bookmark", lua.create_function(bookmark)?)?;
     table.set("account_deleted", lua.create_function(account_deleted)?)?;
     table.set("memberships", lua.create_function(memberships)?)?;
     table.set("restore", lua.create_function(restore)?)?;
+    table.set("has_room", lua.create_function(has_room)?)?;
     table.set("changed_rooms", lua.create_function(changed_rooms)?)?;
     table.set("room_changes", lua.create_function(room_changes)?)?;
     table.set("clients", lua.create_function(clients)?)?;

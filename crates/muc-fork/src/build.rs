@@ -42,7 +42,12 @@ pub fn unavailable(from: &str, affiliation: Option<&str>, codes: &[u16]) -> Vec<
     let mut out = Vec::new();
     element(&mut out, b"presence", &[("from", from), ("type", "unavailable")], |out| {
         element(out, b"x", &[("xmlns", MUC_USER)], |out| {
-            element(out, b"item", &[("affiliation", affiliation.unwrap_or("none")), ("role", "none")], |_| {});
+            element(
+                out,
+                b"item",
+                &[("affiliation", affiliation.unwrap_or("none")), ("role", "none")],
+                |_| {},
+            );
             for code in codes {
                 element(out, b"status", &[("code", &code.to_string())], |_| {});
             }
@@ -102,7 +107,9 @@ pub fn leave(from: &str, to: &str, payload: Option<&[u8]>) -> Vec<u8> {
 }
 
 /// What the account shows while none of its clients is in the room.
-pub const AWAY: &[u8] = b"<presence><show>xa</show></presence>";
+pub fn unattended(online: bool) -> &'static [u8] {
+    if online { b"<presence/>" } else { b"<presence><show>xa</show></presence>" }
+}
 
 /// The `<x/>` of a join (XEP-0045 §7.2.2). `history` is (maxstanzas, since as a timestamp).
 pub fn join_x(password: Option<&str>, maxstanzas: Option<usize>) -> Vec<u8> {

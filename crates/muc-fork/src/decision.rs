@@ -80,9 +80,33 @@ pub enum Decision {
     },
     /// The request in hand is answered by an empty result.
     Answer,
+    /// A client that asked by iq for the account to join (MUC2-PAM) is answered.
+    Joined {
+        /// The account.
+        account: Box<str>,
+        /// The client's resource.
+        resource: Box<str>,
+        /// The `id` of its request.
+        id: Box<str>,
+        /// The room.
+        room: Box<str>,
+        /// How it went.
+        outcome: Outcome,
+    },
     /// What is kept of the account changed: see [`crate::Fork::memberships`].
     Persist {
         /// Whose.
         account: Box<str>,
     },
+}
+
+/// How a join by iq went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The account is in, under this nickname.
+    In(Box<str>),
+    /// The error of the stanza in hand says why not.
+    Refused,
+    /// It failed for this reason.
+    Failed(Condition),
 }

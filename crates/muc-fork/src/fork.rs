@@ -4,7 +4,7 @@
 //! no account-level MUC, and otherwise the decisions.
 
 use crate::build;
-use crate::decision::{Condition, Decision, Edit, Id};
+use crate::decision::{Condition, Decision, Edit, Id, Outcome};
 use crate::history::{self, Request, Said};
 use crate::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said as RoomSaid, Talk};
 use crate::membership::{Client, Membership, Phase, Rename, Stage};
@@ -60,6 +60,8 @@ pub struct Restored {
     pub occupants: Vec<(String, Vec<u64>)>,
     /// Keys of the last messages.
     pub said: Vec<u64>,
+    /// It was asked for by iq (MUC2-PAM).
+    pub pam: bool,
 }
 
 /// A room as far as it is the same for all accounts in it.
@@ -153,11 +155,18 @@ const PERSONAL: &[u16] = &[201, 210];
 /// Status codes of a join that hold for later ones.
 const ENTRY: &[u16] = &[100, 170];
 
-const TOO_MANY: Condition =
-    Condition { kind: "wait", name: "resource-constraint", text: "Your account is in as many rooms as it may be; leave one first" };
-const SILENT: Condition = Condition { kind: "wait", name: "remote-server-timeout", text: "The room did not answer" };
-const NOT_IN: Condition =
-    Condition { kind: "cancel", name: "item-not-found", text: "You are not currently connected to this chat" };
+const TOO_MANY: Condition = Condition {
+    kind: "wait",
+    name: "resource-constraint",
+    text: "Your account is in as many rooms as it may be; leave one first",
+};
+const SILENT: Condition =
+    Condition { kind: "wait", name: "remote-server-timeout", text: "The room did not answer" };
+const NOT_IN: Condition = Condition {
+    kind: "cancel",
+    name: "item-not-found",
+    text: "You are not currently connected to this chat",
+};
 const CLIENT_GONE: Condition =
     Condition { kind: "wait", name: "recipient-unavailable", text: "The client that was asked is gone" };
 
@@ -215,7 +224,14 @@ impl Membership {
         }
     }
 
-    fn serve_history(&self, account: &str, room: &str, client: &Client, request: &Request, out: &mut Vec<Decision>) {
+    fn serve_history(
+        &self,
+        account: &str,
+        room: &str,
+        client: &Client,
+        request: &Request,
+        out: &mut Vec<Decision>,
+    ) {
         let to = account.len() + 1 + client.resource.len();
         let default = if self.asked_default { self.given.max(DEFAULT_HISTORY) } else { DEFAULT_HISTORY };
         let begin = history::begin(&self.history, request, to, default.max(self.missed));
@@ -224,7 +240,14 @@ impl Membership {
         }
     }
 
-    fn serve_said(&self, account: &str, room: &str, client: &Client, said: &Arc<Said>, out: &mut Vec<Decision>) {
+    fn serve_said(
+        &self,
+        account: &str,
+        room: &str,
+        client: &Client,
+        said: &Arc<Said>,
+        out: &mut Vec<Decision>,
+    ) {
         let delay = (!said.stamped).then(|| (room.to_owned(), said.at));
         out.push(Decision::Serve {
             account: account.into(),
@@ -247,7 +270,15 @@ impl Membership {
     }
 
     /// The client is told that it is out.
-    fn serve_left(&self, account: &str, room: &str, client: &Client, id: Id, codes: &[u16], out: &mut Vec<Decision>) {
+    fn serve_left(
+        &self,
+        account: &str,
+        room: &str,
+        client: &Client,
+        id: Id,
+        codes: &[u16],
+        out: &mut Vec<Decision>,
+    ) {
         out.push(Decision::Serve {
             account: account.into(),
             resource: client.resource.clone(),
@@ -328,7 +359,9 @@ impl Fork {
     fn stays(&self, account: &str, room: &str, left: bool, now: u64) -> bool {
         let Some(a) = self.accounts.get(account) else { return false };
         let bookmarked = a.bookmarks.get(room).is_some_and(|b| b.autojoin);
-        let waits = a.rooms.get(room).is_some_and(|m| m.grace > now) && !left;
+        let m = a.rooms.get(room);
+        let waits = m.is_some_and(|m| m.grace > now) && !left;
+        let bookmarked = bookmarked || (m.is_some_and(|m| m.pam) && !left);
         match self.config(account).offline {
             Offline::Leave => bookmarked && a.online,
             Offline::Bookmarked => bookmarked || waits,
@@ -350,7 +383,8 @@ impl Fork {
     ) -> Option<Vec<Decision>> {
         let mut out = Vec::new();
         let phase = self.membership(from.account, from.room).map(|m| m.phase);
-        let known = self.membership(from.account, from.room).is_some_and(|m| m.client(from.resource).is_some());
+        let known =
+            self.membership(from.account, from.room).is_some_and(|m| m.client(from.resource).is_some());
         match kind {
             Presence::Error => phase.map(|_| out),
             Presence::Unavailable => {
@@ -380,7 +414,8 @@ impl Fork {
                     }
                     (Some(_), join) => {
                         let m = self.membership(from.account, from.room)?;
-                        let same = m.client(from.resource).is_some_and(|c| *c.asked == *nick) || *m.nick == *nick;
+                        let same =
+                            m.client(from.resource).is_some_and(|c| *c.asked == *nick) || *m.nick == *nick;
                         match join {
                             None if !known => out.push(Decision::Refuse { condition: NOT_IN }),
                             Some(join) if !known || same => self.enter(from, nick, join, payload, &mut out),
@@ -395,7 +430,15 @@ impl Fork {
     }
 
     /// The account's first client.
-    fn join(&mut self, from: FromClient, nick: &str, join: Join, payload: &[u8], now: u64, out: &mut Vec<Decision>) {
+    fn join(
+        &mut self,
+        from: FromClient,
+        nick: &str,
+        join: Join,
+        payload: &[u8],
+        now: u64,
+        out: &mut Vec<Decision>,
+    ) {
         let max = self.config(from.account).max_rooms;
         let account = self.accounts.entry(from.account.into()).or_default();
         account.online = true;
@@ -430,10 +473,19 @@ impl Fork {
     }
 
     /// Puts a membership where it belongs and asks the room to let the account in.
-    fn begin(&mut self, account: &str, room: &str, mut m: Membership, request: &Request, now: u64, out: &mut Vec<Decision>) {
+    fn begin(
+        &mut self,
+        account: &str,
+        room: &str,
+        mut m: Membership,
+        request: &Request,
+        now: u64,
+        out: &mut Vec<Decision>,
+    ) {
         // A narrow request is answered from a wide answer, so that there is something for those who come later.
         m.asked_default = request.is_default() || request.wants_none();
-        let max = if m.asked_default { None } else { Some(WIDE_HISTORY.max(request.maxstanzas.unwrap_or(0))) };
+        let max =
+            if m.asked_default { None } else { Some(WIDE_HISTORY.max(request.maxstanzas.unwrap_or(0))) };
         m.phase = Phase::Joining;
         m.settled = false;
         m.heard = now;
@@ -506,19 +558,22 @@ impl Fork {
 
     /// Tells the room what the account shows now, if that changed.
     fn show_latest(&mut self, account: &str, room: &str, out: &mut Vec<Decision>) {
-        let Some(m) = self.membership_mut(account, room) else { return };
+        let Some(a) = self.accounts.get_mut(account) else { return };
+        let Some(m) = a.rooms.get_mut(room) else { return };
         if m.phase != Phase::Joined {
             return;
         }
         let latest = match m.latest() {
             Some(client) => client.presence.clone(),
-            None => build::AWAY.into(),
+            None => build::unattended(a.online).into(),
         };
         if latest != m.shown {
             m.shown = latest.clone();
             m.changed_by = None;
             let to = at(room, &m.nick);
-            out.push(Decision::Send { stanza: build::addressed(&latest, &[("from", account), ("to", &to)], b"") });
+            out.push(Decision::Send {
+                stanza: build::addressed(&latest, &[("from", account), ("to", &to)], b""),
+            });
         }
     }
 
@@ -552,14 +607,20 @@ impl Fork {
         m.shown = presence;
         m.changed_by = from.id.map(|id| (id.into(), from.resource.into()));
         m.renames.retain(|r| &*r.resource != from.resource);
-        m.renames.push(Rename { resource: from.resource.into(), id: from.id.map(Into::into), nick: nick.into() });
+        m.renames.push(Rename {
+            resource: from.resource.into(),
+            id: from.id.map(Into::into),
+            nick: nick.into(),
+        });
         out.push(Decision::ToRoom { to: at(from.room, nick), id: Id::Keep });
     }
 
     fn leave(&mut self, from: FromClient, payload: &[u8], now: u64, out: &mut Vec<Decision>) {
         let stays = self.stays(from.account, from.room, true, now);
         let Some(m) = self.membership_mut(from.account, from.room) else { return };
-        let Some(i) = m.clients.iter().position(|c| &*c.resource == from.resource && c.stays()) else { return };
+        let Some(i) = m.clients.iter().position(|c| &*c.resource == from.resource && c.stays()) else {
+            return;
+        };
         let others = m.clients.iter().enumerate().any(|(j, c)| j != i && c.stays());
         if others || (stays && m.phase == Phase::Joined) {
             let client = m.clients.remove(i);
@@ -573,7 +634,14 @@ impl Fork {
     }
 
     /// The account leaves. Clients that are still there wait for the room to confirm it.
-    fn depart(&mut self, account: &str, room: &str, payload: Option<&[u8]>, now: u64, out: &mut Vec<Decision>) {
+    fn depart(
+        &mut self,
+        account: &str,
+        room: &str,
+        payload: Option<&[u8]>,
+        now: u64,
+        out: &mut Vec<Decision>,
+    ) {
         let Some(m) = self.membership_mut(account, room) else { return };
         let reached = m.phase != Phase::Away;
         m.phase = Phase::Leaving;
@@ -665,7 +733,13 @@ impl Fork {
     }
 
     /// A client's iq to a room, or to an occupant. `ping` says whether it asks for a ping (XEP-0199).
-    pub fn iq_from_client(&mut self, from: FromClient, kind: Iq, ping: bool, now: u64) -> Option<Vec<Decision>> {
+    pub fn iq_from_client(
+        &mut self,
+        from: FromClient,
+        kind: Iq,
+        ping: bool,
+        now: u64,
+    ) -> Option<Vec<Decision>> {
         let m = self.membership(from.account, from.room)?;
         let id = from.id?;
         let to = m.address(from);
@@ -692,7 +766,10 @@ impl Fork {
             }
             Iq::Result | Iq::Error => {
                 let given = self.given.iter().position(|g| {
-                    &*g.account == from.account && &*g.resource == from.resource && g.from == to && &*g.id == id
+                    &*g.account == from.account
+                        && &*g.resource == from.resource
+                        && g.from == to
+                        && &*g.id == id
                 });
                 match given {
                     Some(i) => {
@@ -725,7 +802,9 @@ impl Fork {
                 let nick = from.nick?;
                 let own = said.codes.contains(&110) || (m.phase == Phase::Joined && *m.nick == *nick);
                 match (m.phase, own) {
-                    (Phase::Joining, true) => self.let_in(from, nick, said, presence, now + SETTLE_TIMEOUT, &mut out),
+                    (Phase::Joining, true) => {
+                        self.let_in(from, nick, said, presence, now + SETTLE_TIMEOUT, &mut out)
+                    }
                     (Phase::Joining | Phase::Joined | Phase::Leaving, false) => {
                         self.occupant(from, nick, presence, &mut out);
                     }
@@ -737,7 +816,9 @@ impl Fork {
                         m.own = Some(presence.into());
                         for client in m.clients.iter().filter(|c| c.stays()) {
                             let id = match (&m.changed_by, from.id) {
-                                (Some((id, by)), Some(this)) if **id == *this && *by == client.resource => Id::Keep,
+                                (Some((id, by)), Some(this)) if **id == *this && *by == client.resource => {
+                                    Id::Keep
+                                }
                                 _ => Id::Remove,
                             };
                             let edit = Edit { id, ..Edit::default() };
@@ -756,7 +837,8 @@ impl Fork {
                     if let Some(new) = said.new_nick {
                         m.nick = new.into();
                         for client in &mut m.clients {
-                            let asked = m.renames.iter().any(|r| r.resource == client.resource && *r.nick == *new);
+                            let asked =
+                                m.renames.iter().any(|r| r.resource == client.resource && *r.nick == *new);
                             if client.asked == old || asked {
                                 client.asked = new.into();
                             }
@@ -764,7 +846,10 @@ impl Fork {
                         m.renames.retain(|r| *r.nick != *new);
                     }
                     for client in m.clients.iter().filter(|c| c.stays()) {
-                        out.push(Decision::Forward { resource: client.resource.clone(), edit: Edit::default() });
+                        out.push(Decision::Forward {
+                            resource: client.resource.clone(),
+                            edit: Edit::default(),
+                        });
                     }
                 } else {
                     self.out_of_room(from, said, now, &mut out);
@@ -777,7 +862,9 @@ impl Fork {
     /// An occupant is there, or changed.
     fn occupant(&mut self, from: FromRoom, nick: &str, presence: &[u8], out: &mut Vec<Decision>) {
         let Some(a) = self.accounts.get_mut(from.account) else { return };
-        let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else { return };
+        let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
+            return;
+        };
         room.view.tell(&mut m.seen, nick, presence);
         room.changed = true;
         let known = m.known.as_ref().and_then(|known| known.get(nick));
@@ -798,7 +885,9 @@ impl Fork {
 
     fn occupant_gone(&mut self, from: FromRoom, nick: &str, out: &mut Vec<Decision>) {
         let Some(a) = self.accounts.get_mut(from.account) else { return };
-        let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else { return };
+        let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
+            return;
+        };
         room.view.remove(&mut m.seen, nick);
         room.changed = true;
         if let Some(known) = &mut m.known {
@@ -811,9 +900,19 @@ impl Fork {
     }
 
     /// The account is in: its own presence came (XEP-0045 §7.2.3, the last of all).
-    fn let_in(&mut self, from: FromRoom, nick: &str, said: RoomSaid, presence: &[u8], due: u64, out: &mut Vec<Decision>) {
+    fn let_in(
+        &mut self,
+        from: FromRoom,
+        nick: &str,
+        said: RoomSaid,
+        presence: &[u8],
+        due: u64,
+        out: &mut Vec<Decision>,
+    ) {
         let Some(a) = self.accounts.get_mut(from.account) else { return };
-        let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else { return };
+        let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
+            return;
+        };
         m.phase = Phase::Joined;
         m.failures = 0;
         // Clients are told of a leave that the room never confirmed before they are told that they are in.
@@ -825,7 +924,9 @@ impl Fork {
         if let Some(known) = known {
             let mut gone: Vec<_> = known
                 .keys()
-                .filter(|nick| room.view.get(&m.seen, nick).is_none() && ***nick != *old_nick && ***nick != *m.nick)
+                .filter(|nick| {
+                    room.view.get(&m.seen, nick).is_none() && ***nick != *old_nick && ***nick != *m.nick
+                })
                 .collect();
             gone.sort();
             for nick in gone {
@@ -864,6 +965,7 @@ impl Fork {
             out.push(Decision::Forward { resource: client.resource.clone(), edit });
             m.clients[i].stage = Stage::In { held };
         }
+        m.answer_pam(from.account, from.room, Outcome::In(nick.into()), out);
         out.push(Decision::Persist { account: from.account.into() });
         self.wake(from.account, from.room, due);
         self.show_latest(from.account, from.room, out);
@@ -890,6 +992,7 @@ impl Fork {
                         }
                     }
                 }
+                m.answer_pam(from.account, from.room, Outcome::Refused, out);
                 self.give_up(from.account, from.room, unreachable, now, out);
             }
             Phase::Joined => {
@@ -944,7 +1047,10 @@ impl Fork {
                 Stage::Leaving { id } | Stage::Waiting { id, .. } => set_id(id.as_deref()),
                 Stage::In { .. } => Id::Remove,
             };
-            out.push(Decision::Forward { resource: client.resource.clone(), edit: Edit { id, ..Edit::default() } });
+            out.push(Decision::Forward {
+                resource: client.resource.clone(),
+                edit: Edit { id, ..Edit::default() },
+            });
         }
         let technical = !left && !said.destroyed && said.codes.iter().any(|c| matches!(c, 332 | 333));
         self.give_up(from.account, from.room, technical, now, out);
@@ -966,7 +1072,7 @@ impl Fork {
         m.known = None;
         m.own = None;
         m.phase = Phase::Away;
-        m.shown = build::AWAY.into();
+        m.shown = build::unattended(a.online).into();
         m.failures += 1;
         let pause = 30u64 << m.failures.min(7);
         out.push(Decision::Persist { account: account.into() });
@@ -1029,7 +1135,12 @@ impl Fork {
         let said = match same {
             Some(said) => said.clone(),
             None => {
-                let said = Arc::new(Said { stanza: stanza.into(), at: stamp.unwrap_or(now), stamped: stamp.is_some(), key });
+                let said = Arc::new(Said {
+                    stanza: stanza.into(),
+                    at: stamp.unwrap_or(now),
+                    stamped: stamp.is_some(),
+                    key,
+                });
                 if room.recent.len() == RECENT {
                     room.recent.pop_front();
                 }
@@ -1073,7 +1184,13 @@ impl Fork {
 
     /// A message that is no groupchat: a private one, a voice request, or an error. Nobody gets it if no client is in
     /// the room; [`Fork::is_attended`] says so before.
-    pub fn message_from_room(&mut self, from: FromRoom, kind: Message, condition: Option<&str>, now: u64) -> Option<Vec<Decision>> {
+    pub fn message_from_room(
+        &mut self,
+        from: FromRoom,
+        kind: Message,
+        condition: Option<&str>,
+        now: u64,
+    ) -> Option<Vec<Decision>> {
         let mut out = Vec::new();
         let m = self.membership_mut(from.account, from.room)?;
         m.heard = now;
@@ -1107,7 +1224,15 @@ impl Fork {
 
     /// An iq from a room or an occupant. `ping` says whether it asks for a ping, `for_account` whether it asks for
     /// something that accounts answer, not clients.
-    pub fn iq_from_room(&mut self, from: FromRoom, kind: Iq, ping: bool, for_account: bool, condition: Option<&str>, now: u64) -> Option<Vec<Decision>> {
+    pub fn iq_from_room(
+        &mut self,
+        from: FromRoom,
+        kind: Iq,
+        ping: bool,
+        for_account: bool,
+        condition: Option<&str>,
+        now: u64,
+    ) -> Option<Vec<Decision>> {
         let mut out = Vec::new();
         let id = from.id?;
         if kind != Iq::Request {
@@ -1123,7 +1248,10 @@ impl Fork {
             if let Some(resource) = asked.resource {
                 let came_from = from.nick.map_or_else(|| from.room.to_owned(), |nick| at(from.room, nick));
                 let from = (came_from != asked.to).then_some(asked.to);
-                out.push(Decision::Forward { resource, edit: Edit { from, id: Id::Set(asked.id.into()), ..Edit::default() } });
+                out.push(Decision::Forward {
+                    resource,
+                    edit: Edit { from, id: Id::Set(asked.id.into()), ..Edit::default() },
+                });
             }
             if asked.ping {
                 self.pinged(from, kind, condition, now, &mut out);
@@ -1132,10 +1260,12 @@ impl Fork {
         }
         let m = self.membership_mut(from.account, from.room)?;
         m.heard = now;
-        if for_account {
+        // What the room itself asks is the account's to answer, like some of what occupants ask.
+        if for_account || from.nick.is_none() {
             return None;
         }
-        if ping {
+        // The room looks whether the account is still there.
+        if ping && from.nick == Some(&m.nick) {
             return Some(vec![Decision::Answer]);
         }
         let client = m.clients.iter().filter(|c| c.is_in()).max_by_key(|c| c.turn)?;
@@ -1180,7 +1310,14 @@ impl Fork {
     }
 
     /// What a ping to one's own nickname told (XEP-0410 §3.3).
-    fn pinged(&mut self, from: FromRoom, kind: Iq, condition: Option<&str>, now: u64, out: &mut Vec<Decision>) {
+    fn pinged(
+        &mut self,
+        from: FromRoom,
+        kind: Iq,
+        condition: Option<&str>,
+        now: u64,
+        out: &mut Vec<Decision>,
+    ) {
         let silence = self.config(from.account).silence;
         let Some(m) = self.membership_mut(from.account, from.room) else { return };
         if m.phase != Phase::Joined {
@@ -1188,7 +1325,10 @@ impl Fork {
         }
         m.ping = None;
         let there = kind == Iq::Result
-            || matches!(condition, Some("service-unavailable" | "feature-not-implemented" | "item-not-found"));
+            || matches!(
+                condition,
+                Some("service-unavailable" | "feature-not-implemented" | "item-not-found")
+            );
         let unknown = matches!(condition, Some("remote-server-not-found" | "remote-server-timeout"));
         if there {
             m.failures = 0;
@@ -1269,9 +1409,12 @@ impl Fork {
                             edit: Edit { id: set_id(id.as_deref()), ..Edit::default() },
                         }),
                         Stage::In { .. } => m.serve_left(account, room, client, Id::Remove, &[110, 333], out),
-                        Stage::Leaving { id } => m.serve_left(account, room, client, set_id(id.as_deref()), &[110], out),
+                        Stage::Leaving { id } => {
+                            m.serve_left(account, room, client, set_id(id.as_deref()), &[110], out)
+                        }
                     }
                 }
+                m.answer_pam(account, room, Outcome::Failed(SILENT), out);
                 m.clients.clear();
                 m.known = None;
                 if stays {
@@ -1319,7 +1462,9 @@ impl Fork {
                     self.remove(account, room, out);
                     return;
                 }
-                let Some(m) = self.accounts.get_mut(account).and_then(|a| a.rooms.remove(room)) else { return };
+                let Some(m) = self.accounts.get_mut(account).and_then(|a| a.rooms.remove(room)) else {
+                    return;
+                };
                 if let Some(r) = self.rooms.get_mut(room) {
                     r.accounts -= 1;
                 }
@@ -1331,10 +1476,21 @@ impl Fork {
     // The account -----------------------------------------------------------------------------------------------------
 
     /// A device of the account is online.
-    pub fn online(&mut self, account: &str) {
-        if let Some(a) = self.accounts.get_mut(account) {
-            a.online = true;
+    pub fn online(&mut self, account: &str, now: u64) -> Vec<Decision> {
+        let mut out = Vec::new();
+        let Some(a) = self.accounts.get_mut(account) else { return out };
+        if std::mem::replace(&mut a.online, true) {
+            return out;
         }
+        let mut wanted: Vec<_> =
+            a.bookmarks.iter().filter(|(room, b)| b.autojoin && !a.rooms.contains_key(*room)).collect();
+        wanted.sort_by_key(|(room, _)| *room);
+        let wanted: Vec<_> = wanted.into_iter().map(|(room, b)| (room.clone(), b.clone())).collect();
+        for (room, b) in wanted {
+            let (nick, password) = (b.nick.as_deref(), b.password.as_deref());
+            out.extend(self.bookmark(account, &room, Some(true), nick, password, true, now));
+        }
+        out
     }
 
     /// The account's bookmark for a room was published (XEP-0402), with this nickname and password; or retracted
@@ -1354,7 +1510,8 @@ impl Fork {
         a.online |= online;
         let before = match autojoin {
             Some(autojoin) => {
-                let bookmark = Bookmark { autojoin, nick: nick.map(Into::into), password: password.map(Into::into) };
+                let bookmark =
+                    Bookmark { autojoin, nick: nick.map(Into::into), password: password.map(Into::into) };
                 a.bookmarks.insert(room.into(), bookmark)
             }
             None => a.bookmarks.remove(room),
@@ -1379,7 +1536,8 @@ impl Fork {
                 if in_rooms >= self.config(account).max_rooms {
                     return out;
                 }
-                let m = Membership::new(wanted, password, build::AWAY.into(), now);
+                let shown = build::unattended(self.accounts.get(account).is_some_and(|a| a.online));
+                let m = Membership::new(wanted, password, shown.into(), now);
                 self.begin(account, room, m, &Request::default(), now, &mut out);
             }
             Some(Phase::Joined) => {
@@ -1396,6 +1554,41 @@ impl Fork {
         out
     }
 
+    /// A client asks by iq for the account to join (MUC2-PAM), under a prepared nickname.
+    pub fn pam_join(&mut self, from: FromClient, nick: &str, now: u64) -> Vec<Decision> {
+        let mut out = Vec::new();
+        let max = self.config(from.account).max_rooms;
+        let a = self.accounts.entry(from.account.into()).or_default();
+        a.online = true;
+        let waiting = (from.resource.into(), from.id.unwrap_or("").into());
+        let in_rooms = a.rooms.len();
+        let phase = a.rooms.get(from.room).map(|m| m.phase);
+        match phase {
+            Some(Phase::Joining | Phase::Joined) => {
+                let Some(m) = a.rooms.get_mut(from.room) else { return out };
+                m.pam = true;
+                m.pam_waiting.push(waiting);
+                if m.phase == Phase::Joined {
+                    let nick = m.nick.clone();
+                    m.answer_pam(from.account, from.room, Outcome::In(nick), &mut out);
+                }
+                out.push(Decision::Persist { account: from.account.into() });
+            }
+            _ if in_rooms >= max => out.push(Decision::Refuse { condition: TOO_MANY }),
+            _ => {
+                let unconfirmed = u32::from(phase == Some(Phase::Leaving));
+                let mut nothing = Vec::new();
+                self.remove(from.account, from.room, &mut nothing);
+                let mut m = Membership::new(nick, None, build::unattended(true).into(), now);
+                m.unconfirmed = unconfirmed;
+                m.pam = true;
+                m.pam_waiting.push(waiting);
+                self.begin(from.account, from.room, m, &Request::default(), now, &mut out);
+            }
+        }
+        out
+    }
+
     /// What is to be kept of an account, so that [`Fork::restore`] can bring it back.
     pub fn memberships(&self, account: &str) -> Vec<Restored> {
         let rooms = self.accounts.get(account).into_iter().flat_map(|a| &a.rooms);
@@ -1405,6 +1598,7 @@ impl Fork {
                 room: room.to_string(),
                 nick: m.nick.to_string(),
                 password: m.password.as_deref().map(Into::into),
+                pam: m.pam,
                 clients: m
                     .clients
                     .iter()
@@ -1458,11 +1652,12 @@ impl Fork {
             return out;
         }
         self.accounts.entry(account.into()).or_default().online |= online;
-        let latest = kept.clients.last().map_or(build::AWAY, |(_, _, presence)| presence);
+        let latest = kept.clients.last().map_or(build::unattended(online), |(_, _, presence)| presence);
         let mut m = Membership::new(&kept.nick, kept.password.as_deref(), latest.into(), now);
         m.known = Some(kept.occupants.into_iter().map(|(n, h)| (n.into(), h)).collect());
         m.said_before = kept.said.into_iter().collect();
         m.rejoined = true;
+        m.pam = kept.pam;
         for (resource, asked, presence) in kept.clients {
             self.turn += 1;
             m.clients.push(Client {
@@ -1486,7 +1681,8 @@ impl Fork {
     pub fn account_deleted(&mut self, account: &str) -> Vec<Decision> {
         let mut out = Vec::new();
         let Some(a) = self.accounts.get(account) else { return out };
-        let rooms: Vec<(Box<str>, Box<str>)> = a.rooms.iter().map(|(r, m)| (r.clone(), m.nick.clone())).collect();
+        let rooms: Vec<(Box<str>, Box<str>)> =
+            a.rooms.iter().map(|(r, m)| (r.clone(), m.nick.clone())).collect();
         for (room, nick) in rooms {
             self.remove(account, &room, &mut out);
             out.push(Decision::Send { stanza: build::leave(account, &at(&room, &nick), None) });
@@ -1511,13 +1707,20 @@ impl Fork {
 }
 
 impl Membership {
+    fn answer_pam(&mut self, account: &str, room: &str, outcome: Outcome, out: &mut Vec<Decision>) {
+        for (resource, id) in self.pam_waiting.drain(..) {
+            let outcome = outcome.clone();
+            out.push(Decision::Joined { account: account.into(), resource, id, room: room.into(), outcome });
+        }
+    }
+
     /// Where a client's stanza goes: who was given another nickname than it asked for may still use that for itself.
     fn address(&self, from: FromClient) -> String {
         match from.nick {
             None => from.room.to_owned(),
             Some(nick) => {
-                let own = self.client(from.resource).is_some_and(|c| *c.asked == *nick)
-                    && *self.nick != *nick;
+                let own =
+                    self.client(from.resource).is_some_and(|c| *c.asked == *nick) && *self.nick != *nick;
                 at(from.room, if own { &self.nick } else { nick })
             }
         }

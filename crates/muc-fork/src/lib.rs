@@ -22,6 +22,6 @@ pub mod input;
 mod membership;
 pub mod view;
 
-pub use decision::{Condition, Decision, Edit, Id};
+pub use decision::{Condition, Decision, Edit, Id, Outcome};
 pub use fork::{Config, Fork, Offline, Restored};
 pub use history::Request;

@@ -104,6 +104,10 @@ pub struct Membership {
     pub failures: u32,
     /// When to look at it next.
     pub due: u64,
+    /// A client asked for it by iq: it is the account's own.
+    pub pam: bool,
+    /// Resource and request id of those who wait for that.
+    pub pam_waiting: Vec<(Box<str>, Box<str>)>,
     /// Until when it is kept without a client, since clients come back after a restart.
     pub grace: u64,
 }
@@ -137,6 +141,8 @@ impl Membership {
             ping: None,
             failures: 0,
             due: now,
+            pam: false,
+            pam_waiting: Vec::new(),
             grace: 0,
         }
     }
