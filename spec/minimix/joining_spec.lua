@@ -258,3 +258,24 @@ muc.ordinary("joining a room", {}, function (ctx, it)
 		assert.equal(first, id(owner:expect(muc.groupchat(room, "other", "hello"))));
 	end);
 end);
+
+muc.ordinary("joining a room by other transports", { modules = { "websocket"; "bosh" }, with_http = true }, function (ctx, it)
+	for _, how in ipairs { "websocket", "bosh" } do
+		it("works the same: " .. how, function ()
+			local room, owner = muc.open(ctx);
+			muc.say(owner, room, "before");
+			muc.settle(owner);
+			local ada = muc.client(ctx, { how = how });
+			local entry = muc.enter(ada, room, "ada");
+			assert.same({ "owner" }, entry.nicks);
+			assert.same({ "before" }, t.bodies(entry.history));
+			muc.say(ada, room, "hello");
+			muc.all_hear({ owner, ada }, room, "ada", "hello");
+			owner:message(room .. "/ada", "psst");
+			assert.equal(ada.jid, ada:expect({ body = "psst" }).attr.to);
+			muc.in_step(ctx, room, owner, ada);
+			muc.left(ada, room, "ada");
+			muc.in_step(ctx, room, owner);
+		end);
+	end
+end);

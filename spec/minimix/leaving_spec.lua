@@ -146,3 +146,49 @@ muc.ordinary("leaving a room", {}, function (ctx, it)
 		muc.in_step(ctx, room, owner, watcher);
 	end);
 end);
+
+-- Not every client says that it's available before it joins.
+muc.ordinary("clients that aren't available to anybody", {}, function (ctx, it)
+	it("join, talk, get private messages and requests, and leave", function ()
+		local room, owner = muc.open(ctx);
+		local ada = muc.client(ctx, { available = false });
+		assert.same({ "owner" }, muc.enter(ada, room, "ada").nicks);
+		muc.say(ada, room, "hello");
+		muc.all_hear({ owner, ada }, room, "ada", "hello");
+		owner:message(room .. "/ada", "psst");
+		ada:expect({ body = "psst" });
+		owner:send(("<iq type='get' id='v' to='%s/ada'><query xmlns='jabber:iq:version'/></iq>"):format(room));
+		local iq = ada:expect({ name = "iq", type = "get" });
+		ada:send(("<iq type='result' id='%s' to='%s'/>"):format(t.escape(iq.attr.id), iq.attr.from));
+		assert.equal("result", owner:expect({ name = "iq", id = "v" }).attr.type);
+		muc.in_step(ctx, room, owner, ada);
+		muc.left(ada, room, "ada");
+		muc.in_step(ctx, room, owner);
+	end);
+
+	it("leave when their stream ends or breaks", function ()
+		local room, owner = muc.open(ctx);
+		local ada = muc.client(ctx, { available = false });
+		muc.enter(ada, room, "ada");
+		local bob = muc.client(ctx, { available = false });
+		muc.enter(bob, room, "bob");
+		ada:close();
+		owner:expect(muc.presence_of(room, "ada", "unavailable"));
+		bob:cut();
+		owner:expect(muc.presence_of(room, "bob", "unavailable"));
+		muc.in_step(ctx, room, owner);
+	end);
+
+	it("stay in the room when they become available and change that", function ()
+		local room, owner = muc.open(ctx);
+		local ada = muc.client(ctx, { available = false });
+		muc.enter(ada, room, "ada");
+		ada:presence();
+		ada:presence(nil, "<priority>-5</priority>");
+		muc.in_step(ctx, room, owner, ada);
+		owner:message(room .. "/ada", "psst");
+		muc.say(owner, room, "hello");
+		ada:expect({ body = "psst" });
+		ada:expect({ body = "hello" });
+	end);
+end);
