@@ -8,10 +8,8 @@ local full_sessions = prosody.full_sessions;
 local host = module.host;
 -- By user: rooms, each with the nickname and the clients that were in it.
 local accounts = module:open_store("minimix");
--- By room: who was in it and what was said last.
-local rooms = module:open_store("minimix_rooms");
--- Seconds between saving rooms that changed.
-local interval = 5;
+-- Who was in which room and what was said last is kept by the library, in one file for all hosts.
+local rooms_file = "enjamb-rooms";
 
 local state = module:shared("/*/minimix/state");
 local mx, perform, savers;
@@ -23,20 +21,6 @@ local function save_account(account)
 	if not ok then
 		module:log("error", "The rooms of %s could not be saved: %s", account, err);
 	end
-end
-
--- The library decides for all hosts, so the host that comes first saves for all that have accounts in rooms.
-local function save_rooms()
-	for _, room in ipairs(mx.changed_rooms()) do
-		local occupants, said = mx.room_changes(room);
-		if occupants then
-			local ok, err = rooms:set(room, { version = 1, occupants = occupants, said = said });
-			if not ok then
-				module:log("error", "The occupants of %s could not be saved: %s", room, err);
-			end
-		end
-	end
-	return interval;
 end
 
 local function restore_account(username, load_bookmarks)
@@ -60,10 +44,7 @@ local function restore_account(username, load_bookmarks)
 				end
 			end
 			membership.clients = clients;
-			local known = rooms:get(room);
-			if known and known.version ~= 1 then known = nil; end
-			perform(mx.restore(account, room, membership, known and known.occupants, known and known.said,
-				prosody.bare_sessions[account] ~= nil), account);
+			perform(mx.restore(account, room, membership, prosody.bare_sessions[account] ~= nil), account);
 			n = n + 1;
 		end
 	end
@@ -86,18 +67,28 @@ local function restore(load_bookmarks)
 	end
 end
 
+-- After the fork of prosody -D.
+local function keep_rooms()
+	if state.keeping then return; end
+	local ok, err = mx.keep(prosody.paths.data.."/"..rooms_file);
+	if not ok then
+		module:log("error", "Who is in which room cannot be kept across a restart: %s", err);
+	end
+	state.keeping = true;
+end
+
 return {
-	save_rooms = save_rooms;
 	watch = function (library, perform_decisions, shared_savers, load_bookmarks)
 		mx, perform, savers = library, perform_decisions, shared_savers;
 		savers[host] = save_account;
-		module:add_timer(interval, save_rooms);
 		if state.started then
+			keep_rooms();
 			restore(load_bookmarks);
 		end
 		-- After mod_smacks (-10) has brought sessions back.
 		module:hook_global("server-started", function ()
 			state.started = true;
+			keep_rooms();
 			restore(load_bookmarks);
 		end, -20);
 	end;

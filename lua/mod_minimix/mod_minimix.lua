@@ -573,7 +573,6 @@ end);
 -- Connections are closed on the way down; the accounts are in their rooms when the server is up again.
 module:hook_global("server-stopping", function ()
 	stopping = true;
-	memberships.save_rooms();
 end, 1000);
 
 if module:get_option_boolean("minimix_muc2_pam", false) then

@@ -12,6 +12,7 @@
 mod journal;
 mod minimix;
 mod push;
+mod rooms;
 mod smacks;
 mod walk;
 

@@ -4,15 +4,19 @@
 //! a stanza and answers with an array of decisions, or `nil` if the stanza is none of the engine's business. The engine
 //! is never held while Lua runs, so a decision that leads to another call is fine.
 
+use crate::rooms;
 use enjamb_muc_fork::decision::{Decision, Edit, Id, Outcome};
 use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
 use enjamb_muc_fork::{Config, Fork, Offline, Request, Restored, history};
 use mlua::prelude::*;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 thread_local! {
     static FORK: RefCell<Fork> = RefCell::new(Fork::new(random));
+    static LOG: RefCell<Option<rooms::Log>> = const { RefCell::new(None) };
+    static KEPT: RefCell<HashMap<String, rooms::Kept>> = RefCell::default();
 }
 
 fn random() -> u128 {
@@ -23,7 +27,18 @@ fn random() -> u128 {
 }
 
 fn with<T>(f: impl FnOnce(&mut Fork) -> T) -> T {
-    FORK.with_borrow_mut(f)
+    FORK.with_borrow_mut(|fork| {
+        let answer = f(fork);
+        let changes = fork.take_changes();
+        if !changes.is_empty() {
+            LOG.with_borrow_mut(|log| {
+                if let Some(log) = log {
+                    log.write(&changes, || fork.snapshot());
+                }
+            });
+        }
+        answer
+    })
 }
 
 fn now() -> u64 {
@@ -470,37 +485,22 @@ fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
     Ok(rooms)
 }
 
-/// `restore(account, room, kept, occupants, said, online)`: `kept` as [`memberships`] gives it, `occupants` and `said`
-/// as [`room_changes`] does.
-fn restore(
-    lua: &Lua,
-    (account, room, kept, occupants, said, online): (
-        Text,
-        String,
-        LuaTable,
-        Option<LuaTable>,
-        Option<Vec<i64>>,
-        bool,
-    ),
-) -> LuaResult<LuaTable> {
+/// `restore(account, room, kept, online)`: `kept` as [`memberships`] gives it.
+fn restore(lua: &Lua, (account, room, kept, online): (Text, String, LuaTable, bool)) -> LuaResult<LuaTable> {
+    let known = KEPT.with_borrow(|rooms| rooms.get(&room).cloned()).unwrap_or_default();
     let mut restored = Restored {
         room,
         nick: kept.get("nick")?,
         password: kept.get("password")?,
         pam: kept.get::<Option<bool>>("pam")?.unwrap_or(false),
-        said: said.unwrap_or_default().into_iter().map(|key| key as u64).collect(),
+        occupants: known.occupants.into_iter().collect(),
+        said: known.said.into(),
         ..Restored::default()
     };
     for client in kept.get::<LuaTable>("clients")?.sequence_values::<LuaTable>() {
         let client = client?;
         let presence = client.get::<LuaString>("presence")?.as_bytes().to_vec();
         restored.clients.push((client.get("resource")?, client.get("asked")?, presence));
-    }
-    if let Some(occupants) = occupants {
-        for pair in occupants.pairs::<String, Vec<i64>>() {
-            let (nick, hashes) = pair?;
-            restored.occupants.push((nick, hashes.into_iter().map(|hash| hash as u64).collect()));
-        }
     }
     decisions(lua, with(|fork| fork.restore(&account, restored, online, now())))
 }
@@ -509,19 +509,22 @@ fn has_room(_: &Lua, room: Text) -> LuaResult<bool> {
     Ok(with(|fork| fork.has_room(&room)))
 }
 
-fn changed_rooms(_: &Lua, (): ()) -> LuaResult<Vec<String>> {
-    Ok(with(|fork| fork.changed_rooms()))
+/// `keep(path)`: reads what was kept of rooms and goes on keeping it there. `true`, or `nil` and why not.
+fn keep(_: &Lua, path: String) -> LuaResult<(Option<bool>, Option<String>)> {
+    Ok(match rooms::Log::open(path.into()) {
+        Ok((log, kept)) => {
+            LOG.set(Some(log));
+            KEPT.set(kept);
+            (Some(true), None)
+        }
+        Err(error) => (None, Some(error.to_string())),
+    })
 }
 
-/// `room_changes(room)`: `nil`, or the occupants (by nickname, an array of numbers) and an array of numbers.
-fn room_changes(lua: &Lua, room: Text) -> LuaResult<(Option<LuaTable>, Option<Vec<i64>>)> {
-    let Some((occupants, said)) = with(|fork| fork.room_changes(&room)) else { return Ok((None, None)) };
-    let table = lua.create_table_with_capacity(0, occupants.len())?;
-    for (nick, hashes) in occupants {
-        let hashes: Vec<i64> = hashes.into_iter().map(|hash| hash as i64).collect();
-        table.raw_set(nick, hashes)?;
-    }
-    Ok((Some(table), Some(said.into_iter().map(|key| key as i64).collect())))
+/// `kept()`: what was read by [`keep`] is not needed any more.
+fn kept(_: &Lua, (): ()) -> LuaResult<()> {
+    KEPT.take();
+    Ok(())
 }
 
 /// `clients(account, room)`: the account's nickname and an array of resources; `nil` if it is not in the room.
@@ -559,8 +562,8 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("memberships", lua.create_function(memberships)?)?;
     table.set("restore", lua.create_function(restore)?)?;
     table.set("has_room", lua.create_function(has_room)?)?;
-    table.set("changed_rooms", lua.create_function(changed_rooms)?)?;
-    table.set("room_changes", lua.create_function(room_changes)?)?;
+    table.set("keep", lua.create_function(keep)?)?;
+    table.set("kept", lua.create_function(kept)?)?;
     table.set("clients", lua.create_function(clients)?)?;
     table.set("totals", lua.create_function(totals)?)?;
     Ok(table)

@@ -56,6 +56,20 @@ pub fn unavailable(from: &str, affiliation: Option<&str>, codes: &[u16]) -> Vec<
     out
 }
 
+/// The account got another nickname without having asked for it (XEP-0045 §7.6).
+pub fn renamed(from: &str, nick: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    element(&mut out, b"presence", &[("from", from), ("type", "unavailable")], |out| {
+        element(out, b"x", &[("xmlns", MUC_USER)], |out| {
+            element(out, b"item", &[("affiliation", "none"), ("role", "none"), ("nick", nick)], |_| {});
+            for code in ["303", "110"] {
+                element(out, b"status", &[("code", code)], |_| {});
+            }
+        });
+    });
+    out
+}
+
 /// A room without a subject (XEP-0045 §7.2.16).
 pub fn no_subject(room: &str) -> Vec<u8> {
     let mut out = Vec::new();
@@ -102,8 +116,12 @@ pub fn self_ping(from: &str, to: &str, id: &str) -> Vec<u8> {
 }
 
 /// The account leaves.
-pub fn leave(from: &str, to: &str, payload: Option<&[u8]>) -> Vec<u8> {
-    addressed(payload.unwrap_or(b"<presence/>"), &[("from", from), ("to", to), ("type", "unavailable")], &[])
+pub fn leave(from: &str, to: &str, id: &str, payload: Option<&[u8]>) -> Vec<u8> {
+    addressed(
+        payload.unwrap_or(b"<presence/>"),
+        &[("from", from), ("to", to), ("type", "unavailable"), ("id", id)],
+        &[],
+    )
 }
 
 /// What the account shows while none of its clients is in the room.
@@ -179,7 +197,10 @@ mod tests {
             s(&addressed(b"<presence xml:lang='de'><show>away</show></presence>", &[("to", "x")], b"<a/>")),
             "<presence to='x' xml:lang='de'><show>away</show><a/></presence>"
         );
-        assert_eq!(s(&leave("a@b", "r@c/n", None)), "<presence from='a@b' to='r@c/n' type='unavailable'/>");
+        assert_eq!(
+            s(&leave("a@b", "r@c/n", "i", None)),
+            "<presence from='a@b' to='r@c/n' type='unavailable' id='i'/>"
+        );
         assert_eq!(
             s(&self_ping("a@b", "r@c/n", "i")),
             "<iq from='a@b' to='r@c/n' type='get' id='i'><ping xmlns='urn:xmpp:ping'/></iq>"

@@ -8,10 +8,9 @@ use crate::decision::{Condition, Decision, Edit, Id, Outcome};
 use crate::history::{self, Request, Said};
 use crate::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said as RoomSaid, Talk};
 use crate::membership::{Client, Membership, Phase, Rename, Stage};
-use crate::view::View;
+use crate::view::{View, likeness};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// Whether an account stays in a room when none of its devices is online.
@@ -56,8 +55,8 @@ pub struct Restored {
     pub password: Option<String>,
     /// Clients that were in the room and go on: resource, the nickname that each asked for, its presence there.
     pub clients: Vec<(String, String, Vec<u8>)>,
-    /// Who was in the room, and hashes of what was told of them.
-    pub occupants: Vec<(String, Vec<u64>)>,
+    /// Who was in the room, and the likeness of what was told of each ([`Change::Occupant`]).
+    pub occupants: Vec<(String, u64)>,
     /// Keys of the last messages.
     pub said: Vec<u64>,
     /// It was asked for by iq (MUC2-PAM).
@@ -71,7 +70,39 @@ struct Room {
     /// The last messages, so that what came to several accounts is kept once.
     recent: VecDeque<Arc<Said>>,
     accounts: usize,
-    changed: bool,
+}
+
+/// Something of a room that is worth keeping across a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// An occupant is there, or changed.
+    Occupant {
+        /// The room's bare JID.
+        room: Box<str>,
+        /// The occupant's nickname.
+        nick: Box<str>,
+        /// See [`crate::view::likeness`].
+        likeness: u64,
+    },
+    /// An occupant is gone.
+    Gone {
+        /// The room's bare JID.
+        room: Box<str>,
+        /// The occupant's nickname.
+        nick: Box<str>,
+    },
+    /// A message was said.
+    Said {
+        /// The room's bare JID.
+        room: Box<str>,
+        /// See [`history::key`].
+        key: u64,
+    },
+    /// No account is in the room any more.
+    Forgotten {
+        /// The room's bare JID.
+        room: Box<str>,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -124,6 +155,7 @@ pub struct Fork {
     turn: u64,
     /// When requests without an answer were last forgotten.
     swept: u64,
+    changes: Vec<Change>,
 }
 
 /// Answers to requests are waited for this long, in seconds.
@@ -169,12 +201,6 @@ const NOT_IN: Condition = Condition {
 };
 const CLIENT_GONE: Condition =
     Condition { kind: "wait", name: "recipient-unavailable", text: "The client that was asked is gone" };
-
-fn hash(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    hasher.finish()
-}
 
 fn at(room: &str, nick: &str) -> String {
     format!("{room}/{nick}")
@@ -324,6 +350,7 @@ impl Fork {
             random,
             turn: 0,
             swept: 0,
+            changes: Vec::new(),
         }
     }
 
@@ -416,9 +443,11 @@ impl Fork {
                         let m = self.membership(from.account, from.room)?;
                         let same =
                             m.client(from.resource).is_some_and(|c| *c.asked == *nick) || *m.nick == *nick;
+                        let inside = m.is_in(from.resource);
                         match join {
                             None if !known => out.push(Decision::Refuse { condition: NOT_IN }),
-                            Some(join) if !known || same => self.enter(from, nick, join, payload, &mut out),
+                            None if !inside => self.update(from, nick, payload, &mut out),
+                            Some(join) if !inside || same => self.enter(from, nick, join, payload, &mut out),
                             _ if same => self.update(from, nick, payload, &mut out),
                             _ => self.rename(from, nick, payload, &mut out),
                         }
@@ -458,6 +487,11 @@ impl Fork {
             }
             if old.phase == Phase::Leaving {
                 m.unconfirmed = old.unconfirmed + 1;
+                if let Some(client) = old.client(from.resource)
+                    && let Stage::Leaving { id } = &client.stage
+                {
+                    old.serve_left(from.account, from.room, client, set_id(id.as_deref()), &[110], out);
+                }
                 m.clients = std::mem::take(&mut old.clients);
                 m.clients.retain(|c| &*c.resource != from.resource);
             }
@@ -467,7 +501,7 @@ impl Fork {
             asked: nick.into(),
             presence: shown,
             turn: self.turn,
-            stage: Stage::Waiting { id: from.id.map(Into::into), request: join.history },
+            stage: Stage::Waiting { id: from.id.map(Into::into), request: join.history, was_in: false },
         });
         self.begin(from.account, from.room, m, &join.history, now, out);
     }
@@ -491,6 +525,7 @@ impl Fork {
         m.heard = now;
         m.ping = None;
         let id = self.new_id();
+        m.join_id = id.clone();
         let x = build::join_x(m.password.as_deref(), max);
         let to = at(room, &m.nick);
         let stanza = build::addressed(&m.shown, &[("from", account), ("to", &to), ("id", &id)], &x);
@@ -508,7 +543,7 @@ impl Fork {
         let Some(mut m) = a.rooms.remove(room) else { return };
         if let Some(r) = self.rooms.get_mut(room) {
             if m.known.is_none() {
-                m.known = Some(r.view.occupants(&m.seen).map(|(n, p)| (n.into(), vec![hash(p)])).collect());
+                m.known = Some(r.view.occupants(&m.seen).map(|(n, p)| (n.into(), likeness(p))).collect());
             }
             r.view.forget(&mut m.seen);
             r.accounts -= 1;
@@ -527,18 +562,24 @@ impl Fork {
         let Some(a) = self.accounts.get_mut(from.account) else { return };
         a.online = true;
         let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get(from.room)) else { return };
+        let was_in = m.client(from.resource).is_some_and(Client::was_told);
+        if let Some(client) = m.client(from.resource)
+            && let Stage::Leaving { id } = &client.stage
+        {
+            m.serve_left(from.account, from.room, client, set_id(id.as_deref()), &[110], out);
+        }
         m.clients.retain(|c| &*c.resource != from.resource);
         let presence: Arc<[u8]> = payload.into();
         let waits = m.phase == Phase::Joining;
         let id = from.id.map(Into::into);
         let stage = if waits {
-            Stage::Waiting { id, request: join.history }
+            Stage::Waiting { id, request: join.history, was_in }
         } else {
             Stage::In { held: (!m.settled).then_some(join.history) }
         };
         let client = Client { resource: from.resource.into(), asked: nick.into(), presence, turn, stage };
         if waits {
-            if m.known.is_none() {
+            if !m.is_quiet() {
                 m.serve_occupants(from.account, &room.view, &client, out);
             }
             m.clients.push(client);
@@ -571,9 +612,9 @@ impl Fork {
             m.shown = latest.clone();
             m.changed_by = None;
             let to = at(room, &m.nick);
-            out.push(Decision::Send {
-                stanza: build::addressed(&latest, &[("from", account), ("to", &to)], b""),
-            });
+            let id = self.new_id();
+            let address = [("from", account), ("to", to.as_str()), ("id", id.as_str())];
+            out.push(Decision::Send { stanza: build::addressed(&latest, &address, b"") });
         }
     }
 
@@ -588,7 +629,9 @@ impl Fork {
         let Some(client) = m.client_mut(from.resource) else { return };
         client.presence = presence.clone();
         client.turn = turn;
-        client.asked = nick.into();
+        if client.is_in() {
+            client.asked = nick.into();
+        }
         m.shown = presence;
         m.changed_by = from.id.map(|id| (id.into(), from.resource.into()));
         if phase == Phase::Joined {
@@ -642,10 +685,12 @@ impl Fork {
         now: u64,
         out: &mut Vec<Decision>,
     ) {
+        let id = self.new_id();
         let Some(m) = self.membership_mut(account, room) else { return };
         let reached = m.phase != Phase::Away;
         m.phase = Phase::Leaving;
-        let stanza = build::leave(account, &at(room, &m.nick), payload);
+        let stanza = build::leave(account, &at(room, &m.nick), &id, payload);
+        m.join_id = id;
         for client in &mut m.clients {
             if client.stays() {
                 client.stage = Stage::Leaving { id: None };
@@ -801,6 +846,9 @@ impl Fork {
             Presence::Available => {
                 let nick = from.nick?;
                 let own = said.codes.contains(&110) || (m.phase == Phase::Joined && *m.nick == *nick);
+                if own && m.phase == Phase::Joining && m.unconfirmed > 0 && from.id != Some(&m.join_id) {
+                    return Some(out); // of the stay that is ending
+                }
                 match (m.phase, own) {
                     (Phase::Joining, true) => {
                         self.let_in(from, nick, said, presence, now + SETTLE_TIMEOUT, &mut out)
@@ -832,10 +880,11 @@ impl Fork {
                 let own = said.codes.contains(&110) || from.nick == Some(&m.nick) || from.nick.is_none();
                 if !own {
                     self.occupant_gone(from, from.nick?, &mut out);
-                } else if said.codes.contains(&303) && m.phase != Phase::Leaving {
+                } else if said.codes.contains(&303) {
                     let old = m.nick.clone();
                     if let Some(new) = said.new_nick {
                         m.nick = new.into();
+                        m.own = None; // the new one's presence follows
                         for client in &mut m.clients {
                             let asked =
                                 m.renames.iter().any(|r| r.resource == client.resource && *r.nick == *new);
@@ -845,7 +894,7 @@ impl Fork {
                         }
                         m.renames.retain(|r| *r.nick != *new);
                     }
-                    for client in m.clients.iter().filter(|c| c.stays()) {
+                    for client in m.clients.iter().filter(|c| c.was_told() || !c.stays()) {
                         out.push(Decision::Forward {
                             resource: client.resource.clone(),
                             edit: Edit::default(),
@@ -865,11 +914,12 @@ impl Fork {
         let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
             return;
         };
-        room.view.tell(&mut m.seen, nick, presence);
-        room.changed = true;
+        if let Some(likeness) = room.view.tell(&mut m.seen, nick, presence) {
+            self.changes.push(Change::Occupant { room: from.room.into(), nick: nick.into(), likeness });
+        }
         let known = m.known.as_ref().and_then(|known| known.get(nick));
-        let news = !known.is_some_and(|hashes| hashes.contains(&hash(presence)));
-        let silent = m.known.is_some();
+        let news = known != Some(&likeness(presence));
+        let silent = m.is_quiet();
         for client in &m.clients {
             let gets = match client.stage {
                 Stage::In { .. } => news,
@@ -888,12 +938,13 @@ impl Fork {
         let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
             return;
         };
-        room.view.remove(&mut m.seen, nick);
-        room.changed = true;
+        if room.view.remove(&mut m.seen, nick) {
+            self.changes.push(Change::Gone { room: from.room.into(), nick: nick.into() });
+        }
         if let Some(known) = &mut m.known {
             known.remove(nick);
         }
-        let silent = m.known.is_some();
+        let silent = m.is_quiet();
         for client in m.clients.iter().filter(|c| !(silent && matches!(c.stage, Stage::Waiting { .. }))) {
             out.push(Decision::Forward { resource: client.resource.clone(), edit: Edit::default() });
         }
@@ -917,10 +968,22 @@ impl Fork {
         m.failures = 0;
         // Clients are told of a leave that the room never confirmed before they are told that they are in.
         let old_nick = std::mem::replace(&mut m.nick, nick.into());
-        m.own = Some(presence.into());
+        let before = m.own.replace(presence.into());
         m.entry = said.codes.iter().copied().filter(|c| ENTRY.contains(c)).collect();
         let known = m.known.take();
-        let silent = known.is_some();
+        // Whoever waits has not been told of the others yet.
+        let silent = known.is_some() || std::mem::take(&mut m.unconfirmed) > 0 || m.started_over;
+        m.started_over = false;
+        m.clients.retain(|client| match &client.stage {
+            Stage::Leaving { id } => {
+                let stanza = build::unavailable(&at(from.room, &old_nick), None, &[110]).into();
+                let edit = Edit { id: set_id(id.as_deref()), ..Edit::default() };
+                let (account, resource) = (from.account.into(), client.resource.clone());
+                out.push(Decision::Serve { account, resource, stanza, edit });
+                false
+            }
+            _ => true,
+        });
         if let Some(known) = known {
             let mut gone: Vec<_> = known
                 .keys()
@@ -931,7 +994,7 @@ impl Fork {
             gone.sort();
             for nick in gone {
                 let stanza: Arc<[u8]> = build::unavailable(&at(from.room, nick), None, &[]).into();
-                for client in m.clients.iter().filter(|c| c.is_in()) {
+                for client in m.clients.iter().filter(|c| c.was_told()) {
                     out.push(Decision::Serve {
                         account: from.account.into(),
                         resource: client.resource.clone(),
@@ -940,13 +1003,27 @@ impl Fork {
                     });
                 }
             }
-            for client in m.clients.iter().filter(|c| c.is_in() && old_nick != m.nick) {
-                m.serve_own(from.account, client, Id::Remove, out);
+            if old_nick != m.nick {
+                let stanza: Arc<[u8]> = build::renamed(&at(from.room, &old_nick), &m.nick).into();
+                for client in m.clients.iter_mut().filter(|c| c.was_told()) {
+                    client.asked = m.nick.clone();
+                    out.push(Decision::Serve {
+                        account: from.account.into(),
+                        resource: client.resource.clone(),
+                        stanza: stanza.clone(),
+                        edit: Edit::default(),
+                    });
+                }
+            }
+            if before.as_deref() != Some(presence) {
+                for client in m.clients.iter().filter(|c| c.was_told()) {
+                    m.serve_own(from.account, client, Id::Remove, out);
+                }
             }
         }
         let mut created = said.codes.contains(&201);
         for i in 0..m.clients.len() {
-            let Stage::Waiting { id, request } = &mut m.clients[i].stage else { continue };
+            let Stage::Waiting { id, request, .. } = &mut m.clients[i].stage else { continue };
             let id = id.take();
             // What the room sends now is what was asked for, if nobody asked for anything in particular.
             let held = (silent || !m.asked_default || !request.is_default()).then_some(*request);
@@ -975,11 +1052,21 @@ impl Fork {
     fn refused(&mut self, from: FromRoom, said: RoomSaid, now: u64, out: &mut Vec<Decision>) {
         let Some(m) = self.membership_mut(from.account, from.room) else { return };
         match m.phase {
+            // An answer to something from before.
+            Phase::Joining | Phase::Leaving if from.id.is_some_and(|id| id != m.join_id) => {
+                if let Some(i) = m.renames.iter().position(|r| r.id.as_deref() == from.id) {
+                    let rename = m.renames.remove(i);
+                    out.push(Decision::Forward { resource: rename.resource, edit: Edit::default() });
+                }
+            }
             Phase::Joining => {
                 let unreachable = said.condition.is_some_and(|c| c.starts_with("remote-server"));
                 for client in &m.clients {
                     match &client.stage {
-                        Stage::Waiting { id, .. } | Stage::Leaving { id } => {
+                        Stage::Leaving { id } => {
+                            m.serve_left(from.account, from.room, client, set_id(id.as_deref()), &[110], out);
+                        }
+                        Stage::Waiting { id, .. } => {
                             let edit = Edit {
                                 from: Some(at(from.room, &client.asked)),
                                 id: set_id(id.as_deref()),
@@ -987,9 +1074,10 @@ impl Fork {
                             };
                             out.push(Decision::Forward { resource: client.resource.clone(), edit });
                         }
-                        Stage::In { .. } => {
-                            m.serve_left(from.account, from.room, client, Id::Remove, &[110, 333], out);
-                        }
+                        Stage::In { .. } => {}
+                    }
+                    if client.was_told() {
+                        m.serve_left(from.account, from.room, client, Id::Remove, &[110, 333], out);
                     }
                 }
                 m.answer_pam(from.account, from.room, Outcome::Refused, out);
@@ -1028,9 +1116,18 @@ impl Fork {
 
     /// The account is out: kicked, banned, the room is gone, or it left.
     fn out_of_room(&mut self, from: FromRoom, said: RoomSaid, now: u64, out: &mut Vec<Decision>) {
-        let Some(m) = self.membership_mut(from.account, from.room) else { return };
-        if m.phase == Phase::Joining && m.unconfirmed > 0 {
+        let Some(a) = self.accounts.get_mut(from.account) else { return };
+        let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
+            return;
+        };
+        if m.unconfirmed > 0 && matches!(m.phase, Phase::Joining | Phase::Leaving) {
+            // That was a leave before; what the room told until then holds no more.
             m.unconfirmed -= 1;
+            room.view.forget(&mut m.seen);
+            if m.phase == Phase::Leaving {
+                return;
+            }
+            m.started_over = true;
             m.clients.retain(|client| match &client.stage {
                 Stage::Leaving { id } => {
                     let edit = Edit { id: set_id(id.as_deref()), ..Edit::default() };
@@ -1089,6 +1186,7 @@ impl Fork {
             r.view.forget(&mut m.seen);
             r.accounts -= 1;
             if r.accounts == 0 {
+                self.changes.push(Change::Forgotten { room: room.into() });
                 self.rooms.remove(room);
             }
         }
@@ -1145,10 +1243,10 @@ impl Fork {
                     room.recent.pop_front();
                 }
                 room.recent.push_back(said.clone());
+                self.changes.push(Change::Said { room: from.room.into(), key });
                 said
             }
         };
-        room.changed = true;
         if talk == Talk::Subject {
             m.subject = Some(said);
             m.settle(from.account, from.room, false, &mut out);
@@ -1408,10 +1506,13 @@ impl Fork {
                             stanza: build::presence_error(&at(room, &client.asked), SILENT).into(),
                             edit: Edit { id: set_id(id.as_deref()), ..Edit::default() },
                         }),
-                        Stage::In { .. } => m.serve_left(account, room, client, Id::Remove, &[110, 333], out),
+                        Stage::In { .. } => {}
                         Stage::Leaving { id } => {
                             m.serve_left(account, room, client, set_id(id.as_deref()), &[110], out)
                         }
+                    }
+                    if client.was_told() {
+                        m.serve_left(account, room, client, Id::Remove, &[110, 333], out);
                     }
                 }
                 m.answer_pam(account, room, Outcome::Failed(SILENT), out);
@@ -1425,7 +1526,7 @@ impl Fork {
                 }
             }
             Phase::Leaving => {
-                if m.clients.is_empty() && m.unconfirmed == u32::MAX {
+                if m.lingering {
                     self.remove(account, room, out);
                     return;
                 }
@@ -1435,7 +1536,7 @@ impl Fork {
                     }
                 }
                 m.clients.clear();
-                m.unconfirmed = u32::MAX;
+                m.lingering = true;
                 self.wake(account, room, now + LINGER);
             }
             Phase::Joined => {
@@ -1542,11 +1643,12 @@ impl Fork {
             }
             Some(Phase::Joined) => {
                 let renamed = nick.is_some() && before.is_some_and(|b| b.nick.as_deref() != nick);
+                let id = self.new_id();
                 let Some(m) = self.membership_mut(account, room) else { return out };
                 if renamed && *m.nick != *wanted {
                     let to = at(room, wanted);
-                    let stanza = build::addressed(&m.shown, &[("from", account), ("to", &to)], b"");
-                    out.push(Decision::Send { stanza });
+                    let address = [("from", account), ("to", to.as_str()), ("id", id.as_str())];
+                    out.push(Decision::Send { stanza: build::addressed(&m.shown, &address, b"") });
                 }
             }
             _ => {}
@@ -1576,7 +1678,8 @@ impl Fork {
             }
             _ if in_rooms >= max => out.push(Decision::Refuse { condition: TOO_MANY }),
             _ => {
-                let unconfirmed = u32::from(phase == Some(Phase::Leaving));
+                let old = a.rooms.get(from.room).map_or(0, |m| m.unconfirmed);
+                let unconfirmed = if phase == Some(Phase::Leaving) { old + 1 } else { 0 };
                 let mut nothing = Vec::new();
                 self.remove(from.account, from.room, &mut nothing);
                 let mut m = Membership::new(nick, None, build::unattended(true).into(), now);
@@ -1612,31 +1715,23 @@ impl Fork {
         kept
     }
 
-    /// Who is in a room, with hashes of what was told of each, and keys of the last messages: what [`Fork::restore`]
-    /// wants, for all accounts together. `None` if nothing changed since the last call.
-    pub fn room_changes(&mut self, room: &str) -> Option<(Vec<(String, Vec<u64>)>, Vec<u64>)> {
-        let r = self.rooms.get_mut(room)?;
-        if !std::mem::take(&mut r.changed) {
-            return None;
-        }
-        let mut occupants: HashMap<&str, Vec<u64>> = HashMap::new();
-        for m in self.accounts.values().filter_map(|a| a.rooms.get(room)) {
-            for (nick, presence) in r.view.occupants(&m.seen) {
-                let hashes = occupants.entry(nick).or_default();
-                let hash = hash(presence);
-                if !hashes.contains(&hash) {
-                    hashes.push(hash);
-                }
-            }
-        }
-        let mut occupants: Vec<_> = occupants.into_iter().map(|(n, h)| (n.to_owned(), h)).collect();
-        occupants.sort();
-        Some((occupants, r.recent.iter().map(|s| s.key).collect()))
+    /// What changed in rooms since the last call, for whoever keeps that across a restart.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
-    /// The rooms of which something changed since [`Fork::room_changes`] was asked.
-    pub fn changed_rooms(&self) -> Vec<String> {
-        self.rooms.iter().filter(|(_, r)| r.changed).map(|(room, _)| room.to_string()).collect()
+    /// Everything that [`Fork::take_changes`] would have told of the rooms as they are.
+    pub fn snapshot(&self) -> Vec<Change> {
+        let mut all = Vec::new();
+        for (name, room) in &self.rooms {
+            for (nick, likeness) in room.view.all() {
+                all.push(Change::Occupant { room: name.clone(), nick: nick.into(), likeness });
+            }
+            for said in &room.recent {
+                all.push(Change::Said { room: name.clone(), key: said.key });
+            }
+        }
+        all
     }
 
     /// Rooms that any account is in.
@@ -1654,7 +1749,7 @@ impl Fork {
         self.accounts.entry(account.into()).or_default().online |= online;
         let latest = kept.clients.last().map_or(build::unattended(online), |(_, _, presence)| presence);
         let mut m = Membership::new(&kept.nick, kept.password.as_deref(), latest.into(), now);
-        m.known = Some(kept.occupants.into_iter().map(|(n, h)| (n.into(), h)).collect());
+        m.known = Some(kept.occupants.into_iter().map(|(n, likeness)| (n.into(), likeness)).collect());
         m.said_before = kept.said.into_iter().collect();
         m.rejoined = true;
         m.pam = kept.pam;
@@ -1685,7 +1780,9 @@ impl Fork {
             a.rooms.iter().map(|(r, m)| (r.clone(), m.nick.clone())).collect();
         for (room, nick) in rooms {
             self.remove(account, &room, &mut out);
-            out.push(Decision::Send { stanza: build::leave(account, &at(&room, &nick), None) });
+            out.push(Decision::Send {
+                stanza: build::leave(account, &at(&room, &nick), &self.new_id(), None),
+            });
         }
         self.accounts.remove(account);
         out

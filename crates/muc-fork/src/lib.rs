@@ -23,5 +23,5 @@ mod membership;
 pub mod view;
 
 pub use decision::{Condition, Decision, Edit, Id, Outcome};
-pub use fork::{Config, Fork, Offline, Restored};
+pub use fork::{Change, Config, Fork, Offline, Restored};
 pub use history::Request;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 #[derive(Debug, PartialEq)]
 pub enum Stage {
     /// It waits for the account to be let in.
-    Waiting { id: Option<Box<str>>, request: Request },
+    /// `was_in`: it had been let in before, and joined again while the account did.
+    Waiting { id: Option<Box<str>>, request: Request, was_in: bool },
     /// It has been told that it is in the room. `held` is what it asked of the history that is still coming in.
     In { held: Option<Request> },
     /// It was the last one and waits for the room to confirm that the account left.
@@ -31,6 +32,11 @@ pub struct Client {
 impl Client {
     pub fn is_in(&self) -> bool {
         matches!(self.stage, Stage::In { .. })
+    }
+
+    /// Has been told of the room's occupants.
+    pub fn was_told(&self) -> bool {
+        matches!(self.stage, Stage::In { .. } | Stage::Waiting { was_in: true, .. })
     }
 
     /// Wants to be in the room, whether it is told so already or not.
@@ -82,8 +88,8 @@ pub struct Membership {
     pub given: usize,
     /// How many messages came while no client was in.
     pub missed: usize,
-    /// What the clients know, while the account joins again without telling them: by nickname, hashes of the presences.
-    pub known: Option<HashMap<Box<str>, Vec<u64>>>,
+    /// What the clients know, while the account joins again without telling them: by nickname, the likeness of the presence.
+    pub known: Option<HashMap<Box<str>, u64>>,
     /// The account joined again without its clients' knowing: what the room repeats, they may have.
     pub rejoined: bool,
     /// Messages that came before a restart.
@@ -97,6 +103,12 @@ pub struct Membership {
     pub sent: VecDeque<(Box<str>, Box<str>)>,
     /// Leaves that the room has not confirmed, after which the account joined again.
     pub unconfirmed: u32,
+    /// It has confirmed one while the account was joining again.
+    pub started_over: bool,
+    /// The `id` of the account's join, or leave.
+    pub join_id: String,
+    /// It left, and its clients have been told without the room's confirming it.
+    pub lingering: bool,
     /// When anything last came from the room.
     pub heard: u64,
     /// The id of the account's own ping.
@@ -137,6 +149,9 @@ impl Membership {
             renames: Vec::new(),
             sent: VecDeque::new(),
             unconfirmed: 0,
+            started_over: false,
+            join_id: String::new(),
+            lingering: false,
             heard: now,
             ping: None,
             failures: 0,
@@ -167,6 +182,11 @@ impl Membership {
     /// The client whose presence the account shows: the one that spoke last.
     pub fn latest(&self) -> Option<&Client> {
         self.clients.iter().filter(|c| c.stays()).max_by_key(|c| c.turn)
+    }
+
+    /// Clients that wait are told of the occupants only when the account is in.
+    pub fn is_quiet(&self) -> bool {
+        self.known.is_some() || self.unconfirmed > 0 || self.started_over
     }
 
     /// Keeps a message for those who join later.

@@ -5,7 +5,26 @@
 //! the number of the presence that it was told: four bytes in a vector that at most doubles as it grows.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
+
+/// The same for presences that differ only in whether they show the occupant's real JID, which depends on who is told.
+/// Stays the same across restarts of a build.
+pub fn likeness(presence: &[u8]) -> u64 {
+    const JID: &[u8] = b" jid='";
+    let mut hasher = DefaultHasher::new();
+    match presence.windows(JID.len()).position(|w| w == JID) {
+        Some(at) => {
+            let value = at + JID.len();
+            let end =
+                presence[value..].iter().position(|&b| b == b'\'').map_or(presence.len(), |n| value + n + 1);
+            hasher.write(&presence[..at]);
+            hasher.write(&presence[end..]);
+        }
+        None => hasher.write(presence),
+    }
+    hasher.finish()
+}
 
 /// The occupants of one room and what was told about them, for all accounts together.
 #[derive(Debug, Default)]
@@ -23,6 +42,7 @@ struct Occupant {
     nick: Box<str>,
     /// By how many accounts it is seen.
     seen: u32,
+    likeness: u64,
 }
 
 #[derive(Debug)]
@@ -40,8 +60,8 @@ pub struct Seen {
 }
 
 impl View {
-    /// Notes what an account was told about an occupant. Says whether that is news.
-    pub fn tell(&mut self, seen: &mut Seen, nick: &str, presence: &[u8]) -> bool {
+    /// Notes what an account was told about an occupant. Gives its likeness, if nobody was told that before.
+    pub fn tell(&mut self, seen: &mut Seen, nick: &str, presence: &[u8]) -> Option<u64> {
         let number = match self.numbers.get(presence) {
             Some(&number) => number,
             None => self.intern(presence),
@@ -56,7 +76,7 @@ impl View {
         }
         let before = seen.told[at];
         if before == number + 1 {
-            return false;
+            return None;
         }
         seen.told[at] = number + 1;
         if let Some(told) = &mut self.told[number as usize] {
@@ -69,10 +89,12 @@ impl View {
         } else {
             self.untell(before - 1);
         }
-        true
+        let occupant = self.occupants[at].as_mut()?;
+        let likeness = likeness(presence);
+        (std::mem::replace(&mut occupant.likeness, likeness) != likeness).then_some(likeness)
     }
 
-    /// An occupant is gone, as far as an account was told. Says whether the account had seen it.
+    /// An occupant is gone, as far as an account was told. Says whether no account sees it any more.
     pub fn remove(&mut self, seen: &mut Seen, nick: &str) -> bool {
         let Some(&slot) = self.slots.get(nick) else { return false };
         self.clear(seen, slot)
@@ -93,7 +115,7 @@ impl View {
             self.slots.remove(&occupant.nick);
             self.free_slots.push(slot);
         }
-        true
+        unseen
     }
 
     /// An account is out of the room.
@@ -117,6 +139,11 @@ impl View {
             let told = self.told.get(number.checked_sub(1)? as usize)?.as_ref()?;
             Some((&*self.occupants.get(slot)?.as_ref()?.nick, &told.presence))
         })
+    }
+
+    /// The occupants that any account sees, and their likeness.
+    pub fn all(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.occupants.iter().flatten().map(|o| (&*o.nick, o.likeness))
     }
 
     /// How many occupants any account sees.
@@ -164,7 +191,7 @@ impl View {
     }
 
     fn slot(&mut self, nick: &str) -> u32 {
-        let occupant = Some(Occupant { nick: nick.into(), seen: 0 });
+        let occupant = Some(Occupant { nick: nick.into(), seen: 0, likeness: 0 });
         let slot = match self.free_slots.pop() {
             Some(slot) => {
                 self.occupants[slot as usize] = occupant;
@@ -223,15 +250,19 @@ mod tests {
                 match what {
                     0 => {
                         let had = naive[account].remove(&nick).is_some();
-                        prop_assert_eq!(view.remove(&mut seen[account], &nick), had);
+                        let last = had && !naive.iter().any(|n| n.contains_key(&nick));
+                        prop_assert_eq!(view.remove(&mut seen[account], &nick), last);
                     }
                     4 if nick == "n0" => {
                         naive[account].clear();
                         view.forget(&mut seen[account]);
                     }
                     _ => {
-                        let news = naive[account].insert(nick.clone(), vec![what]) != Some(vec![what]);
-                        prop_assert_eq!(view.tell(&mut seen[account], &nick, &[what]), news);
+                        let first = !naive.iter().any(|n| n.contains_key(&nick));
+                        let told = view.tell(&mut seen[account], &nick, &[what]);
+                        prop_assert!(!first || told == Some(likeness(&[what])));
+                        prop_assert!(told.is_none() || naive[account].get(&nick) != Some(&vec![what]));
+                        naive[account].insert(nick, vec![what]);
                     }
                 }
                 for (seen, naive) in seen.iter().zip(&naive) {

@@ -1,0 +1,658 @@
+//! The engine between clients and a room, both simulated, with a wire that delivers late: after any interleaving, what
+//! each client was told adds up to what the room has.
+
+use enjamb_muc_fork::decision::{Decision, Edit, Id};
+use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
+use enjamb_muc_fork::{Config, Fork, Offline, Request};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+const ACCOUNT: &str = "ada@a.example";
+const ROOM: &str = "room@c.example";
+
+fn random() -> u128 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    u128::from(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// What the room says to the account.
+#[derive(Clone, Debug)]
+enum Down {
+    Presence {
+        nick: String,
+        kind: Presence,
+        codes: Vec<u16>,
+        new: Option<String>,
+        condition: Option<&'static str>,
+        id: Option<String>,
+        version: u32,
+    },
+    Talk {
+        nick: String,
+        n: u32,
+        stamp: Option<u64>,
+    },
+    Subject,
+    Iq {
+        nick: String,
+        id: String,
+        result: bool,
+    },
+}
+
+/// What the account says to the room.
+#[derive(Clone, Debug)]
+enum Up {
+    Presence { nick: String, id: Option<String>, join: bool, version: u32 },
+    Leave,
+    Talk { n: u32 },
+    Ping { id: String, nick: String },
+}
+
+/// A room as XEP-0045 has it, with one session of the account at most.
+#[derive(Default)]
+struct Room {
+    occupants: BTreeMap<String, u32>,
+    us: Option<String>,
+    history: Vec<u32>,
+}
+
+impl Room {
+    fn told(&self, nick: &str, codes: &[u16], id: Option<String>) -> Down {
+        Down::Presence {
+            nick: nick.into(),
+            kind: Presence::Available,
+            codes: codes.to_vec(),
+            new: None,
+            condition: None,
+            id,
+            version: self.occupants[nick],
+        }
+    }
+
+    fn gone(nick: &str, codes: &[u16], new: Option<String>) -> Down {
+        Down::Presence {
+            nick: nick.into(),
+            kind: Presence::Unavailable,
+            codes: codes.to_vec(),
+            new,
+            condition: None,
+            id: None,
+            version: 0,
+        }
+    }
+
+    fn refusal(nick: &str, condition: &'static str, id: Option<String>) -> Down {
+        Down::Presence {
+            nick: nick.into(),
+            kind: Presence::Error,
+            codes: Vec::new(),
+            new: None,
+            condition: Some(condition),
+            id,
+            version: 0,
+        }
+    }
+
+    fn take(&mut self, up: Up) -> Vec<Down> {
+        let mut out = Vec::new();
+        match up {
+            Up::Presence { nick, id, join, version } => {
+                if self.us.is_none() && !join {
+                    return vec![Room::refusal(&nick, "item-not-found", id)];
+                }
+                let taken = self.occupants.contains_key(&nick) && self.us.as_deref() != Some(&nick);
+                if taken {
+                    return vec![Room::refusal(&nick, "conflict", id)];
+                }
+                let was = self.us.replace(nick.clone());
+                if let Some(old) = was.as_ref().filter(|old| **old != nick) {
+                    self.occupants.remove(old);
+                    out.push(Room::gone(old, &[303, 110], Some(nick.clone())));
+                }
+                if join {
+                    for other in self.occupants.keys().filter(|o| **o != nick) {
+                        out.push(self.told(other, &[], None));
+                    }
+                }
+                self.occupants.insert(nick.clone(), version);
+                out.push(self.told(&nick, &[110], id));
+                if join {
+                    for &n in &self.history {
+                        out.push(Down::Talk { nick: "other0".into(), n, stamp: Some(1) });
+                    }
+                    out.push(Down::Subject);
+                }
+            }
+            Up::Leave => {
+                if let Some(nick) = self.us.take() {
+                    self.occupants.remove(&nick);
+                    out.push(Room::gone(&nick, &[110], None));
+                }
+            }
+            Up::Talk { n } => {
+                if let Some(nick) = &self.us {
+                    self.history.push(n);
+                    out.push(Down::Talk { nick: nick.clone(), n, stamp: None });
+                }
+            }
+            Up::Ping { id, nick } => {
+                let result = self.us.is_some();
+                out.push(Down::Iq { nick, id, result });
+            }
+        }
+        out
+    }
+}
+
+#[derive(Default, Debug)]
+struct Client {
+    picture: BTreeMap<String, u32>,
+    inside: bool,
+    waiting: bool,
+    nick: String,
+    heard: Vec<u32>,
+}
+
+struct World {
+    fork: Fork,
+    room: Room,
+    up: VecDeque<Up>,
+    down: VecDeque<Down>,
+    clients: BTreeMap<String, Client>,
+    now: u64,
+    version: u32,
+    /// Answers come within the call that sends, as from a room of the same server.
+    local: bool,
+}
+
+fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let (_, after) = text.split_once(&format!(" {key}='"))?;
+    after.split('\'').next()
+}
+
+fn payload(version: u32) -> Vec<u8> {
+    format!("<presence><v n='{version}'/></presence>").into_bytes()
+}
+
+fn version_in(text: &str) -> u32 {
+    value(text, "n").map_or(0, |n| n.parse().unwrap())
+}
+
+fn nick_of(jid: &str) -> &str {
+    jid.split_once('/').map_or("", |(_, nick)| nick)
+}
+
+impl World {
+    fn new(local: bool, offline: Offline) -> World {
+        let mut fork = Fork::new(random);
+        fork.configure("a.example", Config { offline, ..Config::default() });
+        World {
+            fork,
+            room: Room::default(),
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            clients: BTreeMap::new(),
+            now: 1_000_000,
+            version: 1,
+            local,
+        }
+    }
+
+    fn send(&mut self, up: Up) {
+        if std::env::var_os("TRACE").is_some() {
+            eprintln!("{} up {up:?}", self.now);
+        }
+        if self.local {
+            let answers = self.room.take(up);
+            for answer in answers {
+                self.receive(answer);
+            }
+        } else {
+            self.up.push_back(up);
+        }
+    }
+
+    /// A presence arrives at a client.
+    fn show(
+        &mut self,
+        resource: &str,
+        from: &str,
+        kind: Presence,
+        version: u32,
+        mut codes: BTreeSet<u16>,
+        edit: &Edit,
+    ) {
+        let Some(client) = self.clients.get_mut(resource) else { return };
+        for code in edit.without {
+            codes.remove(code);
+        }
+        codes.extend(&edit.with);
+        let nick = nick_of(edit.from.as_deref().unwrap_or(from)).to_owned();
+        match kind {
+            Presence::Available => {
+                client.picture.insert(nick.clone(), version);
+                if codes.contains(&110) {
+                    client.inside = true;
+                    client.waiting = false;
+                    client.nick = nick;
+                }
+            }
+            Presence::Unavailable => {
+                client.picture.remove(&nick);
+                if codes.contains(&110) && !codes.contains(&303) {
+                    client.inside = false;
+                    client.picture.clear();
+                    client.waiting = false;
+                }
+            }
+            Presence::Error => {
+                client.waiting = false;
+            }
+        }
+    }
+
+    fn perform(&mut self, decisions: Vec<Decision>, hand: Option<&Down>, sent: Option<Up>) {
+        for decision in decisions {
+            match decision {
+                Decision::Forward { resource, edit } => match hand {
+                    Some(Down::Presence { nick, kind, codes, version, .. }) => {
+                        let from = format!("{ROOM}/{nick}");
+                        self.show(&resource, &from, *kind, *version, codes.iter().copied().collect(), &edit);
+                    }
+                    Some(Down::Iq { .. }) => {}
+                    other => panic!("forwarded {other:?}"),
+                },
+                Decision::Serve { account, resource, stanza, edit } => {
+                    assert_eq!(&*account, ACCOUNT);
+                    let text = String::from_utf8(stanza.to_vec()).unwrap();
+                    let from = value(&text, "from").unwrap().to_owned();
+                    if text.starts_with("<message") {
+                        if let Some(client) = self.clients.get_mut(&*resource)
+                            && let Some(n) = value(&text, "n")
+                        {
+                            client.heard.push(n.parse().unwrap());
+                        }
+                        continue;
+                    }
+                    let kind = match value(&text, "type") {
+                        Some("unavailable") => Presence::Unavailable,
+                        Some("error") => Presence::Error,
+                        _ => Presence::Available,
+                    };
+                    let codes = text
+                        .split("code='")
+                        .skip(1)
+                        .map(|rest| rest.split('\'').next().unwrap().parse().unwrap())
+                        .collect();
+                    self.show(&resource, &from, kind, version_in(&text), codes, &edit);
+                }
+                Decision::ToRoom { to, id } => {
+                    let mut up = sent.clone().unwrap();
+                    if let Up::Presence { nick, id: old, .. } = &mut up {
+                        *nick = nick_of(&to).into();
+                        if let Id::Set(id) = id {
+                            *old = Some(id);
+                        }
+                    }
+                    self.send(up);
+                }
+                Decision::Send { stanza } => {
+                    let text = String::from_utf8(stanza).unwrap();
+                    assert_eq!(value(&text, "from"), Some(ACCOUNT));
+                    let nick = nick_of(value(&text, "to").unwrap()).to_owned();
+                    let id = value(&text, "id").map(str::to_owned);
+                    let up = if text.starts_with("<iq") {
+                        Up::Ping { id: id.unwrap(), nick }
+                    } else if value(&text, "type") == Some("unavailable") {
+                        Up::Leave
+                    } else {
+                        let join = text.contains("<x xmlns='http://jabber.org/protocol/muc'");
+                        Up::Presence { nick, id, join, version: version_in(&text) }
+                    };
+                    self.send(up);
+                }
+                Decision::Refuse { .. }
+                | Decision::Persist { .. }
+                | Decision::Answer
+                | Decision::Joined { .. } => {}
+            }
+        }
+    }
+
+    fn receive(&mut self, down: Down) {
+        if std::env::var_os("TRACE").is_some() {
+            eprintln!("{} down {down:?}", self.now);
+        }
+        let from = |nick, id| FromRoom { account: ACCOUNT, room: ROOM, nick, id };
+        match &down {
+            Down::Presence { nick, kind, codes, new, condition, id, version } => {
+                let mut bytes = format!("<presence from='{ROOM}/{nick}'><v n='{version}'/>");
+                for code in codes {
+                    bytes += &format!("<status code='{code}'/>");
+                }
+                bytes += "</presence>";
+                let said = Said { codes, new_nick: new.as_deref(), condition: *condition, destroyed: false };
+                let decisions = self.fork.presence_from_room(
+                    from(Some(nick), id.as_deref()),
+                    *kind,
+                    said,
+                    bytes.as_bytes(),
+                    self.now,
+                );
+                // What the account does not know of must not reach its clients.
+                if let Some(decisions) = decisions {
+                    self.perform(decisions, Some(&down), None);
+                }
+            }
+            Down::Talk { nick, n, stamp } => {
+                let bytes = format!("<message from='{ROOM}/{nick}' n='{n}'/>");
+                let id = n.to_string();
+                let mut to = Vec::new();
+                let decisions = self.fork.groupchat(
+                    from(Some("x"), Some(&id)),
+                    Talk::Said,
+                    bytes.as_bytes(),
+                    b"",
+                    *stamp,
+                    self.now,
+                    |resource| to.push(resource.to_owned()),
+                );
+                self.perform(decisions.unwrap_or_default(), None, None);
+                for resource in to {
+                    if let Some(client) = self.clients.get_mut(&resource) {
+                        client.heard.push(*n);
+                    }
+                }
+            }
+            Down::Subject => {
+                let bytes = format!("<message from='{ROOM}'><subject/></message>");
+                let decisions = self.fork.groupchat(
+                    from(None, None),
+                    Talk::Subject,
+                    bytes.as_bytes(),
+                    b"",
+                    None,
+                    self.now,
+                    |_| {},
+                );
+                self.perform(decisions.unwrap_or_default(), None, None);
+            }
+            Down::Iq { nick, id, result } => {
+                let kind = if *result { Iq::Result } else { Iq::Error };
+                let condition = (!result).then_some("not-acceptable");
+                let decisions = self.fork.iq_from_room(
+                    from(Some(nick), Some(id)),
+                    kind,
+                    false,
+                    false,
+                    condition,
+                    self.now,
+                );
+                self.perform(decisions.unwrap_or_default(), Some(&down), None);
+            }
+        }
+    }
+
+    fn presence(&mut self, resource: &str, nick: &str, kind: Presence, join: bool) {
+        self.version += 1;
+        let id = format!("c{}", self.version);
+        let payload = payload(self.version);
+        let from = FromClient { account: ACCOUNT, resource, room: ROOM, nick: Some(nick), id: Some(&id) };
+        let join_request = join.then(|| Join { password: None, history: Request::default() });
+        let decisions = self.fork.presence_from_client(from, kind, join_request, &payload, self.now);
+        if let Some(decisions) = decisions {
+            if let Some(client) = self.clients.get_mut(resource)
+                && kind == Presence::Available
+                && join
+            {
+                client.waiting = !decisions.is_empty();
+            }
+            let up = Up::Presence { nick: nick.into(), id: Some(id), join: false, version: self.version };
+            self.perform(decisions, None, Some(up));
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Join(c, nick) => {
+                let resource = format!("c{c}");
+                let client = self.clients.entry(resource.clone()).or_default();
+                // Who joins again is told everything again.
+                client.heard.clear();
+                if !client.inside {
+                    client.picture.clear();
+                    client.waiting = true;
+                }
+                self.presence(&resource, &format!("nick{nick}"), Presence::Available, true);
+            }
+            Step::Leave(c) => {
+                let resource = format!("c{c}");
+                let nick = self.clients.get(&resource).map_or(String::new(), |c| c.nick.clone());
+                self.presence(&resource, &nick, Presence::Unavailable, false);
+            }
+            Step::Rename(c, nick) => {
+                let resource = format!("c{c}");
+                if self.clients.get(&resource).is_some_and(|c| c.inside) {
+                    self.presence(&resource, &format!("nick{nick}"), Presence::Available, false);
+                }
+            }
+            Step::Gone(c) => {
+                let resource = format!("c{c}");
+                self.clients.remove(&resource);
+                let online = !self.clients.is_empty();
+                let decisions = self.fork.client_gone(ACCOUNT, &resource, online, false, None, self.now);
+                self.perform(decisions, None, None);
+            }
+            Step::Say(c) => {
+                self.version += 1;
+                let n = self.version;
+                let resource = format!("c{c}");
+                let id = n.to_string();
+                let from = FromClient {
+                    account: ACCOUNT,
+                    resource: &resource,
+                    room: ROOM,
+                    nick: None,
+                    id: Some(&id),
+                };
+                if let Some(decisions) = self.fork.message_from_client(from, Message::Groupchat) {
+                    self.perform(decisions, None, Some(Up::Talk { n }));
+                }
+            }
+            Step::Up => {
+                if let Some(up) = self.up.pop_front() {
+                    let answers = self.room.take(up);
+                    self.tell_all(answers);
+                }
+            }
+            Step::Down => {
+                if let Some(down) = self.down.pop_front() {
+                    self.receive(down);
+                }
+            }
+            Step::Other(nick, version) => {
+                let nick = format!("other{nick}");
+                self.version += 1;
+                if *version == 0 {
+                    if self.room.occupants.remove(&nick).is_some() && self.room.us.is_some() {
+                        self.tell_all(vec![Room::gone(&nick, &[], None)]);
+                    }
+                } else {
+                    self.room.occupants.insert(nick.clone(), self.version);
+                    if self.room.us.is_some() {
+                        let told = self.room.told(&nick, &[], None);
+                        self.tell_all(vec![told]);
+                    }
+                }
+            }
+            Step::Steal(nick) => {
+                let nick = format!("nick{nick}");
+                if !self.room.occupants.contains_key(&nick) {
+                    self.room.occupants.insert(nick.clone(), self.version);
+                    if self.room.us.is_some() {
+                        let told = self.room.told(&nick, &[], None);
+                        self.tell_all(vec![told]);
+                    }
+                }
+            }
+            Step::OtherSays => {
+                self.version += 1;
+                self.room.history.push(self.version);
+                if self.room.us.is_some() {
+                    self.tell_all(vec![Down::Talk { nick: "other0".into(), n: self.version, stamp: None }]);
+                }
+            }
+            Step::Kick(code) => {
+                if let Some(nick) = self.room.us.take() {
+                    self.room.occupants.remove(&nick);
+                    self.tell_all(vec![Room::gone(&nick, &[*code, 110], None)]);
+                }
+            }
+            Step::Forget => {
+                if let Some(nick) = self.room.us.take() {
+                    self.room.occupants.remove(&nick);
+                    self.up.clear();
+                    self.down.clear();
+                }
+            }
+            Step::Pass(seconds) => self.pass(*seconds),
+        }
+    }
+
+    fn tell_all(&mut self, downs: Vec<Down>) {
+        for down in downs {
+            if self.local {
+                self.receive(down);
+            } else {
+                self.down.push_back(down);
+            }
+        }
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now += seconds;
+        let decisions = self.fork.tick(self.now);
+        self.perform(decisions, None, None);
+    }
+
+    fn flush(&mut self) {
+        while !self.up.is_empty() || !self.down.is_empty() {
+            self.step(&Step::Up);
+            self.step(&Step::Down);
+        }
+    }
+
+    fn check(&mut self) {
+        self.flush();
+        // Long enough for every time-out, and for a forgotten account to notice.
+        for _ in 0..60 {
+            self.pass(60);
+            self.flush();
+        }
+        let (nick, inside) = self.fork.clients(ACCOUNT, ROOM).unwrap_or_default();
+        for (resource, client) in &self.clients {
+            assert!(!client.waiting, "{resource} waits for ever: {client:?}");
+            assert_eq!(client.inside, inside.contains(resource), "{resource}: {client:?}, {inside:?}");
+            if client.inside {
+                assert_eq!(Some(&nick), self.room.us.as_ref());
+                assert_eq!(client.nick, nick);
+                assert_eq!(client.picture, self.room.occupants, "the picture of {resource}");
+                let distinct: BTreeSet<_> = client.heard.iter().collect();
+                assert_eq!(distinct.len(), client.heard.len(), "{resource} heard {:?}", client.heard);
+            }
+        }
+        if inside.is_empty() {
+            assert_eq!(self.room.us, None, "nobody is in, and the room has the account");
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join(u8, u8),
+    Leave(u8),
+    Rename(u8, u8),
+    Gone(u8),
+    Say(u8),
+    Up,
+    Down,
+    Other(u8, u8),
+    Steal(u8),
+    OtherSays,
+    Kick(u16),
+    Forget,
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..3u8, 0..3u8).prop_map(|(c, n)| Step::Join(c, n)),
+        2 => (0..3u8).prop_map(Step::Leave),
+        2 => (0..3u8, 0..3u8).prop_map(|(c, n)| Step::Rename(c, n)),
+        1 => (0..3u8).prop_map(Step::Gone),
+        2 => (0..3u8).prop_map(Step::Say),
+        6 => Just(Step::Up),
+        6 => Just(Step::Down),
+        3 => (0..3u8, 0..3u8).prop_map(|(n, v)| Step::Other(n, v)),
+        1 => (0..3u8).prop_map(Step::Steal),
+        2 => Just(Step::OtherSays),
+        1 => prop_oneof![Just(307u16), Just(301), Just(321), Just(332), Just(333)].prop_map(Step::Kick),
+        1 => Just(Step::Forget),
+        1 => (0..20u64).prop_map(Step::Pass),
+    ]
+}
+
+#[test]
+#[ignore = "for looking at one case"]
+fn one() {
+    use Step::*;
+    let steps = [
+        OtherSays,
+        Join(0, 0),
+        Up,
+        Down,
+        Down,
+        Say(0),
+        Down,
+        Up,
+        Kick(307),
+        Down,
+        Rename(0, 0),
+        Down,
+        Join(1, 0),
+        Gone(1),
+        Up,
+        Down,
+        Join(0, 0),
+    ];
+    let mut world = World::new(false, Offline::Leave);
+    for step in &steps {
+        eprintln!("{step:?}");
+        world.step(step);
+    }
+    world.check();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn pictures_are_the_rooms(steps in proptest::collection::vec(step(), 0..60)) {
+        let mut world = World::new(false, Offline::Leave);
+        for step in &steps {
+            world.step(step);
+        }
+        world.check();
+    }
+
+    #[test]
+    fn pictures_are_the_rooms_if_it_answers_within_the_call(steps in proptest::collection::vec(step(), 0..60)) {
+        let mut world = World::new(true, Offline::Leave);
+        for step in &steps {
+            world.step(step);
+        }
+        world.check();
+    }
+}
