@@ -183,7 +183,8 @@ muc.account("two libraries in one room", { modules = { "tls" }, config = with_tl
 			order(clients[1], "roster");
 			assert.same(truth, table.move(wait(clients[1], "roster", 2), 2, #truth + 10, 1, {}));
 			for _, client in ipairs(clients) do
-				assert(client:stop(), "the client didn't end\n" .. client:describe());
+				local everything = client:describe();
+				assert(client:stop(), "the client didn't end\n" .. everything);
 			end
 			owner:expect(muc.presence_of(room, "countess", "unavailable"), 10);
 			muc.in_step(ctx, room, owner);
