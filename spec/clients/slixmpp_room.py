@@ -19,7 +19,6 @@ class Client(slixmpp.ClientXMPP):
         super().__init__(args.jid, args.password)
         self.args = args
         self.room = None
-        self.nick = None
         # Self-signed certificate; STARTTLS only.
         self.ssl_context.check_hostname = False
         self.ssl_context.verify_mode = ssl.CERT_NONE
@@ -44,15 +43,16 @@ class Client(slixmpp.ClientXMPP):
         self.room = slixmpp.JID(room)
         presence, subject, _, history = await self.muc.join_muc_wait(
             self.room, nick, maxstanzas=5, timeout=30)
-        self.nick = presence["from"].resource
-        say("joined", self.nick, str(len(history)), subject["subject"])
+        say("joined", presence["from"].resource, str(len(history)), subject["subject"])
 
     async def rename(self, nick):
-        self.nick = await self.muc.set_self_nick(self.room, nick, timeout=30)
-        say("renamed", self.nick)
+        say("renamed", await self.muc.set_self_nick(self.room, nick, timeout=30))
+
+    def nick(self):
+        return self.muc.our_nicks[None][self.room]
 
     def leave(self):
-        self.muc.leave_muc(self.room, self.nick)
+        self.muc.leave_muc(self.room, self.nick())
         say("left")
 
     def speak(self, text):
@@ -62,7 +62,7 @@ class Client(slixmpp.ClientXMPP):
         say("roster", *sorted(self.muc.get_roster(self.room)))
 
     async def ping(self):
-        result = await self.plugin["xep_0199"].ping(slixmpp.JID("%s/%s" % (self.room, self.nick)), timeout=10)
+        result = await self.plugin["xep_0199"].ping(slixmpp.JID("%s/%s" % (self.room, self.nick())), timeout=10)
         say("pinged", "yes" if result is not None else "no")
 
     async def obey(self, line):
