@@ -148,7 +148,7 @@ pub struct Fork {
     rooms: HashMap<Box<str>, Room>,
     asked: HashMap<String, Asked>,
     given: Vec<Given>,
-    due: BinaryHeap<Reverse<(u64, Box<str>, Box<str>)>>,
+    due: BinaryHeap<Reverse<Due>>,
     configs: HashMap<Box<str>, Config>,
     default_config: Config,
     random: fn() -> u128,
@@ -157,6 +157,9 @@ pub struct Fork {
     swept: u64,
     changes: Vec<Change>,
 }
+
+/// When, which account, which room.
+type Due = (u64, Box<str>, Box<str>);
 
 /// Answers to requests are waited for this long, in seconds.
 const ANSWER_TIMEOUT: u64 = 1800;
@@ -1215,6 +1218,13 @@ impl Fork {
         if m.phase == Phase::Away {
             return Some(out);
         }
+        if m.phase == Phase::Joining && m.known.is_none() {
+            // Of the stay that is ending; the join will bring it again.
+            for client in m.clients.iter().filter(|c| !c.stays()) {
+                to(&client.resource);
+            }
+            return Some(out);
+        }
         let before = stamp.is_some() && talk != Talk::Subject;
         let joining = !m.settled && m.phase == Phase::Joined;
         let repeated = joining && before;
@@ -1249,7 +1259,9 @@ impl Fork {
         };
         if talk == Talk::Subject {
             m.subject = Some(said);
-            m.settle(from.account, from.room, false, &mut out);
+            if m.phase == Phase::Joined {
+                m.settle(from.account, from.room, false, &mut out);
+            }
         } else if repeated {
             m.given += 1;
             let used = m.clients.iter().any(Client::is_in);
@@ -1262,7 +1274,9 @@ impl Fork {
             return Some(out);
         } else {
             // Something that was said just now: what was said before is complete.
-            m.settle(from.account, from.room, true, &mut out);
+            if m.phase == Phase::Joined {
+                m.settle(from.account, from.room, true, &mut out);
+            }
             let used = m.clients.iter().any(Client::is_in);
             m.keep(said, if used { KEPT } else { KEPT_AWAY }, KEPT_BYTES);
             m.missed = if used { 0 } else { m.missed + 1 };
@@ -1596,6 +1610,7 @@ impl Fork {
 
     /// The account's bookmark for a room was published (XEP-0402), with this nickname and password; or retracted
     /// (`autojoin` is `None`).
+    #[allow(clippy::too_many_arguments)]
     pub fn bookmark(
         &mut self,
         account: &str,
