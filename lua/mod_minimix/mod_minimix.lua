@@ -424,12 +424,23 @@ local function send_copies(stanza, account, ...)
 	attr.to = account;
 end
 
-local function deliver(stanza, account, decisions, ...)
-	if decisions == nil then return; end
-	if decisions then
-		perform(decisions, account, stanza);
+local function deliver(event, account, pending, ...)
+	local stanza = event.stanza;
+	stanza.attr.to = account;
+	if pending == nil then
+		return;
+	elseif pending == true then
+		perform(mx.pending(), account, stanza);
+	elseif pending then
+		module:log("error", "A message from %s cannot be handed on: %s", stanza.attr.from, pending);
+		return true;
 	end
-	send_copies(stanza, account, ...);
+	if select("#", ...) > 0 then
+		send_copies(stanza, account, ...);
+	elseif not bare_sessions[account] and kind_of_talk(stanza) == "said" and not room_stamp(stanza, split(stanza.attr.from)) then
+		-- Nobody is there: whoever wakes devices may want to know (mod_cloud_notify does).
+		module:fire_event("message/bare/groupchat", { origin = event.origin, stanza = stanza });
+	end
 	return true;
 end
 
@@ -437,18 +448,8 @@ local function groupchat_from_room(event)
 	local stanza = event.stanza;
 	local attr = stanza.attr;
 	local account = attr.to;
-	local room, nick = split(attr.from);
-	local is_in, attended = has(account, room);
-	if not is_in then return; end
-	local kind = kind_of_talk(stanza);
-	local stamp = room_stamp(stanza, room);
-	local done = deliver(stanza, account,
-		groupchat_in(account, room, nick, attr.id, kind, bytes_of(stanza), stanza:get_child_text("body"), stamp));
-	if done and not attended and kind == "said" and not stamp and not bare_sessions[account] then
-		-- Nobody is there: whoever wakes devices may want to know (mod_cloud_notify does).
-		module:fire_event("message/bare/groupchat", { origin = event.origin, stanza = stanza });
-	end
-	return done;
+	attr.to = nil; -- what is kept is for all clients
+	return deliver(event, account, groupchat_in(account, attr.from, attr.id, stanza));
 end
 
 local function message_from_room(event)

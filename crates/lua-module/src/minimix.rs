@@ -4,10 +4,11 @@
 //! a stanza and answers with an array of decisions, or `nil` if the stanza is none of the engine's business. The engine
 //! is never held while Lua runs, so a decision that leads to another call is fine.
 
-use crate::rooms;
+use crate::{push, rooms};
 use enjamb_muc_fork::decision::{Decision, Edit, Id, Outcome};
 use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
 use enjamb_muc_fork::{Config, Fork, Offline, Request, Restored, history};
+use enjamb_stanza::{read, write};
 use mlua::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 thread_local! {
     static FORK: RefCell<Fork> = RefCell::new(Fork::new(random));
+    static PENDING: RefCell<Vec<Decision>> = const { RefCell::new(Vec::new()) };
     static LOG: RefCell<Option<rooms::Log>> = const { RefCell::new(None) };
     static KEPT: RefCell<HashMap<String, rooms::Kept>> = RefCell::default();
 }
@@ -310,55 +312,87 @@ fn presence_in(
     maybe(lua, all)
 }
 
-fn talk(kind: &str) -> Talk {
-    match kind {
-        "said" => Talk::Said,
-        "subject" => Talk::Subject,
-        _ => Talk::Passing,
+/// What rooms keep of the discussion: as Prosody's do. And the text, and the time in the room's own `<delay/>`.
+fn read_talk<'a>(stanza: &'a [u8], room: &str) -> (Talk, &'a [u8], Option<u64>) {
+    const HINTS: &[u8] = b"urn:xmpp:hints";
+    let (mut body, mut subject, mut thread, mut kept, mut passing, mut stamp) =
+        (None, false, false, false, false, None);
+    for child in read::children(stanza) {
+        match child.name {
+            b"body" => body = body.or(Some(child.inside)),
+            b"subject" => subject = true,
+            b"thread" => thread = true,
+            b"no-store" | b"no-permanent-store" if child.xmlns() == HINTS => passing = true,
+            b"store" if child.xmlns() == HINTS => kept = true,
+            b"encryption" if child.xmlns() == b"urn:xmpp:eme:0" => kept = true,
+            b"delay" if child.xmlns() == b"urn:xmpp:delay" && stamp.is_none() => {
+                let from = child.attribute(b"from").map(String::from_utf8_lossy);
+                let host = room.split_once('@').map_or(room, |(_, host)| host);
+                if from.is_none_or(|from| from == room || from == host) {
+                    stamp = child.attribute(b"stamp").and_then(time);
+                }
+            }
+            _ if child.xmlns() == b"urn:xmpp:chat-markers:0" => kept = true,
+            _ => {}
+        }
+    }
+    let talk = match body {
+        None if subject && !thread => Talk::Subject,
+        _ if passing => Talk::Passing,
+        None if !kept => Talk::Passing,
+        _ => Talk::Said,
+    };
+    (talk, body.unwrap_or(b""), stamp)
+}
+
+/// XEP-0082, to the second.
+fn time(stamp: &[u8]) -> Option<u64> {
+    let time = humantime::parse_rfc3339_weak(std::str::from_utf8(stamp).ok()?).ok()?;
+    time.duration_since(UNIX_EPOCH).ok().map(|d| d.as_secs())
+}
+
+/// What came of a groupchat message.
+pub enum Groupchat {
+    /// It is none of ours.
+    NotOurs,
+    /// These clients get a copy; before that, [`pending`] has decisions if this is true.
+    Copies(bool),
+}
+
+/// A groupchat message for an account. `stanza` are its bytes without `to`; `copy` is called for each client that gets
+/// a copy.
+pub fn groupchat(
+    account: &[u8],
+    from: &[u8],
+    id: Option<&[u8]>,
+    stanza: &[u8],
+    copy: impl FnMut(&str),
+) -> Groupchat {
+    let (Ok(account), Ok(from)) = (std::str::from_utf8(account), std::str::from_utf8(from)) else {
+        return Groupchat::NotOurs;
+    };
+    let (room, nick) = from.split_once('/').map_or((from, None), |(room, nick)| (room, Some(nick)));
+    let id = id.and_then(|id| std::str::from_utf8(id).ok());
+    let all = with(|fork| {
+        if !fork.has_room(room) {
+            return None;
+        }
+        let (talk, body, stamp) = read_talk(stanza, room);
+        fork.groupchat(FromRoom { account, room, nick, id }, talk, stanza, body, stamp, now(), copy)
+    });
+    match all {
+        None => Groupchat::NotOurs,
+        Some(all) => {
+            let some = !all.is_empty();
+            PENDING.with_borrow_mut(|pending| pending.extend(all));
+            Groupchat::Copies(some)
+        }
     }
 }
 
-/// `groupchat_in(account, room, nick, id, kind, bytes, body, stamp)`: `nil`, or the decisions (`false` if there are
-/// none) and then the resources of the clients that get a copy.
-#[allow(clippy::type_complexity)]
-fn groupchat_in(
-    lua: &Lua,
-    (account, room, nick, id, kind, bytes, body, stamp): (
-        Text,
-        Text,
-        Option<Text>,
-        Option<Text>,
-        Text,
-        LuaString,
-        Option<LuaString>,
-        Option<f64>,
-    ),
-) -> LuaResult<LuaMultiValue> {
-    let from = FromRoom { account: &account, room: &room, nick: str(&nick), id: str(&id) };
-    let body = body.as_ref().map(|b| b.as_bytes());
-    let mut clients: Vec<Box<str>> = Vec::new();
-    let all = with(|fork| {
-        fork.groupchat(
-            from,
-            talk(&kind),
-            &bytes.as_bytes(),
-            body.as_deref().unwrap_or(b""),
-            stamp.map(|s| s as u64),
-            now(),
-            |resource| clients.push(resource.into()),
-        )
-    });
-    let Some(all) = all else { return Ok(LuaMultiValue::new()) };
-    let mut values = LuaMultiValue::with_capacity(1 + clients.len());
-    values.push_back(if all.is_empty() {
-        LuaValue::Boolean(false)
-    } else {
-        LuaValue::Table(decisions(lua, all)?)
-    });
-    for resource in clients {
-        values.push_back(LuaValue::String(lua.create_string(&*resource)?));
-    }
-    Ok(values)
+/// `pending()`: the decisions of the last groupchat message.
+fn pending(lua: &Lua, (): ()) -> LuaResult<LuaTable> {
+    decisions(lua, PENDING.take())
 }
 
 /// `is_new(account, room, nick, id, body, stamped)`
@@ -374,8 +408,11 @@ fn is_new(
         bool,
     ),
 ) -> LuaResult<bool> {
-    let body = body.as_ref().map(|b| b.as_bytes());
-    let key = history::key(str(&nick).unwrap_or(""), str(&id), body.as_deref().unwrap_or(b""));
+    let mut escaped = Vec::new();
+    if let Some(body) = &body {
+        write::escape(&mut escaped, &body.as_bytes());
+    }
+    let key = history::key(str(&nick).unwrap_or(""), str(&id), &escaped);
     Ok(with(|fork| fork.is_new(&account, &room, key, stamped)))
 }
 
@@ -549,7 +586,8 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("message_out", lua.create_function(message_out)?)?;
     table.set("iq_out", lua.create_function(iq_out)?)?;
     table.set("presence_in", lua.create_function(presence_in)?)?;
-    table.set("groupchat_in", lua.create_function(groupchat_in)?)?;
+    table.set("groupchat_in", push::groupchat_function(lua)?)?;
+    table.set("pending", lua.create_function(pending)?)?;
     table.set("is_new", lua.create_function(is_new)?)?;
     table.set("message_in", lua.create_function(message_in)?)?;
     table.set("iq_in", lua.create_function(iq_in)?)?;

@@ -4,11 +4,12 @@
 //! registry) is given back before a Lua function that can raise an error is called; a panic is caught and becomes an
 //! error value.
 
+use crate::minimix::{self, Groupchat};
 use crate::smacks;
 use crate::walk::{self, Only};
 use mlua::ffi::{self, lua_State};
 use mlua::prelude::*;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,6 +19,8 @@ const KEPT_SCRATCH: usize = 64 << 10;
 
 thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Resources of the clients that get a copy.
+    static COPIES: RefCell<Vec<Box<str>>> = const { RefCell::new(Vec::new()) };
 }
 
 fn keep_scratch(mut buffer: Vec<u8>) {
@@ -143,6 +146,71 @@ unsafe extern "C-unwind" fn serialize(state: *mut lua_State) -> c_int {
         keep_scratch(buffer);
         results
     }
+}
+
+unsafe fn distribute(state: *mut lua_State, buffer: &mut Vec<u8>) -> Result<Groupchat, String> {
+    // SAFETY: `walk` wants a table at an absolute index, which is made sure of; strings stay on the stack.
+    unsafe {
+        if ffi::lua_type(state, 4) != ffi::LUA_TTABLE
+            || ffi::lua_type(state, 1) != ffi::LUA_TSTRING
+            || ffi::lua_type(state, 2) != ffi::LUA_TSTRING
+        {
+            return Err("wants account, from, id and a stanza".to_owned());
+        }
+        walk::walk(state, 4, Only::Everything, buffer).map_err(|e| e.to_string())?;
+        let account = walk::bytes(state, 1);
+        let from = walk::bytes(state, 2);
+        let id = (ffi::lua_type(state, 3) == ffi::LUA_TSTRING).then(|| walk::bytes(state, 3));
+        COPIES.with_borrow_mut(|copies| {
+            copies.clear();
+            Ok(minimix::groupchat(account, from, id, buffer, |resource| copies.push(resource.into())))
+        })
+    }
+}
+
+/// `groupchat(account, from, id, stanza)`: a groupchat message, without `to`, for an account.
+///
+/// - nothing: it is none of ours.
+/// - `false, resources...`: these clients get a copy.
+/// - `true, resources...`: the same, after the decisions that `pending` gives.
+/// - `message`: it cannot be serialised.
+unsafe extern "C-unwind" fn groupchat(state: *mut lua_State) -> c_int {
+    let mut buffer = SCRATCH.take();
+    // SAFETY: `state` comes from Lua.
+    let result = catch_unwind(AssertUnwindSafe(|| unsafe { distribute(state, &mut buffer) }))
+        .unwrap_or_else(|_| Err("internal error while distributing a message, please report it".into()));
+    let copies = COPIES.take();
+    // SAFETY: nothing is borrowed here. Should Lua raise an out-of-memory error in a push, the vectors leak.
+    unsafe {
+        ffi::lua_settop(state, 4);
+        let mut results = 0;
+        match result {
+            Ok(Groupchat::NotOurs) => {}
+            Ok(Groupchat::Copies(pending)) if ffi::lua_checkstack(state, copies.len() as c_int + 2) != 0 => {
+                ffi::lua_pushboolean(state, c_int::from(pending));
+                for resource in &copies {
+                    ffi::lua_pushlstring(state, resource.as_ptr().cast(), resource.len());
+                }
+                results = 1 + copies.len() as c_int;
+            }
+            Ok(Groupchat::Copies(_)) => {
+                ffi::lua_pushboolean(state, 0);
+                results = 1;
+            }
+            Err(message) => {
+                ffi::lua_pushlstring(state, message.as_ptr().cast(), message.len());
+                results = 1;
+            }
+        }
+        COPIES.set(copies);
+        keep_scratch(buffer);
+        results
+    }
+}
+
+pub fn groupchat_function(lua: &Lua) -> LuaResult<LuaFunction> {
+    // SAFETY: the functions keep to Lua's protocol, see above.
+    unsafe { lua.create_c_function(groupchat) }
 }
 
 pub fn push_function(lua: &Lua) -> LuaResult<LuaFunction> {

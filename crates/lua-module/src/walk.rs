@@ -104,7 +104,7 @@ unsafe fn type_name(state: *mut lua_State, index: c_int) -> &'static str {
 ///
 /// # Safety
 /// The value at `index` must be a string that stays on the stack (or in a table that does) while the slice is used.
-unsafe fn bytes<'a>(state: *mut lua_State, index: c_int) -> &'a [u8] {
+pub unsafe fn bytes<'a>(state: *mut lua_State, index: c_int) -> &'a [u8] {
     let mut len = 0;
     // SAFETY: for a string this neither converts nor allocates, and gives its own bytes.
     unsafe {

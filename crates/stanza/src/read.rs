@@ -1,0 +1,112 @@
+//! Reading, as far as decisions need it: the children of a written stanza, without parsing what is in them.
+//!
+//! For bytes that come from [`crate::write`] only: `<` and `>` stand for tags, attributes are in single quotes.
+
+/// A child of the stanza.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Child<'a> {
+    /// Its local name.
+    pub name: &'a [u8],
+    /// The attributes of its start tag, as they stand there.
+    pub attributes: &'a [u8],
+    /// What is between its tags, escaped.
+    pub inside: &'a [u8],
+}
+
+impl<'a> Child<'a> {
+    /// The value of an attribute, escaped.
+    pub fn attribute(&self, key: &[u8]) -> Option<&'a [u8]> {
+        let mut rest = self.attributes;
+        loop {
+            rest = rest.strip_prefix(b" ")?;
+            let equals = rest.iter().position(|&b| b == b'=')?;
+            let value = rest.get(equals + 2..)?;
+            let end = value.iter().position(|&b| b == b'\'')?;
+            if &rest[..equals] == key {
+                return Some(&value[..end]);
+            }
+            rest = &value[end + 1..];
+        }
+    }
+
+    /// Its namespace, if it declares one.
+    pub fn xmlns(&self) -> &'a [u8] {
+        self.attribute(b"xmlns").unwrap_or(b"")
+    }
+}
+
+/// The child elements of a stanza.
+pub fn children(stanza: &[u8]) -> Children<'_> {
+    let start = stanza.iter().position(|&b| b == b'>').map_or(stanza.len(), |at| at + 1);
+    Children { rest: &stanza[start..] }
+}
+
+/// See [`children`].
+#[derive(Clone, Debug)]
+pub struct Children<'a> {
+    rest: &'a [u8],
+}
+
+/// A tag: what is between its angle brackets, and what follows.
+fn tag(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let open = bytes.iter().position(|&b| b == b'<')?;
+    let close = open + bytes[open..].iter().position(|&b| b == b'>')?;
+    Some((&bytes[open + 1..close], &bytes[close + 1..]))
+}
+
+impl<'a> Iterator for Children<'a> {
+    type Item = Child<'a>;
+
+    fn next(&mut self) -> Option<Child<'a>> {
+        let (start, mut rest) = tag(self.rest)?;
+        if start.starts_with(b"/") {
+            self.rest = b"";
+            return None;
+        }
+        let empty = start.ends_with(b"/");
+        let start = start.strip_suffix(b"/").unwrap_or(start);
+        let name = start.iter().position(|&b| b == b' ').unwrap_or(start.len());
+        let (name, attributes) = start.split_at(name);
+        if empty {
+            self.rest = rest;
+            return Some(Child { name, attributes, inside: b"" });
+        }
+        let inside = rest;
+        let mut depth = 1;
+        let mut end = 0;
+        while depth > 0 {
+            let (inner, after) = tag(rest)?;
+            end = inside.len() - after.len() - inner.len() - 2;
+            if inner.starts_with(b"/") {
+                depth -= 1;
+            } else if !inner.ends_with(b"/") {
+                depth += 1;
+            }
+            rest = after;
+        }
+        self.rest = rest;
+        Some(Child { name, attributes, inside: &inside[..end] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_children() {
+        let stanza = b"<message from='a&gt;b' id='1'><body>x &lt; <b>y</b></body><x xmlns='urn:x' a='it&apos;s/'/><y><y/><z>/</z></y></message>";
+        let found: Vec<_> = children(stanza).collect();
+        assert_eq!(found.len(), 3);
+        assert_eq!((found[0].name, found[0].inside), (&b"body"[..], &b"x &lt; <b>y</b>"[..]));
+        assert_eq!(found[1].xmlns(), b"urn:x");
+        assert_eq!(found[1].attribute(b"a"), Some(&b"it&apos;s/"[..]));
+        assert_eq!(found[1].attribute(b"b"), None);
+        assert_eq!((found[2].name, found[2].inside), (&b"y"[..], &b"<y/><z>/</z>"[..]));
+        assert_eq!(children(b"<message/>").count(), 0);
+        assert_eq!(children(b"<message>text</message>").count(), 0);
+        for cut in 0..stanza.len() {
+            let _ = children(&stanza[..cut]).count();
+        }
+    }
+}
