@@ -238,7 +238,7 @@ function M.entered(c, room, seconds)
 		if el.name == "presence" and M.has_code(el, "110") then
 			out.self = el;
 			out.nick = nick_of(el.attr.from);
-		elseif el.name == "presence" then
+		elseif el.name == "presence" and nick_of(el.attr.from) then
 			table.insert(out.others, el);
 			table.insert(out.nicks, nick_of(el.attr.from));
 		elseif is_subject(el, room) then out.subject = el;
@@ -371,7 +371,7 @@ end
 function M.picture(c, room)
 	local out = {};
 	for _, el in ipairs(c.seen) do
-		if el.name == "presence" and is_from(el, room) then
+		if el.name == "presence" and is_from(el, room) and nick_of(el.attr.from) then
 			local nick, item = nick_of(el.attr.from), M.item(el);
 			if not el.attr.type then
 				out[nick] = { role = item.attr.role, affiliation = item.attr.affiliation,
