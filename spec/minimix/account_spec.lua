@@ -406,4 +406,44 @@ muc.account("several clients of an account in a room", {}, function (ctx, it)
 			assert.same(t.numbered("m", #all), bodies, "client " .. i);
 		end
 	end);
+
+	it("that ask for a nick that somebody else has get the account's, too", function ()
+		local room, owner, phone, desk, watcher = party("watcher");
+		assert.equal("ada", desk.entry.nick);
+		assert.equal("110 210", muc.codes(desk.entry.self));
+		muc.in_step(ctx, room, owner, phone, desk, watcher);
+	end);
+
+	it("need the password only once", function ()
+		local room, owner = muc.open(ctx, { config = { ["muc#roomconfig_roomsecret"] = "pw" } });
+		local phone = muc.client(ctx);
+		muc.enter(phone, room, "ada", { password = "pw" });
+		local desk = muc.client(ctx, { user = phone.username });
+		muc.enter(desk, room, "ada");
+		muc.in_step(ctx, room, owner, phone, desk);
+	end);
+
+	it("whose resource is taken over by another leave as that one", function ()
+		local room, owner, phone, desk, watcher = party();
+		local again = muc.client(ctx, { user = desk.username, resource = desk.resource });
+		muc.settle(again);
+		local mark = muc.mark(again);
+		muc.say(owner, room, "for the phone");
+		phone:expect({ body = "for the phone" });
+		again:sync();
+		assert.same({}, muc.got_from(again, mark, room));
+		muc.in_step(ctx, room, owner, phone, watcher);
+		assert.same({}, muc.got(watcher, 1, { name = "presence", type = "unavailable" }));
+		muc.enter(again, room, "ada");
+		muc.in_step(ctx, room, owner, phone, watcher, again);
+	end);
+
+	it("of an account that's deleted are out", function ()
+		local room, owner, phone, desk, watcher = party();
+		ctx.srv:eval([[return require "core.usermanager".delete_user(a, "localhost")]], phone.username);
+		watcher:expect(muc.presence_of(room, "ada", "unavailable"));
+		muc.in_step(ctx, room, owner, watcher);
+		phone:cut();
+		desk:cut();
+	end);
 end);

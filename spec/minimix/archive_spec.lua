@@ -97,3 +97,18 @@ muc.account("an account's archive, by default", { config = "default_archive_poli
 		assert.same({ "direct" }, archive(phone));
 	end);
 end);
+
+muc.ordinary("private messages in an account's archive", { config = "default_archive_policy = true", modules = { "mam" } }, function (ctx, it)
+	it("are there once, on both sides", function ()
+		local room, owner = muc.open(ctx);
+		local ada = muc.guest(ctx, room, "ada", nil, owner);
+		owner:message(room .. "/ada", "psst");
+		ada:expect({ body = "psst" });
+		ada:message(room .. "/owner", "what?");
+		owner:expect({ body = "what?" });
+		muc.say(owner, room, "to all");
+		muc.settle(owner, ada);
+		assert.same({ "psst", "what?" }, archive(ada));
+		assert.same({ "psst", "what?" }, archive(owner));
+	end);
+end);

@@ -87,4 +87,13 @@ muc.ordinary("invitations", {}, function (ctx, it)
 		invite(owner, room, ada.bare);
 		assert.equal(room, ada:expect(invitation).attr.from);
 	end);
+
+	it("reach one who is in the room already", function ()
+		local room, owner = muc.open(ctx);
+		local ada = muc.guest(ctx, room, "ada", nil, owner);
+		invite(owner, room, ada.bare);
+		ada:expect(invitation);
+		muc.settle(owner, ada);
+		assert.equal(1, #muc.got(ada, 1, invitation));
+	end);
 end);

@@ -188,4 +188,28 @@ muc.ordinary("messages in a room", {}, function (ctx, it)
 		assert.same({}, muc.got(also, mark, "message"));
 		assert.equal(1, #muc.got(ada, 1, { name = "message", type = "groupchat", body = "in the room" }));
 	end);
+
+	it("of a nick that's blocked don't come", function ()
+		local room, owner, ada, bob = three();
+		local answer = ada:iq("set", ("<block xmlns='urn:xmpp:blocking'><item jid='%s/bob'/></block>"):format(room));
+		assert.equal("result", answer.attr.type);
+		muc.say(bob, room, "spam");
+		bob:sync();
+		muc.say(owner, room, "no spam");
+		ada:expect(muc.groupchat(room, "owner", "no spam"));
+		assert.same({}, muc.got(ada, 1, { body = "spam" }));
+		assert.truthy(muc.truth(ctx.srv, room).ada);
+		ada:iq("set", ("<unblock xmlns='urn:xmpp:blocking'><item jid='%s/bob'/></unblock>"):format(room));
+		muc.say(bob, room, "peace");
+		ada:expect(muc.groupchat(room, "bob", "peace"));
+	end);
+
+	it("go on when the service is reloaded", function ()
+		local room, owner, ada, bob = three();
+		ctx.srv:eval([[return require "core.modulemanager".reload("rooms.localhost", "muc") and true]]);
+		muc.say(ada, room, "still there?");
+		muc.all_hear({ owner, bob, ada }, room, "ada", "still there?");
+		muc.left(bob, room, "bob");
+		muc.in_step(ctx, room, owner, ada);
+	end);
 end);

@@ -126,4 +126,19 @@ muc.ordinary("private messages", {}, function (ctx, it)
 		local err = ada:expect({ name = "message", type = "error", id = "pm4" });
 		assert.equal("policy-violation", (t.condition(err:child("error"))));
 	end);
+
+	it("that one sends are copied to one's other clients that want copies", function ()
+		local room, _, ada, bob = three();
+		local also = muc.client(ctx, { user = ada.username });
+		also:iq("set", "<enable xmlns='urn:xmpp:carbons:2'/>");
+		ada:message(room .. "/bob", "psst", { id = "copied" });
+		bob:expect({ body = "psst" });
+		local copy, n = muc.saw(also, function (el) return el.name == "message" and el:child("sent", "urn:xmpp:carbons:2"); end);
+		assert.equal(1, n);
+		assert.equal(also.bare, copy.attr.from);
+		local inner = copy:child("sent"):child("forwarded"):child("message");
+		assert.equal("psst", inner:body());
+		assert.equal(ada.jid, inner.attr.from);
+		assert.equal(room .. "/bob", inner.attr.to);
+	end);
 end);

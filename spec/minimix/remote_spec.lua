@@ -273,4 +273,65 @@ muc.versions("rooms on another server", function (start)
 		muc.left(bob2, room, "bob");
 		in_step(b, room, owner, phone, desk, phone2);
 	end);
+
+	it("that don't answer are an error in the end, and nothing is half joined", function ()
+		local a, b = muc.two_servers(start, { config = "minimix_join_timeout = 1" });
+		local room, owner = muc.open(b, { service = "rooms.b.test" });
+		local first, ada = muc.client(a), muc.client(a);
+		muc.enter(first, room, "first", { seconds = 10 }); -- the way is open
+		server.run("kill -STOP " .. b.srv.pid);
+		local condition, kind, el = muc.refused(ada, room, "ada", { seconds = 15 });
+		assert.equal("remote-server-timeout", condition);
+		assert.equal("wait", kind);
+		assert.equal(room .. "/ada", el.attr.from);
+		server.run("kill -CONT " .. b.srv.pid);
+		eventually("out", function ()
+			round_trip(room, ada, first);
+			assert.is_nil(muc.truth(b.srv, room).ada);
+		end);
+		assert.same({}, muc.picture(ada, room));
+		muc.enter(ada, room, "ada");
+		in_step(b, room, owner, first, ada);
+	end);
+
+	it("that forgot the account are noticed though nobody says anything", function ()
+		local room, owner, phone, desk, _, b = party({
+			config = "minimix_ping_interval = 1", room = { ["muc#roomconfig_persistentroom"] = "1" },
+		});
+		owner:cut();
+		b.srv:kill();
+		b.srv:launch();
+		assert.same({}, muc.truth(b.srv, room));
+		eventually("noticed", function ()
+			phone:sync();
+			desk:sync();
+			local inside = muc.truth(b.srv, room).ada ~= nil;
+			assert.truthy(inside or not muc.picture(phone, room).ada);
+			for _, c in ipairs { phone, desk } do assert.equal(inside, muc.picture(c, room).ada ~= nil); end
+		end);
+	end);
+
+	it("that are gone for good are said to be", function ()
+		local room, owner, phone, desk, a, b = party({ config = "minimix_ping_interval = 1; minimix_join_timeout = 2" });
+		owner:cut();
+		b.srv:kill();
+		for _, c in ipairs { phone, desk } do
+			local own = c:expect(function (el)
+				return el.name == "presence" and el.attr.type == "unavailable" and el.attr.from == room .. "/ada" and muc.has_code(el, "110");
+			end, 30);
+			assert.truthy(muc.has_code(own, "332") or muc.has_code(own, "333"), tostring(own));
+			local ping = c:ping(room .. "/ada");
+			assert.equal("error", c:expect({ name = "iq", id = ping }, 10).attr.type);
+		end
+		assert.same({}, a:log_errors(0));
+	end);
+
+	it("that are slow aren't taken for gone", function ()
+		local room, owner, phone, desk, _, b = party({ config = "minimix_ping_interval = 1; minimix_join_timeout = 30" });
+		server.run("kill -STOP " .. b.srv.pid);
+		socket.sleep(2.5); -- more than one ping is due
+		server.run("kill -CONT " .. b.srv.pid);
+		in_step(b, room, owner, phone, desk);
+		assert.same({}, muc.got(owner, 1, { name = "presence", type = "unavailable" }));
+	end);
 end);

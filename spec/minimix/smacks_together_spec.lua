@@ -140,3 +140,49 @@ muc.account("rooms and stream management", { config = "smacks_hibernation_time =
 		assert.same(expected, t.bodies(muc.got(also, 1, { type = "groupchat" })));
 	end);
 end);
+
+muc.ordinary("rooms without stream management", { smacks = false }, function (ctx, it)
+	it("are joined, heard and left", function ()
+		local room, owner = muc.open(ctx);
+		local ada = muc.guest(ctx, room, "ada", nil, owner);
+		muc.say(owner, room, "hello");
+		ada:expect({ body = "hello" });
+		muc.in_step(ctx, room, owner, ada);
+		ada:cut();
+		owner:expect(muc.presence_of(room, "ada", "unavailable"));
+		muc.in_step(ctx, room, owner);
+	end);
+end);
+
+muc.ordinary("rooms and clients that say that they're inactive", { modules = { "csi_simple" } }, function (ctx, it)
+	it("they get all of it when they're active again, in order", function ()
+		local room, owner = muc.open(ctx);
+		local ada = muc.guest(ctx, room, "ada", nil, owner);
+		ada:send("<inactive xmlns='urn:xmpp:csi:0'/>");
+		for i = 1, 5 do
+			muc.say(owner, room, nil, nil, "<composing xmlns='http://jabber.org/protocol/chatstates'/>");
+			muc.say(owner, room, "m" .. i);
+		end
+		local bob = muc.guest(ctx, room, "bob", nil, owner);
+		owner:send(("<presence to='%s/owner'><show>away</show></presence>"):format(room));
+		muc.settle(owner, bob);
+		ada:send("<active xmlns='urn:xmpp:csi:0'/>");
+		muc.in_step(ctx, room, owner, ada, bob);
+		assert.same(t.numbered("m", 5), t.bodies(muc.got(ada, 1, { type = "groupchat" })));
+	end);
+end);
+
+muc.ordinary("rooms and push", { config = "smacks_hibernation_time = 10", modules = { "cloud_notify" } }, function (ctx, it)
+	it("a client that's away is notified of private messages", function ()
+		local app = ctx:login { resource = "app" };
+		local room, owner = muc.open(ctx);
+		local ada = ctx:resumable { available = true };
+		ada:iq("set", ("<enable xmlns='urn:xmpp:push:0' jid='%s' node='n'/>"):format(app.jid));
+		muc.enter(ada, room, "ada");
+		ada:ack();
+		ada:sync();
+		ctx:hibernate(ada);
+		owner:message(room .. "/ada", "psst");
+		app:expect(function (e) return e.name == "iq" and e.attr.type == "set" and e:child("pubsub"); end);
+	end);
+end);
