@@ -53,6 +53,7 @@ ssl = { key = "$dir/localhost.key", certificate = "$dir/localhost.crt" }
 log = { info = "*console", debug = "$dir/debug.log" }
 
 VirtualHost "localhost"
+	modules_enabled = { "minimix" }
 Component "rooms.localhost" "muc"
 	modules_enabled = { "muc_mam" }
 EOF

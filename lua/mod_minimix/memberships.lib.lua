@@ -75,6 +75,8 @@ local function keep_rooms()
 		module:log("error", "Who is in which room cannot be kept across a restart: %s", err);
 	end
 	state.keeping = true;
+	-- By then every host has joined its rooms again.
+	module:add_timer(60, function () mx.kept(); end);
 end
 
 return {

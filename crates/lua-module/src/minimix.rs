@@ -558,6 +558,11 @@ fn keep(_: &Lua, path: String) -> LuaResult<(Option<bool>, Option<String>)> {
     })
 }
 
+/// `trouble()`: why changes of rooms could not be kept, if that is news.
+fn trouble(_: &Lua, (): ()) -> LuaResult<Option<String>> {
+    Ok(LOG.with_borrow_mut(|log| log.as_mut().and_then(rooms::Log::trouble)))
+}
+
 /// `kept()`: what was read by [`keep`] is not needed any more.
 fn kept(_: &Lua, (): ()) -> LuaResult<()> {
     KEPT.take();
@@ -601,6 +606,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("restore", lua.create_function(restore)?)?;
     table.set("has_room", lua.create_function(has_room)?)?;
     table.set("keep", lua.create_function(keep)?)?;
+    table.set("trouble", lua.create_function(trouble)?)?;
     table.set("kept", lua.create_function(kept)?)?;
     table.set("clients", lua.create_function(clients)?)?;
     table.set("totals", lua.create_function(totals)?)?;

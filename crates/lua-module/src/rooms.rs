@@ -31,8 +31,10 @@ pub struct Log {
     file: File,
     written: u64,
     limit: u64,
-    /// A write failed and was told of.
+    /// The last write failed.
     failed: bool,
+    /// Why, until somebody has asked.
+    trouble: Option<String>,
 }
 
 fn escape(text: &str) -> String {
@@ -121,7 +123,15 @@ impl Log {
         let text = kept_lines(&rooms);
         let file = replace(&path, &text)?;
         let written = text.len() as u64;
-        Ok((Log { path, file, written, limit: SMALL.max(written * GROWTH), failed: false }, rooms))
+        Ok((
+            Log { path, file, written, limit: SMALL.max(written * GROWTH), failed: false, trouble: None },
+            rooms,
+        ))
+    }
+
+    /// What went wrong since the last call, once per time that it does.
+    pub fn trouble(&mut self) -> Option<String> {
+        self.trouble.take()
     }
 
     /// Appends changes; `all` gives everything, when the file is better written anew.
@@ -142,12 +152,14 @@ impl Log {
             self.written += text.len() as u64;
             self.file.write_all(text.as_bytes())
         };
-        if let Err(error) = &result
-            && !self.failed
-        {
-            eprintln!("enjamb: who is in which room cannot be kept in {}: {error}", self.path.display());
+        match result {
+            Ok(()) => self.failed = false,
+            Err(error) if !self.failed => {
+                self.failed = true;
+                self.trouble = Some(format!("{}: {error}", self.path.display()));
+            }
+            Err(_) => {}
         }
-        self.failed = result.is_err();
     }
 }
 

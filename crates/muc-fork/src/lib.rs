@@ -9,18 +9,26 @@
 //! that sends something to a room of its own server may be back with the room's answer before the sending returns;
 //! everything is recorded before the decisions are handed out, so that is as good as an answer that comes later.
 //!
-//! - [`fork`]: the accounts, their memberships, and every input.
+//! - [`fork`]: the accounts and their memberships. What happens to them stands in a file per side it comes from:
+//!   `joining` (a client's presence), `sending` (what else clients send), `receiving` (what rooms send), `watching` (time),
+//!   `account` (bookmarks, devices, restarts); `serving` is what one client is told from what is known.
 //! - [`view`]: what rooms told about their occupants, kept once for all accounts.
 //! - [`history`]: the discussion that a client gets when it joins.
 //! - [`build`]: the few stanzas that are made here.
 
+mod account;
 pub mod build;
 pub mod decision;
 pub mod fork;
 pub mod history;
 pub mod input;
+mod joining;
 mod membership;
+mod receiving;
+mod sending;
+mod serving;
 pub mod view;
+mod watching;
 
 pub use decision::{Condition, Decision, Edit, Id, Outcome};
 pub use fork::{Change, Config, Fork, Offline, Restored};

@@ -606,37 +606,6 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-#[test]
-#[ignore = "for looking at one case"]
-fn one() {
-    use Step::*;
-    let steps = [
-        OtherSays,
-        Join(0, 0),
-        Up,
-        Down,
-        Down,
-        Say(0),
-        Down,
-        Up,
-        Kick(307),
-        Down,
-        Rename(0, 0),
-        Down,
-        Join(1, 0),
-        Gone(1),
-        Up,
-        Down,
-        Join(0, 0),
-    ];
-    let mut world = World::new(false, Offline::Leave);
-    for step in &steps {
-        eprintln!("{step:?}");
-        world.step(step);
-    }
-    world.check();
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 

@@ -1,0 +1,237 @@
+//! The account: bookmarks, devices, joins by iq, and what is kept across a restart.
+
+use crate::build;
+use crate::decision::{Decision, Outcome};
+use crate::fork::{Bookmark, Change, Fork, GRACE, Offline, Restored, TOO_MANY, WIDE_HISTORY, at};
+use crate::history::Request;
+use crate::input::FromClient;
+use crate::membership::{Client, Membership, Phase, Stage};
+
+impl Fork {
+    /// A device of the account is online.
+    pub fn online(&mut self, account: &str, now: u64) -> Vec<Decision> {
+        let mut out = Vec::new();
+        let Some(a) = self.accounts.get_mut(account) else { return out };
+        if std::mem::replace(&mut a.online, true) {
+            return out;
+        }
+        let mut wanted: Vec<_> =
+            a.bookmarks.iter().filter(|(room, b)| b.autojoin && !a.rooms.contains_key(*room)).collect();
+        wanted.sort_by_key(|(room, _)| *room);
+        let wanted: Vec<_> = wanted.into_iter().map(|(room, b)| (room.clone(), b.clone())).collect();
+        for (room, b) in wanted {
+            let (nick, password) = (b.nick.as_deref(), b.password.as_deref());
+            out.extend(self.bookmark(account, &room, Some(true), nick, password, true, now));
+        }
+        out
+    }
+
+    /// The account's bookmark for a room was published (XEP-0402), with this nickname and password; or retracted
+    /// (`autojoin` is `None`).
+    #[allow(clippy::too_many_arguments)]
+    pub fn bookmark(
+        &mut self,
+        account: &str,
+        room: &str,
+        autojoin: Option<bool>,
+        nick: Option<&str>,
+        password: Option<&str>,
+        online: bool,
+        now: u64,
+    ) -> Vec<Decision> {
+        let mut out = Vec::new();
+        let a = self.accounts.entry(account.into()).or_default();
+        a.online |= online;
+        let before = match autojoin {
+            Some(autojoin) => {
+                let bookmark =
+                    Bookmark { autojoin, nick: nick.map(Into::into), password: password.map(Into::into) };
+                a.bookmarks.insert(room.into(), bookmark)
+            }
+            None => a.bookmarks.remove(room),
+        };
+        let phase = a.rooms.get(room).map(|m| m.phase);
+        let was = before.as_ref().is_some_and(|b| b.autojoin);
+        if autojoin != Some(true) {
+            if was && matches!(phase, Some(Phase::Joining | Phase::Joined | Phase::Away)) {
+                self.depart(account, room, None, now, &mut out);
+            }
+            return out;
+        }
+        let default = account.split('@').next().unwrap_or(account);
+        let wanted = nick.filter(|n| !n.is_empty()).unwrap_or(default);
+        match phase {
+            None | Some(Phase::Leaving) => {
+                if phase.is_some() || !self.stays(account, room, false, now) {
+                    return out;
+                }
+                let a = self.accounts.entry(account.into()).or_default();
+                let in_rooms = a.rooms.len();
+                if in_rooms >= self.config(account).max_rooms {
+                    return out;
+                }
+                let shown = build::unattended(self.accounts.get(account).is_some_and(|a| a.online));
+                let m = Membership::new(wanted, password, shown.into(), now);
+                self.begin(account, room, m, &Request::default(), now, &mut out);
+            }
+            Some(Phase::Joined) => {
+                let renamed = nick.is_some() && before.is_some_and(|b| b.nick.as_deref() != nick);
+                let id = self.new_id();
+                let Some(m) = self.membership_mut(account, room) else { return out };
+                if renamed && *m.nick != *wanted {
+                    let to = at(room, wanted);
+                    let address = [("from", account), ("to", to.as_str()), ("id", id.as_str())];
+                    out.push(Decision::Send { stanza: build::addressed(&m.shown, &address, b"") });
+                }
+            }
+            _ => {}
+        }
+        out
+    }
+
+    /// A client asks by iq for the account to join (MUC2-PAM), under a prepared nickname.
+    pub fn pam_join(&mut self, from: FromClient, nick: &str, now: u64) -> Vec<Decision> {
+        let mut out = Vec::new();
+        let max = self.config(from.account).max_rooms;
+        let a = self.accounts.entry(from.account.into()).or_default();
+        a.online = true;
+        let waiting = (from.resource.into(), from.id.unwrap_or("").into());
+        let in_rooms = a.rooms.len();
+        let phase = a.rooms.get(from.room).map(|m| m.phase);
+        match phase {
+            Some(Phase::Joining | Phase::Joined) => {
+                let Some(m) = a.rooms.get_mut(from.room) else { return out };
+                m.pam = true;
+                m.pam_waiting.push(waiting);
+                if m.phase == Phase::Joined {
+                    let nick = m.nick.clone();
+                    m.answer_pam(from.account, from.room, Outcome::In(nick), &mut out);
+                }
+                out.push(Decision::Persist { account: from.account.into() });
+            }
+            _ if in_rooms >= max => out.push(Decision::Refuse { condition: TOO_MANY }),
+            _ => {
+                let old = a.rooms.get(from.room).map_or(0, |m| m.unconfirmed);
+                let unconfirmed = if phase == Some(Phase::Leaving) { old + 1 } else { 0 };
+                let mut nothing = Vec::new();
+                self.remove(from.account, from.room, &mut nothing);
+                let mut m = Membership::new(nick, None, build::unattended(true).into(), now);
+                m.unconfirmed = unconfirmed;
+                m.pam = true;
+                m.pam_waiting.push(waiting);
+                self.begin(from.account, from.room, m, &Request::default(), now, &mut out);
+            }
+        }
+        out
+    }
+
+    /// What is to be kept of an account, so that [`Fork::restore`] can bring it back.
+    pub fn memberships(&self, account: &str) -> Vec<Restored> {
+        let rooms = self.accounts.get(account).into_iter().flat_map(|a| &a.rooms);
+        let mut kept: Vec<Restored> = rooms
+            .filter(|(_, m)| m.phase != Phase::Leaving)
+            .map(|(room, m)| Restored {
+                room: room.to_string(),
+                nick: m.nick.to_string(),
+                password: m.password.as_deref().map(Into::into),
+                pam: m.pam,
+                clients: m
+                    .clients
+                    .iter()
+                    .filter(|c| c.is_in())
+                    .map(|c| (c.resource.to_string(), c.asked.to_string(), c.presence.to_vec()))
+                    .collect(),
+                ..Restored::default()
+            })
+            .collect();
+        kept.sort_by(|a, b| a.room.cmp(&b.room));
+        kept
+    }
+
+    /// What changed in rooms since the last call, for whoever keeps that across a restart.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Everything that [`Fork::take_changes`] would have told of the rooms as they are.
+    pub fn snapshot(&self) -> Vec<Change> {
+        let mut all = Vec::new();
+        for (name, room) in &self.rooms {
+            for (nick, likeness) in room.view.all() {
+                all.push(Change::Occupant { room: name.clone(), nick: nick.into(), likeness });
+            }
+            for said in &room.recent {
+                all.push(Change::Said { room: name.clone(), key: said.key });
+            }
+        }
+        all
+    }
+
+    /// Rooms that any account is in.
+    pub fn has_room(&self, room: &str) -> bool {
+        self.rooms.contains_key(room)
+    }
+
+    /// A membership from before the server's start is taken up again: the account joins, and its clients are told only
+    /// what changed.
+    pub fn restore(&mut self, account: &str, kept: Restored, online: bool, now: u64) -> Vec<Decision> {
+        let mut out = Vec::new();
+        if self.membership(account, &kept.room).is_some() {
+            return out;
+        }
+        self.accounts.entry(account.into()).or_default().online |= online;
+        let latest = kept.clients.last().map_or(build::unattended(online), |(_, _, presence)| presence);
+        let mut m = Membership::new(&kept.nick, kept.password.as_deref(), latest.into(), now);
+        m.known = Some(kept.occupants.into_iter().map(|(n, likeness)| (n.into(), likeness)).collect());
+        m.said_before = kept.said.into_iter().collect();
+        m.rejoined = true;
+        m.pam = kept.pam;
+        for (resource, asked, presence) in kept.clients {
+            self.turn += 1;
+            m.clients.push(Client {
+                resource: resource.into(),
+                asked: asked.into(),
+                presence: presence.into(),
+                turn: self.turn,
+                stage: Stage::In { held: None },
+            });
+        }
+        m.grace = if self.config(account).offline == Offline::Leave { 0 } else { now + GRACE };
+        if m.clients.is_empty() && m.grace == 0 {
+            return out;
+        }
+        let wide = Request { maxstanzas: Some(WIDE_HISTORY), ..Request::default() };
+        self.begin(account, &kept.room, m, &wide, now, &mut out);
+        out
+    }
+
+    /// The account was deleted: it leaves everything and nothing is kept.
+    pub fn account_deleted(&mut self, account: &str) -> Vec<Decision> {
+        let mut out = Vec::new();
+        let Some(a) = self.accounts.get(account) else { return out };
+        let rooms: Vec<(Box<str>, Box<str>)> =
+            a.rooms.iter().map(|(r, m)| (r.clone(), m.nick.clone())).collect();
+        for (room, nick) in rooms {
+            self.remove(account, &room, &mut out);
+            out.push(Decision::Send {
+                stanza: build::leave(account, &at(&room, &nick), &self.new_id(), None),
+            });
+        }
+        self.accounts.remove(account);
+        out
+    }
+
+    /// The clients of an account that are in a room, and the account's nickname there.
+    pub fn clients(&self, account: &str, room: &str) -> Option<(String, Vec<String>)> {
+        let m = self.membership(account, room)?;
+        let clients = m.clients.iter().filter(|c| c.is_in()).map(|c| c.resource.to_string()).collect();
+        Some((m.nick.to_string(), clients))
+    }
+
+    /// Accounts, memberships and bytes of the shared views, for metrics.
+    pub fn totals(&self) -> (usize, usize, usize) {
+        let memberships = self.accounts.values().map(|a| a.rooms.len()).sum();
+        let bytes = self.accounts.values().flat_map(|a| a.rooms.values()).map(|m| m.seen.bytes()).sum();
+        (self.accounts.len(), memberships, bytes)
+    }
+}

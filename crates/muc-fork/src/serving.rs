@@ -1,0 +1,157 @@
+//! What one client is served from what is known of the room.
+
+use crate::build;
+use crate::decision::{Decision, Edit, Id, Outcome};
+use crate::fork::{DEFAULT_HISTORY, PERSONAL, affiliation, at};
+use crate::history::{self, Request, Said};
+use crate::input::FromClient;
+use crate::membership::{Client, Membership, Stage};
+use crate::view::View;
+use std::sync::Arc;
+
+impl Membership {
+    /// The account's own presence for one client.
+    pub(crate) fn serve_own(&self, account: &str, client: &Client, id: Id, out: &mut Vec<Decision>) {
+        let Some(own) = &self.own else { return };
+        let mut with = vec![110];
+        with.extend(&self.entry);
+        if client.asked != self.nick {
+            with.push(210);
+        }
+        out.push(Decision::Serve {
+            account: account.into(),
+            resource: client.resource.clone(),
+            stanza: own.clone(),
+            edit: Edit { id, without: PERSONAL, with, ..Edit::default() },
+        });
+    }
+
+    pub(crate) fn serve_occupants(
+        &self,
+        account: &str,
+        view: &View,
+        client: &Client,
+        out: &mut Vec<Decision>,
+    ) {
+        for (_, presence) in view.occupants(&self.seen) {
+            out.push(Decision::Serve {
+                account: account.into(),
+                resource: client.resource.clone(),
+                stanza: presence.clone(),
+                edit: Edit::default(),
+            });
+        }
+    }
+
+    pub(crate) fn serve_history(
+        &self,
+        account: &str,
+        room: &str,
+        client: &Client,
+        request: &Request,
+        out: &mut Vec<Decision>,
+    ) {
+        let to = account.len() + 1 + client.resource.len();
+        let default = if self.asked_default { self.given.max(DEFAULT_HISTORY) } else { DEFAULT_HISTORY };
+        let begin = history::begin(&self.history, request, to, default.max(self.missed));
+        for said in self.history.range(begin..) {
+            self.serve_said(account, room, client, said, out);
+        }
+    }
+
+    pub(crate) fn serve_said(
+        &self,
+        account: &str,
+        room: &str,
+        client: &Client,
+        said: &Arc<Said>,
+        out: &mut Vec<Decision>,
+    ) {
+        let delay = (!said.stamped).then(|| (room.to_owned(), said.at));
+        out.push(Decision::Serve {
+            account: account.into(),
+            resource: client.resource.clone(),
+            stanza: said.stanza.clone(),
+            edit: Edit { delay, ..Edit::default() },
+        });
+    }
+
+    pub(crate) fn serve_subject(&self, account: &str, room: &str, client: &Client, out: &mut Vec<Decision>) {
+        match &self.subject {
+            Some(subject) => self.serve_said(account, room, client, subject, out),
+            None => out.push(Decision::Serve {
+                account: account.into(),
+                resource: client.resource.clone(),
+                stanza: build::no_subject(room).into(),
+                edit: Edit::default(),
+            }),
+        }
+    }
+
+    /// The client is told that it is out.
+    pub(crate) fn serve_left(
+        &self,
+        account: &str,
+        room: &str,
+        client: &Client,
+        id: Id,
+        codes: &[u16],
+        out: &mut Vec<Decision>,
+    ) {
+        out.push(Decision::Serve {
+            account: account.into(),
+            resource: client.resource.clone(),
+            stanza: build::unavailable(&at(room, &self.nick), affiliation(self.own.as_ref()), codes).into(),
+            edit: Edit { id, ..Edit::default() },
+        });
+    }
+
+    /// The history and subject of the account's join are complete: clients that asked for something in particular get it.
+    pub(crate) fn settle(&mut self, account: &str, room: &str, subject: bool, out: &mut Vec<Decision>) {
+        if self.settled {
+            return;
+        }
+        self.settled = true;
+        for i in 0..self.clients.len() {
+            let Stage::In { held } = &mut self.clients[i].stage else { continue };
+            let held = held.take();
+            let client = &self.clients[i];
+            if let Some(request) = held {
+                self.serve_history(account, room, client, &request, out);
+            }
+            if subject {
+                self.serve_subject(account, room, client, out);
+            }
+        }
+        if self.clients.iter().any(Client::is_in) {
+            self.missed = 0;
+        }
+    }
+}
+
+impl Membership {
+    pub(crate) fn answer_pam(
+        &mut self,
+        account: &str,
+        room: &str,
+        outcome: Outcome,
+        out: &mut Vec<Decision>,
+    ) {
+        for (resource, id) in self.pam_waiting.drain(..) {
+            let outcome = outcome.clone();
+            out.push(Decision::Joined { account: account.into(), resource, id, room: room.into(), outcome });
+        }
+    }
+
+    /// Where a client's stanza goes: who was given another nickname than it asked for may still use that for itself.
+    pub(crate) fn address(&self, from: FromClient) -> String {
+        match from.nick {
+            None => from.room.to_owned(),
+            Some(nick) => {
+                let own =
+                    self.client(from.resource).is_some_and(|c| *c.asked == *nick) && *self.nick != *nick;
+                at(from.room, if own { &self.nick } else { nick })
+            }
+        }
+    }
+}
