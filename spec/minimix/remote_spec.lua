@@ -334,4 +334,72 @@ muc.versions("rooms on another server", function (start)
 		in_step(b, room, owner, phone, desk);
 		assert.same({}, muc.got(owner, 1, { name = "presence", type = "unavailable" }));
 	end);
+
+	-- Whatever happens in whatever order, each client's picture is the room's in the end.
+	for seed = 1, 4 do
+		it("stay in step with clients that come, go and change while the way is slow, seed " .. seed, function ()
+			local a, b = muc.two_servers(start);
+			local room, owner = muc.open(b, { service = "rooms.b.test" });
+			local all = {};
+			for i = 1, 3 do
+				local user = a:user();
+				for _ = 1, 2 do
+					all[#all + 1] = { c = muc.client(a, { user = user }), nick = "n" .. i, account = i };
+				end
+			end
+			muc.enter(all[1].c, room, all[1].nick, { seconds = 10 });
+			all[1].inside = true;
+			math.randomseed(seed);
+			local stopped = false;
+			for step = 1, 120 do
+				local who = all[math.random(#all)];
+				local what = math.random(12);
+				if what == 1 then
+					stopped = not stopped;
+					server.run(("kill -%s %d"):format(stopped and "STOP" or "CONT", b.srv.pid));
+				elseif what == 2 and not stopped then
+					muc.admin(owner, room, { role = "none", nick = "n" .. math.random(3) });
+				elseif what <= 4 and who.inside then
+					muc.leave(who.c, room, who.nick);
+					who.inside = false;
+				elseif what <= 6 and who.inside then
+					who.c:send(("<presence to='%s/%s%s'/>"):format(room, who.nick, ("x"):rep(math.random(0, 2))));
+				elseif what <= 8 and who.inside then
+					who.c:send(("<presence to='%s/%s'><status>%d</status></presence>"):format(room, who.nick, step));
+				elseif what <= 9 then
+					muc.say(who.c, room, "m" .. step);
+				elseif not who.inside then
+					muc.join(who.c, room, who.nick);
+					who.inside = true;
+				end
+				if math.random(3) == 1 then who.c:sync(); end
+			end
+			server.run("kill -CONT " .. b.srv.pid);
+			eventually("in step", function ()
+				local clients = { owner };
+				for _, who in ipairs(all) do clients[#clients + 1] = who.c; end
+				round_trip(room, table.unpack(clients));
+				local truth = muc.truth(b.srv, room);
+				local sessions = {};
+				for _, real in ipairs(muc.sessions(b.srv, room)) do sessions[muc.bare(real)] = true; end
+				for i, who in ipairs(all) do
+					local picture = muc.picture(who.c, room);
+					if next(picture) then
+						assert.truthy(sessions[who.c.bare], "client " .. i .. " believes to be in the room");
+						assert.same(truth, picture, "client " .. i);
+					end
+					-- nobody who joined and didn't leave is forgotten, unless he was thrown out
+					local answer = who.c:ping(room .. "/" .. who.nick);
+					who.c:expect({ name = "iq", id = answer });
+				end
+				for account = 1, 3 do
+					local one, two = all[2 * account - 1], all[2 * account];
+					local believed = next(muc.picture(one.c, room)) or next(muc.picture(two.c, room));
+					assert.equal(sessions[one.c.bare] or false, believed ~= nil, "account " .. account);
+				end
+			end);
+			assert.same({}, a:log_errors(0));
+			assert.same({}, b:log_errors(0));
+		end);
+	end
 end);
