@@ -446,4 +446,47 @@ muc.account("several clients of an account in a room", {}, function (ctx, it)
 		phone:cut();
 		desk:cut();
 	end);
+
+	it("that didn't join aren't in by a presence, an absence or a request", function ()
+		local room, owner, phone, desk, watcher = party();
+		local third = muc.client(ctx, { user = phone.username });
+		assert.equal("item-not-found", (muc.refused(third, room, "ada", { x = false, extra = "<status>sneaky</status>" })));
+		local mark = muc.mark(third);
+		muc.leave(third, room, "ada");
+		muc.settle(third);
+		assert.same({}, muc.got_from(third, mark, room));
+		third:send(("<iq type='get' id='r' to='%s/owner'><query xmlns='jabber:iq:version'/></iq>"):format(room));
+		assert.equal("not-acceptable", (t.condition(third:expect({ name = "iq", id = "r" }):child("error"))));
+		muc.settle(owner);
+		assert.same({}, muc.got(owner, 1, is_request));
+		muc.in_step(ctx, room, owner, phone, desk, watcher);
+		assert.is_nil(muc.truth(ctx.srv, room).ada.status);
+	end);
+
+	it("all get what one of them says to itself in private", function ()
+		local room, owner, phone, desk = party();
+		phone:message(room .. "/ada", "note to self", { id = "self" });
+		muc.settle(phone, desk, owner);
+		for _, c in ipairs { phone, desk } do
+			local list = muc.got(c, 1, { name = "message", body = "note to self" });
+			assert.equal(1, #list);
+			assert.equal(room .. "/ada", list[1].attr.from);
+			assert.equal("self", list[1].attr.id);
+		end
+		assert.same({}, muc.got(owner, 1, { body = "note to self" }));
+	end);
+
+	it("of a moderator get a request for voice, each once at most", function ()
+		local room, owner = muc.open(ctx, { config = { ["muc#roomconfig_moderatedroom"] = "1" } });
+		local also = muc.client(ctx, { user = owner.username });
+		muc.enter(also, room, "owner");
+		local ada = muc.guest(ctx, room, "ada");
+		ada:send(("<message to='%s'><x xmlns='jabber:x:data' type='submit'>"
+			.. "<field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#request</value></field>"
+			.. "<field var='muc#role'><value>participant</value></field></x></message>"):format(room));
+		muc.settle(ada, owner, also);
+		local function forms(c) return #muc.got(c, 1, function (e) return e.name == "message" and e:child("x", "jabber:x:data"); end); end
+		assert.truthy(forms(owner) + forms(also) > 0);
+		assert.truthy(forms(owner) <= 1 and forms(also) <= 1);
+	end);
 end);

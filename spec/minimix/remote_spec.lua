@@ -392,6 +392,20 @@ muc.versions("rooms on another server", function (start)
 					local answer = who.c:ping(room .. "/" .. who.nick);
 					who.c:expect({ name = "iq", id = answer });
 				end
+				-- what they heard they heard once and in the room's order
+				local place = {};
+				for n, el in ipairs(muc.got(owner, 1, { name = "message", type = "groupchat" })) do
+					if el:body() then place[el.attr.id] = n; end
+				end
+				for _, who in ipairs(all) do
+					local last = 0;
+					for _, el in ipairs(muc.got(who.c, 1, { name = "message", type = "groupchat" })) do
+						if el:body() and not t.delay(el) then
+							assert.truthy(place[el.attr.id] > last, tostring(el));
+							last = place[el.attr.id];
+						end
+					end
+				end
 				for account = 1, 3 do
 					local one, two = all[2 * account - 1], all[2 * account];
 					local believed = next(muc.picture(one.c, room)) or next(muc.picture(two.c, room));
