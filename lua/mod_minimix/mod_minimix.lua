@@ -188,7 +188,11 @@ local function perform(decisions, account, stanza, origin)
 	depth = depth + 1;
 	for i = 1, #decisions do
 		local d = decisions[i];
-		actions[d.what](d, account, stanza, origin);
+		-- What goes wrong with one must not keep the others from being done.
+		local ok, err = xpcall(actions[d.what], debug.traceback, d, account, stanza, origin);
+		if not ok then
+			module:log("error", "Could not %s: %s", d.what, err);
+		end
 	end
 	depth = depth - 1;
 	if depth == 0 and next(unsaved) then

@@ -223,6 +223,13 @@ pub(crate) fn affiliation(own: Option<&Arc<[u8]>>) -> Option<&str> {
     value.split('\'').next()
 }
 
+impl Config {
+    /// Seconds that a ping waits for its answer, and the next one for its turn.
+    pub(crate) fn patience(&self) -> u64 {
+        self.silence.clamp(5, PING_TIMEOUT)
+    }
+}
+
 impl Fork {
     /// Without accounts. `random` gives 128 bits that nobody can guess, for ids.
     pub fn new(random: fn() -> u128) -> Fork {

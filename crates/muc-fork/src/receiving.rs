@@ -28,7 +28,8 @@ impl Fork {
         match kind {
             Presence::Error => self.refused(from, said, now, &mut out),
             Presence::Available => {
-                let nick = from.nick?;
+                // A room may have a presence of its own (ejabberd's do); it is kept as that of an occupant without a name.
+                let nick = from.nick.unwrap_or("");
                 let own = said.codes.contains(&110) || (m.phase == Phase::Joined && *m.nick == *nick);
                 if own && m.phase == Phase::Joining && m.unconfirmed > 0 && from.id != Some(&m.join_id) {
                     return Some(out); // of the stay that is ending
@@ -61,9 +62,9 @@ impl Fork {
                 }
             }
             Presence::Unavailable => {
-                let own = said.codes.contains(&110) || from.nick == Some(&m.nick) || from.nick.is_none();
+                let own = said.codes.contains(&110) || from.nick == Some(&m.nick);
                 if !own {
-                    self.occupant_gone(from, from.nick?, &mut out);
+                    self.occupant_gone(from, from.nick.unwrap_or(""), &mut out);
                 } else if said.codes.contains(&303) {
                     let old = m.nick.clone();
                     if let Some(new) = said.new_nick {
@@ -172,7 +173,8 @@ impl Fork {
             let mut gone: Vec<_> = known
                 .keys()
                 .filter(|nick| {
-                    room.view.get(&m.seen, nick).is_none() && ***nick != *old_nick && ***nick != *m.nick
+                    let ours = ***nick == *old_nick || ***nick == *m.nick;
+                    !ours && !nick.is_empty() && room.view.get(&m.seen, nick).is_none()
                 })
                 .collect();
             gone.sort();

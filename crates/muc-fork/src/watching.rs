@@ -2,9 +2,7 @@
 
 use crate::build;
 use crate::decision::{Decision, Edit, Id, Outcome};
-use crate::fork::{
-    ANSWER_TIMEOUT, Asked, Fork, LINGER, PING_TIMEOUT, PING_TRIES, SETTLE_TIMEOUT, SILENT, at, set_id,
-};
+use crate::fork::{ANSWER_TIMEOUT, Asked, Fork, LINGER, PING_TRIES, SETTLE_TIMEOUT, SILENT, at, set_id};
 use crate::history::Request;
 use crate::input::{FromRoom, Iq};
 use crate::membership::{Phase, Stage};
@@ -12,6 +10,7 @@ use std::cmp::Reverse;
 
 impl Fork {
     pub(crate) fn ping(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
+        let patience = self.config(account).patience();
         let id = self.new_id();
         let Some(m) = self.membership_mut(account, room) else { return };
         if m.ping.is_some() {
@@ -32,7 +31,7 @@ impl Fork {
                 until: now + ANSWER_TIMEOUT,
             },
         );
-        self.wake(account, room, now + PING_TIMEOUT);
+        self.wake(account, room, now + patience);
     }
 
     /// What a ping to one's own nickname told (XEP-0410 §3.3).
@@ -67,10 +66,11 @@ impl Fork {
     }
 
     pub(crate) fn unanswered(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
+        let patience = self.config(account).patience();
         let Some(m) = self.membership_mut(account, room) else { return };
         m.failures += 1;
         if m.failures < PING_TRIES {
-            self.wake(account, room, now + PING_TIMEOUT);
+            self.wake(account, room, now + patience);
             return;
         }
         for client in &m.clients {
