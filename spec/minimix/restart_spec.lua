@@ -126,6 +126,64 @@ muc.versions("the account's server goes away and comes back", function (start)
 		end);
 	end
 
+	for seed = 1, 2 do
+		it("by kill -9 while people talk: what a client hears it hears once and in order, seed " .. seed, function ()
+			local a, b = muc.two_servers(start, { config = "smacks_hibernation_time = 60" });
+			local room, owner = muc.open(b, { service = "rooms.b.test", config = { ["muc#roomconfig_historylength"] = "100" } });
+			local user = a:user();
+			local clients = {};
+			for i = 1, 2 do
+				clients[i] = a:resumable { user = user, available = true };
+				muc.enter(clients[i], room, "ada", { seconds = 10 });
+			end
+			math.randomseed(seed);
+			local last = 60;
+			local dies, back = math.random(10, 30), math.random(31, 50);
+			local heard = { {}, {} };
+			local function hear()
+				for i, c in ipairs(clients) do
+					c:drain(0.01);
+					for _, el in ipairs(muc.got(c, c.heard_to or 1, { name = "message", type = "groupchat" })) do
+						if el:body() then table.insert(heard[i], tonumber(el:body():match("%d+"))); end
+					end
+					c.heard_to = #c.seen + 1;
+				end
+			end
+			for n = 1, last do
+				muc.say(owner, room, "m" .. n);
+				if n == dies then a.srv:kill(); end
+				if n < dies then hear(); end
+				if n == back then
+					hear();
+					a.srv:launch();
+					for i, c in ipairs(clients) do
+						c:cut();
+						clients[i] = a:resume(c);
+					end
+					eventually("in again", function () assert.truthy(muc.truth(b.srv, room).ada); end);
+				end
+				owner:sync();
+			end
+			eventually("the last message", function ()
+				hear();
+				for i = 1, 2 do assert.equal(last, heard[i][#heard[i]]); end
+			end);
+			for i = 1, 2 do
+				for n = 2, #heard[i] do
+					assert.truthy(heard[i][n] > heard[i][n - 1], ("client %d, killed after m%d, back after m%d: %s"):format(i, dies, back,
+						table.concat(heard[i], " ")));
+				end
+				-- what was said when the server was there isn't lost
+				local had = {};
+				for _, n in ipairs(heard[i]) do had[n] = true; end
+				for n = 1, last do
+					if n < dies or n > back then assert.is_true(had[n], ("client %d, killed after m%d, back after m%d: m%d is missing: %s"):format(
+						i, dies, back, n, table.concat(heard[i], " "))); end
+				end
+			end
+		end);
+	end
+
 	it("a room on the same server takes the account in again", function ()
 		local ctx = muc.start(start, { config = "smacks_hibernation_time = 60" });
 		local room, owner = muc.open(ctx, { config = { ["muc#roomconfig_persistentroom"] = "1" } });
