@@ -51,10 +51,12 @@ muc.account("rooms at random", { config = "smacks_hibernation_time = 60" }, func
 				elseif what == 3 then
 					muc.admin(owner, room, { role = "none", nick = "n" .. math.random(3) });
 				elseif what == 4 and step % 3 == 0 then
-					owner:iq("set", ("<query xmlns='%s'><destroy/></query>"):format(muc.ns_owner), room);
-					muc.join(owner, room, "owner");
+					-- in one breath, so that nobody else comes first and owns it
+					owner:send(("<iq type='set' id='d' to='%s'><query xmlns='%s'><destroy/></query></iq>"):format(room, muc.ns_owner)
+						.. ("<presence to='%s/owner'><x xmlns='%s'/></presence>"):format(room, muc.ns)
+						.. ("<iq type='set' id='c' to='%s'><query xmlns='%s'><x xmlns='jabber:x:data' type='submit'/></query></iq>"):format(
+							room, muc.ns_owner));
 					owner:sync();
-					owner:iq("set", ("<query xmlns='%s'><x xmlns='jabber:x:data' type='submit'/></query>"):format(muc.ns_owner), room);
 				elseif what == 5 and step % 4 == 0 then
 					ctx.srv:eval([[return require "core.modulemanager".reload("localhost", "minimix") and true]]);
 				elseif not who.away then
