@@ -499,7 +499,7 @@ fn account_deleted(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
     decisions(lua, with(|fork| fork.account_deleted(&account)))
 }
 
-/// `memberships(account)`: by room, a table with `nick`, `password` and `clients`, an array of tables with `resource`,
+/// `memberships(account)`: by room, a table with `nick`, `password`, `pam`, `leaving` and `clients`, an array of tables with `resource`,
 /// `asked` and `presence`.
 fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
     let rooms = lua.create_table()?;
@@ -508,6 +508,7 @@ fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
         room.raw_set("nick", kept.nick)?;
         room.raw_set("password", kept.password)?;
         room.raw_set("pam", kept.pam.then_some(true))?;
+        room.raw_set("leaving", kept.leaving.then_some(true))?;
         let clients = lua.create_table()?;
         for (resource, asked, presence) in kept.clients {
             let client = lua.create_table()?;
@@ -530,6 +531,7 @@ fn restore(lua: &Lua, (account, room, kept, online): (Text, String, LuaTable, bo
         nick: kept.get("nick")?,
         password: kept.get("password")?,
         pam: kept.get::<Option<bool>>("pam")?.unwrap_or(false),
+        leaving: kept.get::<Option<bool>>("leaving")?.unwrap_or(false),
         occupants: known.occupants.into_iter().collect(),
         said: known.said.into(),
         ..Restored::default()

@@ -129,8 +129,8 @@ impl Fork {
     pub fn memberships(&self, account: &str) -> Vec<Restored> {
         let rooms = self.accounts.get(account).into_iter().flat_map(|a| &a.rooms);
         let mut kept: Vec<Restored> = rooms
-            .filter(|(_, m)| m.phase != Phase::Leaving)
             .map(|(room, m)| Restored {
+                leaving: m.phase == Phase::Leaving,
                 room: room.to_string(),
                 nick: m.nick.to_string(),
                 password: m.password.as_deref().map(Into::into),
@@ -197,7 +197,13 @@ impl Fork {
             });
         }
         m.grace = if self.config(account).offline == Offline::Leave { 0 } else { now + GRACE };
-        if m.clients.is_empty() && m.grace == 0 {
+        if kept.leaving || (m.clients.is_empty() && m.grace == 0) {
+            // The room may not have heard of it, or the account has no reason to be there any more.
+            m.clients.clear();
+            m.phase = Phase::Joined;
+            self.rooms.entry(kept.room.as_str().into()).or_default().accounts += 1;
+            self.accounts.entry(account.into()).or_default().rooms.insert(kept.room.as_str().into(), m);
+            self.depart(account, &kept.room, None, now, &mut out);
             return out;
         }
         let wide = Request { maxstanzas: Some(WIDE_HISTORY), ..Request::default() };

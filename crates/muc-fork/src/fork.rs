@@ -59,6 +59,8 @@ pub struct Restored {
     pub said: Vec<u64>,
     /// It was asked for by iq (MUC2-PAM).
     pub pam: bool,
+    /// The account was leaving.
+    pub leaving: bool,
 }
 
 /// A room as far as it is the same for all accounts in it.

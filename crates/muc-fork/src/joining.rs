@@ -189,7 +189,8 @@ impl Fork {
         }
         m.clients.retain(|c| &*c.resource != from.resource);
         let presence: Arc<[u8]> = payload.into();
-        let waits = m.phase == Phase::Joining;
+        // Between two nicknames, too, there is no presence of the account to serve.
+        let waits = m.phase == Phase::Joining || m.own.is_none();
         let id = from.id.map(Into::into);
         let stage = if waits {
             Stage::Waiting { id, request: join.history, was_in }

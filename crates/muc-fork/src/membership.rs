@@ -92,6 +92,8 @@ pub struct Membership {
     pub known: Option<HashMap<Box<str>, u64>>,
     /// The account joined again without its clients' knowing: what the room repeats, they may have.
     pub rejoined: bool,
+    /// What was said while the account joined again: it comes after what the room repeats from before.
+    pub held: Vec<Arc<Said>>,
     /// Messages that came before a restart.
     pub said_before: HashSet<u64>,
     /// What the room was last told of the account.
@@ -143,6 +145,7 @@ impl Membership {
             missed: 0,
             known: None,
             rejoined: false,
+            held: Vec::new(),
             said_before: HashSet::new(),
             shown,
             changed_by: None,
@@ -202,7 +205,7 @@ impl Membership {
 
     /// Whether a message came before.
     pub fn has_said(&self, key: u64) -> bool {
-        self.said_before.contains(&key) || self.history.iter().any(|s| s.key == key)
+        self.said_before.contains(&key) || self.history.iter().chain(&self.held).any(|s| s.key == key)
     }
 
     pub fn note_sent(&mut self, id: &str, resource: &str) {

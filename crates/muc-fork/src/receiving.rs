@@ -47,7 +47,7 @@ impl Fork {
                             out.push(Decision::Persist { account: from.account.into() });
                         }
                         m.own = Some(presence.into());
-                        for client in m.clients.iter().filter(|c| c.stays()) {
+                        for client in m.clients.iter().filter(|c| c.is_in()) {
                             let id = match (&m.changed_by, from.id) {
                                 (Some((id, by)), Some(this)) if **id == *this && *by == client.resource => {
                                     Id::Keep
@@ -56,6 +56,9 @@ impl Fork {
                             };
                             let edit = Edit { id, ..Edit::default() };
                             out.push(Decision::Forward { resource: client.resource.clone(), edit });
+                        }
+                        for i in 0..m.clients.len() {
+                            m.let_client_in(from.account, from.room, i, &mut out);
                         }
                     }
                     _ => {}
@@ -306,9 +309,15 @@ impl Fork {
         let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
             return;
         };
-        if m.unconfirmed > 0 && matches!(m.phase, Phase::Joining | Phase::Leaving) {
-            // That was a leave before; what the room told until then holds no more.
-            m.unconfirmed -= 1;
+        let before = match m.phase {
+            // Joining again without its clients' knowing, the account may have been in still.
+            Phase::Joining => m.unconfirmed > 0 || m.known.is_some(),
+            Phase::Leaving => m.unconfirmed > 0,
+            _ => false,
+        };
+        if before {
+            // That was a stay before this join; what the room told until then holds no more.
+            m.unconfirmed = m.unconfirmed.saturating_sub(1);
             room.view.forget(&mut m.seen);
             if m.phase == Phase::Leaving {
                 return;
@@ -447,6 +456,12 @@ impl Fork {
                 said
             }
         };
+        if m.phase == Phase::Joining && talk == Talk::Said {
+            if m.held.len() < KEPT_AWAY {
+                m.held.push(said);
+            }
+            return Some(out);
+        }
         if talk == Talk::Subject {
             m.subject = Some(said);
             if m.phase == Phase::Joined {

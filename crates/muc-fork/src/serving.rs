@@ -2,7 +2,7 @@
 
 use crate::build;
 use crate::decision::{Decision, Edit, Id, Outcome};
-use crate::fork::{DEFAULT_HISTORY, PERSONAL, affiliation, at};
+use crate::fork::{DEFAULT_HISTORY, KEPT, KEPT_AWAY, KEPT_BYTES, PERSONAL, affiliation, at, set_id};
 use crate::history::{self, Request, Said};
 use crate::input::FromClient;
 use crate::membership::{Client, Membership, Stage};
@@ -106,6 +106,26 @@ impl Membership {
         });
     }
 
+    /// A client that waits while the account is in, between two nicknames, gets the account's presence in hand, and the rest.
+    pub(crate) fn let_client_in(&mut self, account: &str, room: &str, i: usize, out: &mut Vec<Decision>) {
+        let settled = self.settled;
+        let Stage::Waiting { id, request, .. } = &mut self.clients[i].stage else { return };
+        let (id, request) = (id.take(), *request);
+        self.clients[i].stage = Stage::In { held: (!settled).then_some(request) };
+        let client = &self.clients[i];
+        let mut with = vec![110];
+        with.extend(&self.entry);
+        if client.asked != self.nick {
+            with.push(210);
+        }
+        let edit = Edit { id: set_id(id.as_deref()), without: PERSONAL, with, ..Edit::default() };
+        out.push(Decision::Forward { resource: client.resource.clone(), edit });
+        if settled {
+            self.serve_history(account, room, client, &request, out);
+            self.serve_subject(account, room, client, out);
+        }
+    }
+
     /// The history and subject of the account's join are complete: clients that asked for something in particular get it.
     pub(crate) fn settle(&mut self, account: &str, room: &str, subject: bool, out: &mut Vec<Decision>) {
         if self.settled {
@@ -123,7 +143,15 @@ impl Membership {
                 self.serve_subject(account, room, client, out);
             }
         }
-        if self.clients.iter().any(Client::is_in) {
+        let used = self.clients.iter().any(Client::is_in);
+        for said in std::mem::take(&mut self.held) {
+            for client in self.clients.iter().filter(|c| c.is_in()) {
+                self.serve_said(account, room, client, &said, out);
+            }
+            self.keep(said, if used { KEPT } else { KEPT_AWAY }, KEPT_BYTES);
+            self.missed += 1;
+        }
+        if used {
             self.missed = 0;
         }
     }

@@ -5,7 +5,7 @@
 
 use enjamb_muc_fork::decision::{Decision, Edit, Id};
 use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
-use enjamb_muc_fork::{Config, Fork, Offline, Request};
+use enjamb_muc_fork::{Change, Config, Fork, Offline, Request};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -167,6 +167,9 @@ struct World {
     version: u32,
     /// Answers come within the call that sends, as from a room of the same server.
     local: bool,
+    offline: Offline,
+    /// What outlives the engine: occupants and messages.
+    kept: (BTreeMap<String, u64>, BTreeSet<u64>),
 }
 
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
@@ -199,6 +202,8 @@ impl World {
             now: 1_000_000,
             version: 1,
             local,
+            offline,
+            kept: Default::default(),
         }
     }
 
@@ -520,6 +525,36 @@ impl World {
                 }
             }
             Step::Pass(seconds) => self.pass(*seconds),
+            Step::Restart => self.restart(),
+        }
+    }
+
+    /// The account's server is killed and starts again; clients that were in a room come back. The room goes on.
+    fn restart(&mut self) {
+        for change in self.fork.take_changes() {
+            match change {
+                Change::Occupant { nick, likeness, .. } => drop(self.kept.0.insert(nick.into(), likeness)),
+                Change::Gone { nick, .. } => drop(self.kept.0.remove(&*nick)),
+                Change::Said { key, .. } => drop(self.kept.1.insert(key)),
+                Change::Forgotten { .. } => self.kept = Default::default(),
+            }
+        }
+        let memberships = self.fork.memberships(ACCOUNT);
+        self.up.clear();
+        self.down.clear();
+        self.fork = World::new(self.local, self.offline).fork;
+        let inside: BTreeSet<String> = memberships
+            .iter()
+            .flat_map(|m| m.clients.iter().map(|(resource, ..)| resource.clone()))
+            .collect();
+        self.clients.retain(|resource, client| inside.contains(resource) && !client.waiting);
+        for mut membership in memberships {
+            membership.clients.retain(|(resource, ..)| self.clients.contains_key(resource));
+            membership.occupants = self.kept.0.clone().into_iter().collect();
+            membership.said = self.kept.1.iter().copied().collect();
+            let online = !self.clients.is_empty();
+            let decisions = self.fork.restore(ACCOUNT, membership, online, self.now);
+            self.perform(decisions, None, None);
         }
     }
 
@@ -565,8 +600,14 @@ impl World {
                 assert_eq!(distinct.len(), client.heard.len(), "{resource} heard {:?}", client.heard);
             }
         }
-        if inside.is_empty() {
-            assert_eq!(self.room.us, None, "nobody is in, and the room has the account");
+        match self.offline {
+            Offline::Leave if inside.is_empty() => {
+                assert_eq!(self.room.us, None, "nobody is in, and the room has the account");
+            }
+            _ => {
+                let us = self.fork.clients(ACCOUNT, ROOM).map(|(nick, _)| nick);
+                assert_eq!(self.room.us, us, "the room and the account differ on whether it is there");
+            }
         }
     }
 }
@@ -586,6 +627,7 @@ enum Step {
     Kick(u16),
     Forget,
     Pass(u64),
+    Restart,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -612,6 +654,22 @@ proptest! {
     #[test]
     fn pictures_are_the_rooms(steps in proptest::collection::vec(step(), 0..60)) {
         let mut world = World::new(false, Offline::Leave);
+        for step in &steps {
+            world.step(step);
+        }
+        world.check();
+    }
+
+    #[test]
+    fn pictures_are_the_rooms_across_restarts(
+        mut steps in proptest::collection::vec(step(), 0..60),
+        restarts in proptest::collection::vec(any::<proptest::sample::Index>(), 1..4),
+        offline in prop_oneof![Just(Offline::Stay), Just(Offline::Leave)],
+    ) {
+        for restart in restarts {
+            steps.insert(restart.index(steps.len() + 1), Step::Restart);
+        }
+        let mut world = World::new(false, offline);
         for step in &steps {
             world.step(step);
         }
