@@ -181,7 +181,8 @@ impl Fork {
         let Some(a) = self.accounts.get_mut(from.account) else { return };
         a.online = true;
         let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get(from.room)) else { return };
-        let was_in = m.client(from.resource).is_some_and(Client::was_told);
+        // Between two nicknames it is told of the others at once.
+        let was_in = m.phase == Phase::Joined || m.client(from.resource).is_some_and(Client::was_told);
         if let Some(client) = m.client(from.resource)
             && let Stage::Leaving { id } = &client.stage
         {

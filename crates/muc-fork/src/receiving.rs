@@ -3,7 +3,7 @@
 use crate::build;
 use crate::decision::{Decision, Edit, Id, Outcome};
 use crate::fork::{
-    ANSWER_TIMEOUT, Change, ENTRY, Fork, Given, KEPT, KEPT_AWAY, KEPT_BYTES, PERSONAL, RECENT,
+    ANSWER_TIMEOUT, Change, ENTRY, Fork, Given, KEPT, KEPT_AWAY, KEPT_BYTES, LINGER, PERSONAL, RECENT,
     SETTLE_TIMEOUT, at, set_id,
 };
 use crate::history::{self, Said};
@@ -31,7 +31,11 @@ impl Fork {
                 // A room may have a presence of its own (ejabberd's do); it is kept as that of an occupant without a name.
                 let nick = from.nick.unwrap_or("");
                 let own = said.codes.contains(&110) || (m.phase == Phase::Joined && *m.nick == *nick);
-                if own && m.phase == Phase::Joining && m.unconfirmed > 0 && from.id != Some(&m.join_id) {
+                if own
+                    && m.phase == Phase::Joining
+                    && m.is_quiet()
+                    && from.id.is_some_and(|id| id != m.join_id)
+                {
                     return Some(out); // of the stay that is ending
                 }
                 match (m.phase, own) {
@@ -311,17 +315,13 @@ impl Fork {
         };
         let before = match m.phase {
             // Joining again without its clients' knowing, the account may have been in still.
-            Phase::Joining => m.unconfirmed > 0 || m.known.is_some(),
-            Phase::Leaving => m.unconfirmed > 0,
+            Phase::Joining => m.is_quiet(),
             _ => false,
         };
         if before {
             // That was a stay before this join; what the room told until then holds no more.
             m.unconfirmed = m.unconfirmed.saturating_sub(1);
             room.view.forget(&mut m.seen);
-            if m.phase == Phase::Leaving {
-                return;
-            }
             m.started_over = true;
             m.clients.retain(|client| match &client.stage {
                 Stage::Leaving { id } => {
@@ -343,6 +343,14 @@ impl Fork {
                 resource: client.resource.clone(),
                 edit: Edit { id, ..Edit::default() },
             });
+        }
+        if left && from.id != Some(&m.join_id) {
+            // Not the answer to that leave: something else crossed it, and more may follow.
+            m.clients.clear();
+            m.lingering = true;
+            self.wake(from.account, from.room, now + LINGER);
+            out.push(Decision::Persist { account: from.account.into() });
+            return;
         }
         let technical = !left && !said.destroyed && said.codes.iter().any(|c| matches!(c, 332 | 333));
         self.give_up(from.account, from.room, technical, now, out);

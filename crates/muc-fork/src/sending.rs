@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 impl Fork {
     pub(crate) fn update(&mut self, from: FromClient, nick: &str, payload: &[u8], out: &mut Vec<Decision>) {
+        // An answer without an id could be to anything.
+        let id = if from.id.is_some() { Id::Keep } else { Id::Set(self.new_id()) };
         self.turn += 1;
         let turn = self.turn;
         let Some(m) = self.membership_mut(from.account, from.room) else { return };
@@ -23,11 +25,13 @@ impl Fork {
         m.shown = presence;
         m.changed_by = from.id.map(|id| (id.into(), from.resource.into()));
         if phase == Phase::Joined {
-            out.push(Decision::ToRoom { to: at(from.room, &m.nick), id: Id::Keep });
+            out.push(Decision::ToRoom { to: at(from.room, &m.nick), id });
         }
     }
 
     pub(crate) fn rename(&mut self, from: FromClient, nick: &str, payload: &[u8], out: &mut Vec<Decision>) {
+        // An answer without an id could be to anything.
+        let id = if from.id.is_some() { Id::Keep } else { Id::Set(self.new_id()) };
         self.turn += 1;
         let turn = self.turn;
         let Some(m) = self.membership_mut(from.account, from.room) else { return };
@@ -43,7 +47,7 @@ impl Fork {
             id: from.id.map(Into::into),
             nick: nick.into(),
         });
-        out.push(Decision::ToRoom { to: at(from.room, nick), id: Id::Keep });
+        out.push(Decision::ToRoom { to: at(from.room, nick), id });
     }
 
     pub(crate) fn leave(&mut self, from: FromClient, payload: &[u8], now: u64, out: &mut Vec<Decision>) {

@@ -529,8 +529,10 @@ impl World {
         }
     }
 
-    /// The account's server is killed and starts again; clients that were in a room come back. The room goes on.
+    /// The account's server is killed and starts again; clients that were in a room come back. The room goes on. The wire
+    /// is quiet when it happens: what is lost on it with the server is tried in real servers.
     fn restart(&mut self) {
+        self.flush();
         for change in self.fork.take_changes() {
             match change {
                 Change::Occupant { nick, likeness, .. } => drop(self.kept.0.insert(nick.into(), likeness)),
