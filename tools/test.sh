@@ -43,6 +43,7 @@ count "the library in Lua, with the util libraries of Prosody 13" env ENJAMB_PRO
 count "the library in Lua, under valgrind" env ENJAMB_ROUNDS=200 sh tools/valgrind.sh spec/library
 check "luarocks make" sh tools/luarocks-test.sh "$build"
 count "mod_smacks in real servers" sh tools/specs.sh "$build/specs" spec/smacks/*_spec.lua
+count "mod_minimix in real servers" sh tools/specs.sh "$build/specs-minimix" spec/minimix/*_spec.lua
 count "clients that other people wrote" env ENJAMB_CLIENTS="$build/clients" sh tools/specs.sh "$build/specs-clients" spec/clients/*_spec.lua
 
 heading "all"

@@ -140,7 +140,7 @@ local function make_it(ctx)
 			local result = table.pack(xpcall(fn, function (e)
 				local lines = {};
 				for line in debug.traceback("", 2):gmatch("[^\n]+") do
-					if line:match("spec/smacks/") then lines[#lines + 1] = line; end
+					if line:match("spec/%a+/[%w_]+_spec%.lua") then lines[#lines + 1] = line; end
 				end
 				local trace = "\n" .. table.concat(lines, "\n");
 				if type(e) == "string" then return e .. trace; end

@@ -8,7 +8,7 @@
 --
 -- Environment: ENJAMB_PROSODY ("0.12", "13" or "both"), ENJAMB_PROSODY13 (where
 -- spec/setup-prosody-13.sh unpacked it), ENJAMB_SMACKS ("enjamb" or "builtin"),
--- ENJAMB_TREE (what `make install` made), ENJAMB_KEEP (keep the directories).
+-- ENJAMB_MINIMIX ("on" or "off": rooms as Prosody alone has them), ENJAMB_TREE (what `make install` made), ENJAMB_KEEP (keep the directories).
 
 local socket = require "socket";
 local lfs = require "lfs";
@@ -20,6 +20,7 @@ Server.__index = Server;
 
 M.top = lfs.currentdir();
 M.smacks = os.getenv("ENJAMB_SMACKS") or "enjamb";
+M.minimix = os.getenv("ENJAMB_MINIMIX") ~= "off";
 M.tree = os.getenv("ENJAMB_TREE") or "build/tree";
 M.prosody13 = os.getenv("ENJAMB_PROSODY13") or "build/prosody-13/root";
 M.running = {};
@@ -142,6 +143,7 @@ local function config_text(srv)
 	local o = srv.opts;
 	local modules = { "posix"; "saslauth"; "roster"; "disco"; "ping"; "test_control" };
 	if o.smacks ~= false then table.insert(modules, "smacks"); end
+	if o.minimix and M.minimix then table.insert(modules, "minimix"); end
 	for _, name in ipairs(o.modules or {}) do table.insert(modules, name); end
 	for _, name in ipairs(o.community or {}) do table.insert(modules, name); end
 	local disabled = {};

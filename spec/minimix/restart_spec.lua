@@ -1,0 +1,242 @@
+local it, lazy_teardown = require "busted".it, require "busted".lazy_teardown;
+local socket = require "socket";
+local t = require "support";
+local muc = require "support.muc";
+local server = t.server;
+
+local ends = {
+	SIGTERM = function (srv) assert.is_true(srv:terminate(20), "the server didn't stop by itself"); end;
+	["kill -9"] = function (srv) srv:kill(); end;
+};
+
+local function round_trip(room, ...)
+	for _, c in ipairs { ... } do
+		c:iq("get", "<query xmlns='http://jabber.org/protocol/disco#info'/>", room);
+	end
+	muc.settle(...);
+end
+
+local function eventually(what, check)
+	local deadline = socket.gettime() + 10;
+	local ok, err;
+	repeat
+		ok, err = pcall(check);
+		if ok then return; end
+		socket.sleep(0.05);
+	until socket.gettime() > deadline;
+	error(what .. ": " .. tostring(err), 2);
+end
+
+muc.versions("the account's server goes away and comes back", function (start)
+	lazy_teardown(server.forget_certificates);
+
+	for how, stop in pairs(ends) do
+		it("by " .. how .. ": neither the room nor a client that resumes sees the account leave", function ()
+			local a, b = muc.two_servers(start, { config = "smacks_hibernation_time = 60" });
+			local room, owner = muc.open(b, { service = "rooms.b.test" });
+			local ada = a:resumable { available = true };
+			muc.enter(ada, room, "ada", { seconds = 10 });
+			muc.say(owner, room, "before");
+			ada:expect({ body = "before" });
+			ada:ack();
+			ada:sync();
+			stop(a.srv);
+			ada:cut();
+			a.srv:launch();
+			-- once the account is known to be in the room again, the room may speak
+			eventually("still in", function () assert.truthy(muc.truth(b.srv, room).ada); end);
+			local back = a:resume(ada);
+			local id = back:ping(room .. "/ada");
+			assert.equal("result", back:expect({ name = "iq", id = id }).attr.type);
+			muc.say(owner, room, "after");
+			assert.equal(room .. "/owner", back:expect({ body = "after" }).attr.from);
+			muc.say(back, room, "me too");
+			owner:expect(muc.groupchat(room, "ada", "me too"));
+			back:expect(muc.groupchat(room, "ada", "me too"));
+			round_trip(room, back, owner);
+			assert.same({ "after", "me too" }, t.bodies(muc.got(back, 1, { type = "groupchat" })));
+			assert.same({}, muc.got(owner, 1, { name = "presence", type = "unavailable" }));
+			assert.same({}, muc.got(back, 1, { name = "presence", type = "unavailable" }));
+			-- leaving works, and is seen
+			muc.left(back, room, "ada");
+			owner:expect(muc.presence_of(room, "ada", "unavailable"));
+		end);
+
+		it("by " .. how .. ": a client that resumes is told what changed meanwhile", function ()
+			local a, b = muc.two_servers(start, { config = "smacks_hibernation_time = 60", config_b = "s2s_timeout = 1" });
+			local room, owner = muc.open(b, { service = "rooms.b.test" });
+			local bob = muc.guest(b, room, "bob", nil, owner);
+			local ada = a:resumable { available = true };
+			muc.enter(ada, room, "ada", { seconds = 10 });
+			ada:ack();
+			ada:sync();
+			stop(a.srv);
+			ada:cut();
+			-- what the room says now it says to a server that isn't there, and may throw the account out for it
+			muc.left(bob, room, "bob");
+			local eve = muc.guest(b, room, "eve", nil, owner);
+			a.srv:launch();
+			local back = a:resume(ada);
+			local picture = function ()
+				ada.seen = table.move(back.seen, 1, #back.seen, #ada.seen + 1, ada.seen);
+				back.seen, back.next = {}, 1;
+				return muc.picture(ada, room);
+			end
+			eventually("the same picture", function ()
+				round_trip(room, back, owner, eve);
+				local truth = muc.truth(b.srv, room);
+				assert.truthy(truth.ada, "the account is out");
+				assert.same(truth, picture());
+			end);
+		end);
+
+		it("by " .. how .. ": an account that stays without a device is in the room again", function ()
+			local a, b = muc.two_servers(start, { config = 'minimix_offline = "stay"' });
+			local room, owner = muc.open(b, { service = "rooms.b.test" });
+			local ada = muc.client(a);
+			muc.enter(ada, room, "ada", { seconds = 10 });
+			ada:close();
+			a.srv:wait_gone(ada.jid);
+			stop(a.srv);
+			a.srv:launch();
+			muc.say(owner, room, "hello");
+			owner:expect({ body = "hello" });
+			eventually("still in", function () assert.truthy(muc.truth(b.srv, room).ada); end);
+			local back = muc.client(a, { user = ada.username });
+			assert.same({ "owner" }, muc.enter(back, room, "ada").nicks);
+			round_trip(room, back, owner);
+			assert.same(muc.truth(b.srv, room), muc.picture(back, room));
+		end);
+
+		it("by " .. how .. ": a client without stream management that logs in again joins again", function ()
+			local a, b = muc.two_servers(start);
+			local room, owner = muc.open(b, { service = "rooms.b.test" });
+			local ada = muc.client(a);
+			muc.enter(ada, room, "ada", { seconds = 10 });
+			stop(a.srv);
+			ada:cut();
+			a.srv:launch();
+			local back = muc.client(a, { user = ada.username });
+			assert.same({ "owner" }, muc.enter(back, room, "ada", { seconds = 10 }).nicks);
+			round_trip(room, back, owner);
+			assert.same(muc.truth(b.srv, room), muc.picture(back, room));
+			muc.left(back, room, "ada");
+			round_trip(room, back, owner);
+			assert.is_nil(muc.truth(b.srv, room).ada);
+		end);
+	end
+
+	for seed = 1, 2 do
+		it("by kill -9 while people talk: what a client hears it hears once and in order, seed " .. seed, function ()
+			local a, b = muc.two_servers(start, { config = "smacks_hibernation_time = 60" });
+			local room, owner = muc.open(b, { service = "rooms.b.test", config = { ["muc#roomconfig_historylength"] = "100" } });
+			local user = a:user();
+			local clients = {};
+			for i = 1, 2 do
+				clients[i] = a:resumable { user = user, available = true };
+				muc.enter(clients[i], room, "ada", { seconds = 10 });
+			end
+			math.randomseed(seed);
+			local last = 60;
+			local dies, back = math.random(10, 30), math.random(31, 50);
+			local heard = { {}, {} };
+			local function hear()
+				for i, c in ipairs(clients) do
+					c:drain(0.01);
+					for _, el in ipairs(muc.got(c, c.heard_to or 1, { name = "message", type = "groupchat" })) do
+						if el:body() then table.insert(heard[i], tonumber(el:body():match("%d+"))); end
+					end
+					c.heard_to = #c.seen + 1;
+				end
+			end
+			for n = 1, last do
+				muc.say(owner, room, "m" .. n);
+				if n == dies then a.srv:kill(); end
+				if n < dies then hear(); end
+				if n == back then
+					hear();
+					a.srv:launch();
+					for i, c in ipairs(clients) do
+						c:cut();
+						clients[i] = a:resume(c);
+					end
+					eventually("in again", function () assert.truthy(muc.truth(b.srv, room).ada); end);
+					-- (Prosody itself mixes up what's sent to a server while it's still connecting)
+					for _, c in ipairs(clients) do
+						local id = t.client.id();
+						c:send(("<iq type='get' id='%s' to='%s'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>"):format(id, room));
+						local from = c.next;
+						c:expect({ name = "iq", id = id }, 10);
+						c.next = from;
+					end
+				end
+				owner:sync();
+			end
+			eventually("the last message", function ()
+				hear();
+				for i = 1, 2 do assert.equal(last, heard[i][#heard[i]]); end
+			end);
+			for i = 1, 2 do
+				for n = 2, #heard[i] do
+					assert.truthy(heard[i][n] > heard[i][n - 1], ("client %d, killed after m%d, back after m%d: %s"):format(i, dies, back,
+						table.concat(heard[i], " ")));
+				end
+				-- what was said when the server was there isn't lost
+				local had = {};
+				for _, n in ipairs(heard[i]) do had[n] = true; end
+				for n = 1, last do
+					if n < dies or n > back then assert.is_true(had[n], ("client %d, killed after m%d, back after m%d: m%d is missing: %s"):format(
+						i, dies, back, n, table.concat(heard[i], " "))); end
+				end
+			end
+		end);
+	end
+
+	it("a room on the same server takes the account in again", function ()
+		local ctx = muc.start(start, { config = "smacks_hibernation_time = 60" });
+		local room, owner = muc.open(ctx, { config = { ["muc#roomconfig_persistentroom"] = "1" } });
+		local ada = ctx:resumable { available = true };
+		muc.enter(ada, room, "ada");
+		ada:ack();
+		ada:sync();
+		ctx.srv:kill();
+		ada:cut();
+		owner:cut();
+		ctx.srv:launch();
+		local back = ctx:resume(ada);
+		eventually("in", function () back:sync(); assert.truthy(muc.truth(ctx.srv, room).ada); end);
+		muc.say(back, room, "hello");
+		back:expect(muc.groupchat(room, "ada", "hello"));
+	end);
+
+	it("a reload of the module changes nothing", function ()
+		local ctx = muc.start(start);
+		local room, owner = muc.open(ctx);
+		local phone = muc.guest(ctx, room, "ada", nil, owner);
+		local desk = muc.client(ctx, { user = phone.username });
+		muc.enter(desk, room, "ada");
+		local id = t.client.id();
+		phone:send(("<iq type='get' id='%s' to='%s/owner'><query xmlns='jabber:iq:version'/></iq>"):format(id, room));
+		local iq = owner:expect({ name = "iq", type = "get" });
+		for _ = 1, 3 do
+			assert.is_true(ctx.srv:eval([[return require "core.modulemanager".reload("localhost", "minimix") and true]]));
+		end
+		owner:send(("<iq type='result' id='%s' to='%s'/>"):format(t.escape(iq.attr.id), iq.attr.from));
+		assert.equal("result", phone:expect({ name = "iq", id = id }).attr.type);
+		muc.say(owner, room, "m1");
+		muc.say(desk, room, "m2");
+		muc.settle(owner, desk, phone);
+		for _, c in ipairs { phone, desk } do
+			local bodies = t.bodies(muc.got(c, 1, { type = "groupchat" }));
+			table.sort(bodies);
+			assert.same({ "m1", "m2" }, bodies);
+		end
+		muc.in_step(ctx, room, owner, phone, desk);
+		local third = muc.client(ctx, { user = phone.username });
+		assert.same({ "owner" }, muc.enter(third, room, "ada").nicks);
+		for _, c in ipairs { phone, desk, third } do muc.left(c, room, "ada"); end
+		muc.in_step(ctx, room, owner);
+		assert.same({}, muc.got(owner, 1, function (el) return el.type == "error"; end));
+		assert.same({}, ctx:log_errors(0));
+	end);
+end);
