@@ -146,7 +146,9 @@ end
 
 -- Sends one of our own elements, which no filter of stanzas has to see, as text.
 local function send_element(session, text)
-	if session.sends2s then
+	if session.smacks_closing then
+		return; -- the stream may have its end tag already
+	elseif session.sends2s then
 		return session.sends2s(text);
 	elseif is_bosh(session) then
 		return session.send(parse_xml(text));
@@ -564,7 +566,7 @@ end);
 -- The stream is closed on purpose: there is nothing to come back to.
 local function before_close(session)
 	local key = session.enjamb_stream;
-	if not key then return; end
+	if not key or session.smacks_closing then return; end
 	sm.revoke(key);
 	session.resumption_token = nil;
 	if session.hibernating_watchdog then
@@ -578,6 +580,7 @@ local function before_close(session)
 			send_element(session, format("<a xmlns='%s' h='%d'/>", session.smacks, h));
 		end
 	end
+	session.smacks_closing = true;
 end
 
 module:hook("pre-session-close", function (event)
@@ -1029,6 +1032,7 @@ shell.show {
 };
 
 function module.load()
+	sending.load();
 	for _, session in ipairs(managed_sessions()) do
 		queue_of.adopt(session.outgoing_stanza_queue);
 		if session.hibernating then
@@ -1039,6 +1043,7 @@ function module.load()
 end
 
 function module.unload()
+	sending.unload();
 	shell.unload();
 	for _, session in ipairs(managed_sessions()) do
 		remove_filters(session);

@@ -1,10 +1,14 @@
--- session.send() without the text of a debug line that nobody reads.
+-- Sending and receiving without the text of debug lines that nobody reads.
 --
--- Prosody's own builds the start tag of each stanza for its log, whether that is wanted or not; with the serialisation
--- taken away that is the larger part of what sending costs. Here the text is made when a log asks for it.
+-- Prosody builds the start tag of each stanza for its log, whether that is wanted or not, from a copy of the stanza; with
+-- the serialisation taken away that is the larger part of what a stanza costs. For what is sent the text is made when a log
+-- asks for it; for what is received, and for everybody else, the library makes the same text without the copy.
 
 local debug_info = require "debug".getinfo;
-local setmetatable, tostring, type = setmetatable, tostring, type;
+local st = require "util.stanza";
+
+local start_tag = require "enjamb".start_tag;
+local next, setmetatable, tostring, type = next, setmetatable, tostring, type;
 
 -- Logs turn it into text at once, so one is enough.
 local subject = setmetatable({}, {
@@ -47,7 +51,33 @@ local function restore(session)
 	end
 end
 
+-- Of the whole process: the first host puts it there, the last one takes it away.
+local top_tag = module:shared("/*/smacks/top_tag");
+top_tag.hosts = top_tag.hosts or {};
+
+local function load()
+	top_tag.hosts[module.host] = true;
+	if top_tag.ours then return; end
+	local original = st.stanza_mt.top_tag;
+	local function ours(stanza)
+		return start_tag(stanza) or original(stanza);
+	end
+	top_tag.original, top_tag.ours = original, ours;
+	st.stanza_mt.top_tag = ours;
+end
+
+local function unload()
+	top_tag.hosts[module.host] = nil;
+	if next(top_tag.hosts) ~= nil or not top_tag.ours then return; end
+	if st.stanza_mt.top_tag == top_tag.ours then
+		st.stanza_mt.top_tag = top_tag.original;
+	end
+	top_tag.original, top_tag.ours = nil, nil;
+end
+
 return {
+	load = load;
 	replace = replace;
 	restore = restore;
+	unload = unload;
 };

@@ -13,7 +13,8 @@ local enjamb = require "enjamb";
 local jn, sm = enjamb.journal, enjamb.smacks;
 
 local limits = sm.limits {
-	hibernation_time = 60, queue_stanzas = 1000, queue_bytes = 2^20, unacked = 0, inactive_unacked = 256, hibernated = 10;
+	hibernation_time = 60, queue_stanzas = 1000, queue_bytes = 2^20, account_bytes = 2^40, server_bytes = 2^40;
+	unacked = 0, inactive_unacked = 256, hibernated = 10;
 };
 
 describe("journal", function ()
@@ -43,9 +44,9 @@ describe("journal", function ()
 	end
 
 	local function only_found(meta)
-		local token, text = next(jn.found());
+		local token, text = next((jn.found()));
 		assert.equal(meta, text);
-		assert.is_nil(next(jn.found(), token));
+		assert.is_nil(next((jn.found()), token));
 		return token;
 	end
 
@@ -70,7 +71,7 @@ describe("journal", function ()
 		assert.equal(0, lost);
 		assert.equal(before, queue(back));
 		assert.same({ 3, 2, 2 }, { table.unpack({ sm.counts(back) }, 1, 3) });
-		assert.same({}, jn.found());
+		assert.same({}, (jn.found()));
 		assert.truthy(handle and back_handle);
 	end);
 

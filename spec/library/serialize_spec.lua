@@ -48,7 +48,8 @@ end
 
 local function new_stream(options)
 	local limits = sm.limits {
-		hibernation_time = 60, queue_stanzas = 100000, queue_bytes = 2^31, unacked = 0, inactive_unacked = 256, hibernated = 10;
+		hibernation_time = 60, queue_stanzas = 100000, queue_bytes = 2^31, account_bytes = 2^40, server_bytes = 2^40;
+		unacked = 0, inactive_unacked = 256, hibernated = 10;
 	};
 	local ok, id, timeout = sm.enable(limits, { account = "a@b", bound = true }, false, options and options.resume, nil);
 	assert.truthy(ok);
@@ -62,6 +63,25 @@ describe("serialize("..lib..", seed "..seed..")", function ()
 			local e = element(random(0, 4));
 			assert.equal(tostring(e), (assert(serialize(e))));
 		end
+	end);
+
+	it("gives the same start tag as top_tag", function ()
+		for _ = 1, rounds do
+			local e = element(random(0, 2));
+			-- That is of a copy, whose attributes may have another order.
+			local theirs, ours = e:top_tag(), assert(enjamb.start_tag(e));
+			assert.equal(#theirs, #ours);
+			assert.equal(theirs:match("^<[^ >]*"), ours:match("^<[^ >]*"));
+			assert.equal(">", ours:sub(-1));
+			for name, value in pairs(e.attr) do
+				if type(name) == "string" and not name:find("\1", 1, true) then
+					assert.truthy(ours:find(name.."='"..st.xml_escape(tostring(value)).."'", 1, true), ours);
+				end
+			end
+		end
+		local text, err = enjamb.start_tag({ name = "x", attr = { a = {} } });
+		assert.is_nil(text);
+		assert.equal("string", type(err));
 	end);
 
 	it("takes numbers where tostring does, and as it writes them", function ()
@@ -244,8 +264,8 @@ describe("streams", function ()
 		assert.is_nil(sm.handled(key, 0));
 		assert.is_nil((sm.hibernate(key, 1)));
 		assert.is_nil((sm.copies(key, 0, 1, 0, nil, "x")));
-		assert.is_false(sm.wants_ack(key, false, true));
-		sm.requested(key);
+		assert.is_false(sm.wants_ack(key, false, true, 0));
+		sm.requested(key, 0);
 		sm.revoke(key);
 		assert.equal(8, sm.received(key, 7));
 		-- its place is taken by another stream, which the old key must not name
@@ -289,6 +309,11 @@ describe("streams", function ()
 		assert.equal(6, (sm.counts(key)));
 		assert.same(dry, (sm.resume(peer, id, "2", false)));
 		assert.equal(4, (sm.counts(key)));
+		local next_one, last = sm.resend(key);
+		assert.equal(4, last - next_one);
+		assert.is_false((sm.push(key, st.message(), true)), "older ones go first");
+		sm.resent(key, last + 1);
+		assert.is_nil((sm.resend(key)));
 		assert.equal("<message/>", (sm.push(key, st.message(), true)));
 		assert.truthy(handle);
 	end);

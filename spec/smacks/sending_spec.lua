@@ -48,11 +48,27 @@ t.each("session.send", {}, function (ctx, it)
 		assert.truthy(ctx.srv:eval("return kept.sent") > 0);
 	end);
 
+	it("builds the same start tag as Prosody", function ()
+		local same = ctx.srv:eval([[
+			local top_tag = module:shared("/*/smacks/top_tag");
+			local e = st.message({ to = "a'b", type = "chat", ["urn:x\1y"] = "z" }, "text");
+			local empty = st.stanza("r", { xmlns = "urn:xmpp:sm:3" });
+			-- Prosody's is of a copy, whose attributes may have another order
+			local function sorted(text) local c = { text:byte(1, -1) }; table.sort(c); return string.char(table.unpack(c)); end
+			return {
+				sorted(e:top_tag()) == sorted(top_tag.original(e)), sorted(empty:top_tag()) == sorted(top_tag.original(empty)),
+				st.stanza_mt.top_tag == top_tag.ours
+			};
+		]]);
+		assert.same({ true, true, true }, same);
+	end);
+
 	it("is Prosody's again when the module is gone", function ()
 		local c = ctx:resumable { available = true };
 		assert.is_true(ctx:field(c.jid, "s.send == s.smacks_send.ours"));
 		ctx.srv:eval("require 'core.modulemanager'.unload('localhost', 'smacks')");
 		assert.is_true(ctx:field(c.jid, "debug.getinfo(s.send, 'S').source:find('sessionmanager', 1, true) ~= nil"));
+		assert.is_true(ctx.srv:eval("return debug.getinfo(st.stanza_mt.top_tag, 'S').source:find('stanza.lua', 1, true) ~= nil"));
 		c:message(c.jid, "hello");
 		c:expect({ body = "hello" });
 		ctx.srv:eval("require 'core.modulemanager'.load('localhost', 'smacks')");

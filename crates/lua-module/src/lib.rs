@@ -25,6 +25,7 @@ fn enjamb(lua: &Lua) -> LuaResult<LuaTable> {
     let exports = lua.create_table()?;
     exports.set("version", env!("CARGO_PKG_VERSION"))?;
     exports.set("serialize", push::serialize_function(lua)?)?;
+    exports.set("start_tag", push::start_tag_function(lua)?)?;
     exports.set("journal", journal::table(lua)?)?;
     exports.set("minimix", minimix::table(lua)?)?;
     exports.set("smacks", smacks::table(lua)?)?;

@@ -125,15 +125,14 @@ unsafe extern "C-unwind" fn push(state: *mut lua_State) -> c_int {
     }
 }
 
-/// `serialize(stanza)`: the bytes of any element, as `tostring` gives them; or `nil, message`.
-unsafe extern "C-unwind" fn serialize(state: *mut lua_State) -> c_int {
+unsafe fn write(state: *mut lua_State, only: Only) -> c_int {
     let mut buffer = SCRATCH.take();
     // SAFETY: `state` comes from Lua; a table is made sure of.
     let result = catch_unwind(AssertUnwindSafe(|| unsafe {
         if ffi::lua_type(state, 1) != ffi::LUA_TTABLE {
             return Err("a stanza must be a table".to_owned());
         }
-        walk::walk(state, 1, Only::Everything, &mut buffer).map_err(|e| e.to_string())
+        walk::walk(state, 1, only, &mut buffer).map_err(|e| e.to_string())
     }))
     .unwrap_or_else(|_| Err("internal error while serialising a stanza, please report it".into()));
     // SAFETY: as in `push`.
@@ -153,6 +152,18 @@ unsafe extern "C-unwind" fn serialize(state: *mut lua_State) -> c_int {
         keep_scratch(buffer);
         results
     }
+}
+
+/// `serialize(stanza)`: the bytes of any element, as `tostring` gives them; or `nil, message`.
+unsafe extern "C-unwind" fn serialize(state: *mut lua_State) -> c_int {
+    // SAFETY: `state` comes from Lua.
+    unsafe { write(state, Only::Everything) }
+}
+
+/// `start_tag(stanza)`: the start tag of any element, as `top_tag` gives it; or `nil, message`.
+unsafe extern "C-unwind" fn start_tag(state: *mut lua_State) -> c_int {
+    // SAFETY: `state` comes from Lua.
+    unsafe { write(state, Only::StartTag) }
 }
 
 unsafe fn distribute(state: *mut lua_State, buffer: &mut Vec<u8>) -> Result<Groupchat, String> {
@@ -228,4 +239,9 @@ pub fn push_function(lua: &Lua) -> LuaResult<LuaFunction> {
 pub fn serialize_function(lua: &Lua) -> LuaResult<LuaFunction> {
     // SAFETY: as above.
     unsafe { lua.create_c_function(serialize) }
+}
+
+pub fn start_tag_function(lua: &Lua) -> LuaResult<LuaFunction> {
+    // SAFETY: as above.
+    unsafe { lua.create_c_function(start_tag) }
 }

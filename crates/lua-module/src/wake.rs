@@ -32,10 +32,40 @@ impl Wake {
         self.reader.as_raw_fd()
     }
 
-    /// Takes the byte; to be called when the pipe is readable. Whatever happened before it was written is visible now.
+    /// Takes the byte, if there is one; to be called when the pipe is readable. Whatever happened before it was written
+    /// is visible now.
     pub fn take(&mut self) {
-        // First: what happens from here on writes another byte, which is read along with this one or wakes again.
-        self.told.store(false, Ordering::Release);
-        let _ = self.reader.read(&mut [0; 16]);
+        // First: what happens from here on writes another byte, which stays in the pipe and wakes again. Without a byte
+        // to come, reading would wait for ever.
+        if self.told.swap(false, Ordering::AcqRel) {
+            let _ = self.reader.read(&mut [0; 1]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_is_noticed_and_none_is_waited_for() {
+        let (mut wake, tell) = Wake::new().expect("a pipe");
+        wake.take();
+        let (noticed, many) = (Arc::new(AtomicBool::new(false)), 10_000);
+        let other = Arc::clone(&noticed);
+        let thread = std::thread::spawn(move || {
+            for _ in 0..many {
+                tell();
+            }
+            other.store(true, Ordering::Release);
+            tell();
+        });
+        // Each take that waits is answered by a call; after the last one the flag is there.
+        while !noticed.load(Ordering::Acquire) {
+            wake.take();
+        }
+        thread.join().expect("it ends");
+        wake.take();
+        wake.take();
     }
 }

@@ -85,6 +85,8 @@ pub enum Only {
     Everything,
     /// Write nothing unless it is a stanza, and leave out its own `xmlns='jabber:client'`.
     Stanzas,
+    /// Write the start tag of whatever it is, and nothing of what is in it.
+    StartTag,
 }
 
 unsafe fn type_name(state: *mut lua_State, index: c_int) -> &'static str {
@@ -196,6 +198,14 @@ impl Walk<'_> {
                 return Ok(());
             }
             self.start()?;
+            if self.only == Only::StartTag {
+                if self.open.is_empty() {
+                    // as if there were something in it
+                    self.out.truncate(self.out.len() - 2);
+                    write::end_open(self.out);
+                }
+                return Ok(());
+            }
             while let Some(open) = self.open.last_mut() {
                 if open.next > open.len {
                     let name = open.name.clone();

@@ -233,8 +233,8 @@ impl Stream {
     /// Whether to send an `<r/>` at `now`, in milliseconds of any clock. `inactive` is what the client says of itself
     /// (XEP-0352); `force` asks even if little is outstanding, and at once.
     ///
-    /// A request and its answer cost more than the stanza that they are about, so one a second has to do unless
-    /// much is outstanding (XEP-0198 §4 leaves it to the entity when to ask).
+    /// A request and its answer cost more than the stanza that they are about, so on a stream that can be resumed one a
+    /// second has to do, unless much is outstanding (XEP-0198 §4 leaves it to the entity when to ask).
     pub fn wants_ack(&self, inactive: bool, force: bool, now: u64) -> Ask {
         if self.awaiting_ack || self.is_hibernating() {
             return Ask::No;
@@ -255,6 +255,8 @@ impl Stream {
         }
         // A clock that went back is no reason to wait.
         let asked = self.requested_at.filter(|&at| (at..at + ASK_EVERY).contains(&now));
+        // What is not acknowledged when a stream that nobody resumes is lost, has to be returned.
+        let asked = asked.filter(|_| self.owner.is_some());
         match asked {
             Some(at) if outstanding <= allowed.saturating_add(ASK_AT_ONCE) => Ask::In(at + ASK_EVERY - now),
             _ => Ask::Now,

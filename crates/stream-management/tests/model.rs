@@ -587,26 +587,35 @@ fn an_ack_is_asked_for_when_more_than_allowed_is_outstanding() {
 
 #[test]
 fn one_request_a_second_is_enough_unless_much_is_outstanding() {
-    let mut stream = Stream::new(Arc::new(Limits::default()), H(0), H(0));
+    let mut registry = Registry::default();
+    let resumption = Some((ResumptionId(7), 600));
+    let key = registry.start(Arc::new(Limits::default()), Some("a@b"), Enabled { resumption }, 0);
+    let resumable = registry.update(key, |stream| ask_once_a_second(stream, Ask::In(700)));
+    assert_eq!(resumable, Some(()));
+    // Nobody resumes this one: what is not acknowledged when it is lost is returned.
+    ask_once_a_second(&mut Stream::new(Arc::new(Limits::default()), H(0), H(0)), Ask::Now);
+}
+
+fn ask_once_a_second(stream: &mut Stream, soon: Ask) {
     let push = |stream: &mut Stream, n: u32| {
         for _ in 0..n {
             stream.push(b"x", SUMMARY, 0);
         }
     };
-    push(&mut stream, 1);
+    push(stream, 1);
     assert_eq!(stream.wants_ack(false, false, 10_000), Ask::Now, "the first at once");
     stream.requested(10_000);
     stream.ack(H(1)).unwrap();
-    push(&mut stream, 1);
-    assert_eq!(stream.wants_ack(false, false, 10_300), Ask::In(700));
+    push(stream, 1);
+    assert_eq!(stream.wants_ack(false, false, 10_300), soon);
     assert_eq!(stream.wants_ack(false, true, 10_300), Ask::Now, "forced");
     assert_eq!(stream.wants_ack(false, false, 9_000), Ask::Now, "the clock went back");
-    push(&mut stream, 63);
-    assert_eq!(stream.wants_ack(false, false, 10_300), Ask::In(700));
-    push(&mut stream, 1);
+    push(stream, 63);
+    assert_eq!(stream.wants_ack(false, false, 10_300), soon);
+    push(stream, 1);
     assert_eq!(stream.wants_ack(false, false, 10_300), Ask::Now);
     stream.ack(H(66)).unwrap();
-    push(&mut stream, 1);
+    push(stream, 1);
     assert_eq!(stream.wants_ack(false, false, 11_000), Ask::Now);
 }
 
