@@ -122,6 +122,7 @@ class Chat(Part):
 class Groupchat(Part):
     letter = "c"
     title = "Server CPU per delivered copy in a room of 100 accounts x 3 sessions"
+    variants = ("none", "builtin", "enjamb", "minimix")
     accounts, sessions = 100, 3
 
     def sample(self, prosody, variant, round_):
@@ -134,7 +135,7 @@ class Groupchat(Part):
     def tables(self, results, prosody):
         yield table_of(results, self.letter, prosody, self.variants, [
             Row("a message to 300 sessions", dict(what="copy"), "us"),
-        ], None, "copy", [("enjamb", "none"), ("builtin", "none"), ("enjamb", "builtin")])
+        ], None, "copy", [("enjamb", "none"), ("minimix", "none"), ("builtin", "none"), ("enjamb", "builtin")])
 
     def bars(self):
         return [("a message to 300 sessions", dict(what="copy"), "us", 1, "µs per copy")]

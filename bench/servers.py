@@ -42,6 +42,7 @@ class Variant:
     title: str
     smacks: str  # none, builtin or enjamb
     durability: str = ""
+    minimix: bool = False
 
 
 VARIANTS = {
@@ -53,6 +54,7 @@ VARIANTS = {
         Variant("enjamb-none", "Enjamb, level none", "enjamb", "none"),
         Variant("enjamb-process", "Enjamb, level process", "enjamb", "process"),
         Variant("enjamb-power", "Enjamb, level power", "enjamb", "power"),
+        Variant("minimix", "Enjamb with mod_minimix", "enjamb", minimix=True),
     )
 }
 
@@ -135,6 +137,8 @@ class Server:
         modules = ["roster", "saslauth", "disco", "ping", "carbons", *modules]
         if variant.smacks != "none":
             modules.append("smacks")
+        if variant.minimix:
+            modules.append("minimix")
         lines = [
             f'data_path = "{self.data}"',
             f'pidfile = "{self.data}/prosody.pid"',
