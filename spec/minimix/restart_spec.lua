@@ -9,6 +9,23 @@ local ends = {
 	["kill -9"] = function (srv) srv:kill(); end;
 };
 
+-- What a killed server has not acknowledged comes back to the room as an error, and the room throws out whom it was for.
+local all_acked = [[
+	local function busy(session)
+		local queue = session.outgoing_stanza_queue;
+		return queue and #queue > 0;
+	end
+	for session in pairs(prosody.incoming_s2s) do
+		if busy(session) then return false; end
+	end
+	for _, host in pairs(prosody.hosts) do
+		for _, session in pairs(host.s2sout or {}) do
+			if busy(session) then return false; end
+		end
+	end
+	return true;
+]];
+
 local function round_trip(room, ...)
 	for _, c in ipairs { ... } do
 		c:iq("get", "<query xmlns='http://jabber.org/protocol/disco#info'/>", room);
@@ -40,6 +57,7 @@ muc.versions("the account's server goes away and comes back", function (start)
 			ada:expect({ body = "before" });
 			ada:ack();
 			ada:sync();
+			b.srv:wait_for(all_acked);
 			stop(a.srv);
 			ada:cut();
 			a.srv:launch();
