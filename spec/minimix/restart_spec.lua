@@ -88,6 +88,7 @@ muc.versions("the account's server goes away and comes back", function (start)
 			muc.enter(ada, room, "ada", { seconds = 10 });
 			ada:ack();
 			ada:sync();
+			b.srv:wait_for(all_acked);
 			stop(a.srv);
 			ada:cut();
 			-- what the room says now it says to a server that isn't there, and may throw the account out for it
@@ -115,6 +116,7 @@ muc.versions("the account's server goes away and comes back", function (start)
 			muc.enter(ada, room, "ada", { seconds = 10 });
 			ada:close();
 			a.srv:wait_gone(ada.jid);
+			b.srv:wait_for(all_acked);
 			stop(a.srv);
 			a.srv:launch();
 			muc.say(owner, room, "hello");
@@ -131,6 +133,7 @@ muc.versions("the account's server goes away and comes back", function (start)
 			local room, owner = muc.open(b, { service = "rooms.b.test" });
 			local ada = muc.client(a);
 			muc.enter(ada, room, "ada", { seconds = 10 });
+			b.srv:wait_for(all_acked);
 			stop(a.srv);
 			ada:cut();
 			a.srv:launch();
