@@ -297,7 +297,6 @@ return {
 	committed_for_good = committed_for_good;
 	ended = ended;
 	is_kept = is_kept;
-	is_open = function () return journal.open; end;
 	keep = keep;
 	open = open;
 	restored = restored;

@@ -2,23 +2,15 @@
 
 local busted = require "busted";
 local it, lazy_teardown, after_each = busted.it, busted.lazy_teardown, busted.after_each;
-local socket = require "socket";
 local t = require "support";
 local muc = require "support.muc";
 local client = require "support.client";
 local ejabberd = require "support.ejabberd";
 local server = t.server;
-
 local function eventually(what, check)
-	local deadline = socket.gettime() + 15;
-	local ok, err;
-	repeat
-		ok, err = pcall(check);
-		if ok then return; end
-		socket.sleep(0.05);
-	until socket.gettime() > deadline;
-	error(what .. ": " .. tostring(err), 2);
+	return muc.eventually(what, check, 15);
 end
+
 
 if not ejabberd.installed() then
 	busted.describe("rooms of ejabberd's", function ()

@@ -3,26 +3,7 @@ local socket = require "socket";
 local t = require "support";
 local muc = require "support.muc";
 local server = t.server;
-
--- Across servers there's no telling when everything has arrived but by asking for something that comes last.
-local function round_trip(room, ...)
-	for _, c in ipairs { ... } do
-		c:iq("get", "<query xmlns='http://jabber.org/protocol/disco#info'/>", room);
-	end
-	muc.settle(...);
-end
-
--- What's true in the end is true at some time.
-local function eventually(what, check)
-	local deadline = socket.gettime() + 10;
-	local ok, err;
-	repeat
-		ok, err = pcall(check);
-		if ok then return; end
-		socket.sleep(0.05);
-	until socket.gettime() > deadline;
-	error(what .. ": " .. tostring(err), 2);
-end
+local eventually, round_trip = muc.eventually, muc.round_trip;
 
 muc.versions("rooms on another server", function (start)
 	lazy_teardown(server.forget_certificates);

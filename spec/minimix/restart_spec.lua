@@ -1,8 +1,8 @@
 local it, lazy_teardown = require "busted".it, require "busted".lazy_teardown;
-local socket = require "socket";
 local t = require "support";
 local muc = require "support.muc";
 local server = t.server;
+local eventually, round_trip = muc.eventually, muc.round_trip;
 
 local ends = {
 	SIGTERM = function (srv) assert.is_true(srv:terminate(20), "the server didn't stop by itself"); end;
@@ -25,24 +25,6 @@ local all_acked = [[
 	end
 	return true;
 ]];
-
-local function round_trip(room, ...)
-	for _, c in ipairs { ... } do
-		c:iq("get", "<query xmlns='http://jabber.org/protocol/disco#info'/>", room);
-	end
-	muc.settle(...);
-end
-
-local function eventually(what, check)
-	local deadline = socket.gettime() + 10;
-	local ok, err;
-	repeat
-		ok, err = pcall(check);
-		if ok then return; end
-		socket.sleep(0.05);
-	until socket.gettime() > deadline;
-	error(what .. ": " .. tostring(err), 2);
-end
 
 muc.versions("the account's server goes away and comes back", function (start)
 	lazy_teardown(server.forget_certificates);

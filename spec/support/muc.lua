@@ -14,6 +14,7 @@
 -- A client's picture of a room is what its presences add up to; the truth is what the room itself has.
 
 local busted = require "busted";
+local socket = require "socket";
 local t = require "support";
 local server = require "support.server";
 local client = require "support.client";
@@ -406,6 +407,26 @@ function M.sessions(srv, room)
 		table.sort(out);
 		return out;
 	]], room);
+end
+
+-- Across servers there is no telling when everything has arrived but by asking for something that comes last.
+function M.round_trip(room, ...)
+	for _, c in ipairs { ... } do
+		c:iq("get", "<query xmlns='http://jabber.org/protocol/disco#info'/>", room);
+	end
+	M.settle(...);
+end
+
+-- What is true in the end is true at some time; `seconds` to wait for it, 10 if it is not said.
+function M.eventually(what, check, seconds)
+	local deadline = socket.gettime() + (seconds or 10);
+	local ok, err;
+	repeat
+		ok, err = pcall(check);
+		if ok then return; end
+		socket.sleep(0.05);
+	until socket.gettime() > deadline;
+	error(what .. ": " .. tostring(err), 2);
 end
 
 return M;
