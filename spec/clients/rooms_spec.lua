@@ -49,7 +49,7 @@ muc.account("two libraries in one room", { modules = { "tls" }, config = with_tl
 
 	-- Waits until a program has printed such a line (the n-th) and returns its fields.
 	local function wait(program, word, n)
-		local deadline = socket.gettime() + 30;
+		local deadline = socket.gettime() + 60;
 		while true do
 			local found = {};
 			program:poll();
@@ -156,7 +156,7 @@ muc.account("two libraries in one room", { modules = { "tls" }, config = with_tl
 			table.sort(truth);
 			assert.truthy(#truth > others / 2 and #expected > 40);
 			for i, client in ipairs(clients) do
-				local deadline = socket.gettime() + 20;
+				local deadline = socket.gettime() + 60;
 				repeat
 					local heard = lines_of(client, "heard");
 					socket.sleep(0.02);

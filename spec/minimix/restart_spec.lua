@@ -5,7 +5,7 @@ local server = t.server;
 local eventually, round_trip = muc.eventually, muc.round_trip;
 
 local ends = {
-	SIGTERM = function (srv) assert.is_true(srv:terminate(20), "the server didn't stop by itself"); end;
+	SIGTERM = function (srv) assert.is_true(srv:terminate(60), "the server didn't stop by itself"); end;
 	["kill -9"] = function (srv) srv:kill(); end;
 };
 

@@ -86,7 +86,7 @@ t.versions("durability 'power'", function (start)
 	end);
 
 	for how, stop in pairs {
-		SIGTERM = function (srv) assert.is_true(srv:terminate(20), "the server didn't stop by itself"); end;
+		SIGTERM = function (srv) assert.is_true(srv:terminate(60), "the server didn't stop by itself"); end;
 		["kill -9"] = function (srv) srv:kill(); end;
 	} do
 		it("loses nothing that was acknowledged by " .. how, function ()

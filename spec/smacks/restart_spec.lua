@@ -5,7 +5,7 @@ local config = "smacks_hibernation_time = 60\nsmacks_max_queue_size = 10000";
 
 -- Two ways for a server to go away.
 local ends = {
-	SIGTERM = function (srv) assert.is_true(srv:terminate(20), "the server didn't stop by itself"); end;
+	SIGTERM = function (srv) assert.is_true(srv:terminate(60), "the server didn't stop by itself"); end;
 	["kill -9"] = function (srv) srv:kill(); end;
 };
 

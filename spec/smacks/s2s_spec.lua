@@ -39,7 +39,7 @@ local function stream(srv, direction, from, to)
 end
 
 local function wait_stream(srv, direction, from, to, check)
-	local deadline = require "socket".gettime() + 5;
+	local deadline = require "socket".gettime() + 20;
 	while true do
 		local s = stream(srv, direction, from, to);
 		if s and check(s) then return s; end

@@ -13,7 +13,7 @@ local socket = require "socket";
 local mime = require "mime";
 local xml = require "support.xml";
 
-local M = { timeout = 5 };
+local M = { timeout = 20 }; -- seconds: long, for machines that do much else; what is there comes at once
 local ns_streams = "http://etherx.jabber.org/streams";
 local ns_framing = "urn:ietf:params:xml:ns:xmpp-framing";
 M.sm3, M.sm2 = "urn:xmpp:sm:3", "urn:xmpp:sm:2";

@@ -417,9 +417,9 @@ function M.round_trip(room, ...)
 	M.settle(...);
 end
 
--- What is true in the end is true at some time; `seconds` to wait for it, 10 if it is not said.
+-- What is true in the end is true at some time; `seconds` to wait for it, 20 if it is not said.
 function M.eventually(what, check, seconds)
-	local deadline = socket.gettime() + (seconds or 10);
+	local deadline = socket.gettime() + (seconds or 20);
 	local ok, err;
 	repeat
 		ok, err = pcall(check);

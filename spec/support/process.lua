@@ -69,7 +69,7 @@ function Process:stop()
 	if self.stopped then return true; end
 	self.stopped = true;
 	self.input:close();
-	local deadline = socket.gettime() + 5;
+	local deadline = socket.gettime() + 20;
 	while self:alive() and socket.gettime() < deadline do socket.sleep(0.02); end
 	local alive = self:alive();
 	if alive then server.run("kill -KILL " .. self.pid); end

@@ -305,7 +305,7 @@ end
 function Server:launch()
 	local o = self.opts;
 	self:spawn();
-	local deadline = socket.gettime() + 20;
+	local deadline = socket.gettime() + 60;
 	if o.daemonize then -- the one that was started goes away, the pid file names the one that stays
 		repeat
 			socket.sleep(0.05);
@@ -347,7 +347,7 @@ function Server:terminate(seconds)
 	if self.control_conn then self.control_conn:close(); self.control_conn = nil; end
 	if not self:alive() then return true; end
 	run("kill -TERM " .. self.pid);
-	if wait_gone(self, seconds or 10) then return true; end
+	if wait_gone(self, seconds or 30) then return true; end
 	run("kill -KILL " .. self.pid);
 	wait_gone(self, 5);
 	return false;
@@ -415,9 +415,9 @@ function Server:eval(code, ...)
 	return answer.value;
 end
 
--- Evaluates `code` until it returns something true.
+-- Evaluates `code` until it returns something true: for `seconds`, or longer, for machines that do much else.
 function Server:wait_for(code, seconds, what)
-	local deadline = socket.gettime() + (seconds or 5);
+	local deadline = socket.gettime() + math.max(seconds or 0, 20);
 	while true do
 		local value = self:eval(code);
 		if value then return value; end
