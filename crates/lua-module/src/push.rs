@@ -228,20 +228,20 @@ unsafe extern "C-unwind" fn groupchat(state: *mut lua_State) -> c_int {
 
 pub fn groupchat_function(lua: &Lua) -> LuaResult<LuaFunction> {
     // SAFETY: the functions keep to Lua's protocol, see above.
-    unsafe { lua.create_c_function(groupchat) }
+    unsafe { walk::function(lua, groupchat) }
 }
 
 pub fn push_function(lua: &Lua) -> LuaResult<LuaFunction> {
     // SAFETY: the functions keep to Lua's protocol, see above.
-    unsafe { lua.create_c_function(push) }
+    unsafe { walk::function(lua, push) }
 }
 
 pub fn serialize_function(lua: &Lua) -> LuaResult<LuaFunction> {
     // SAFETY: as above.
-    unsafe { lua.create_c_function(serialize) }
+    unsafe { walk::function(lua, serialize) }
 }
 
 pub fn start_tag_function(lua: &Lua) -> LuaResult<LuaFunction> {
     // SAFETY: as above.
-    unsafe { lua.create_c_function(start_tag) }
+    unsafe { walk::function(lua, start_tag) }
 }

@@ -12,16 +12,25 @@
 //!    is.
 //! 4. `lua_checkstack` comes before every push; it fails by returning 0. The walk keeps its own list of open elements,
 //!    so the depth of a stanza costs Lua stack, never C stack.
-//! 5. On return, with or without an error, the Lua stack is as it was found.
+//! 5. The running function is a closure that [`function`] made: its upvalues are the strings "name", "attr" and "xmlns",
+//!    which are so made once and not for each stanza.
+//! 6. On return, with or without an error, the Lua stack is as it was found.
 
 use enjamb_stanza::{Kind, Name, Summary, write};
 use mlua::ffi::{self, lua_State};
+use mlua::prelude::*;
 use std::ffi::c_int;
 use std::fmt;
 use std::ops::Range;
 
-/// Slots that one level needs beyond what stays on the stack for it.
+/// Slots that one level needs: what stays on the stack for it, and what is pushed and popped.
+const LEVEL_SLOTS: c_int = 2;
 const SCRATCH_SLOTS: c_int = 8;
+/// Room is made for so many levels at once.
+const LEVELS: usize = 16;
+const NAME: c_int = ffi::lua_upvalueindex(1);
+const ATTR: c_int = ffi::lua_upvalueindex(2);
+const XMLNS: c_int = ffi::lua_upvalueindex(3);
 const DELAY: &[u8] = b"urn:xmpp:delay";
 const CLIENT: &[u8] = b"jabber:client";
 
@@ -135,13 +144,23 @@ unsafe fn push_text(state: *mut lua_State, index: c_int) -> Result<(), &'static 
     Ok(())
 }
 
+/// A function that may call [`walk`].
+///
+/// # Safety
+/// `f` keeps to Lua's protocol for C functions.
+pub unsafe fn function(lua: &Lua, f: ffi::lua_CFunction) -> LuaResult<LuaFunction> {
+    let keys = ("name", "attr", "xmlns");
+    // SAFETY: the three strings are on the stack and become the upvalues of what is left there.
+    unsafe { lua.exec_raw(keys, |state| ffi::lua_pushcclosure(state, f, 3)) }
+}
+
 /// Appends the bytes of the stanza at `index` to `out`.
 ///
 /// # Errors
 /// If the table is not what a stanza must be. `out` may then hold a part of it.
 ///
 /// # Safety
-/// `state` is the running Lua state, `index` an absolute index of a table.
+/// `state` is the running Lua state of a function that [`function`] made, `index` an absolute index of a table.
 pub unsafe fn walk(
     state: *mut lua_State,
     index: c_int,
@@ -153,11 +172,10 @@ pub unsafe fn walk(
         let top = ffi::lua_gettop(state);
         let mut walk = Walk {
             state,
-            name_key: top + 1,
-            attr_key: top + 2,
-            xmlns_key: top + 3,
+            first: top + 1,
             out,
             open: Vec::new(),
+            room: 0,
             only,
             at: String::new(),
             walked: Walked { summary: None, declares_namespace: false },
@@ -171,12 +189,12 @@ pub unsafe fn walk(
 
 struct Walk<'a> {
     state: *mut lua_State,
-    /// Where the strings "name", "attr" and "xmlns" are on the stack: made once, compared by address after.
-    name_key: c_int,
-    attr_key: c_int,
-    xmlns_key: c_int,
+    /// Where the stanza's table is on the stack; those of the open elements in it come after it.
+    first: c_int,
     out: &'a mut Vec<u8>,
     open: Vec<Open>,
+    /// How many levels there is room for on the stack.
+    room: usize,
     only: Only,
     at: String,
     walked: Walked,
@@ -187,17 +205,11 @@ impl Walk<'_> {
         let state = self.state;
         // SAFETY: as the module says; each level leaves its table and its xmlns on the stack until it is closed.
         unsafe {
-            if ffi::lua_checkstack(state, SCRATCH_SLOTS + 5) == 0 {
-                return Err(Problem::TooDeep);
-            }
-            ffi::lua_pushlstring(state, c"name".as_ptr(), 4);
-            ffi::lua_pushlstring(state, c"attr".as_ptr(), 4);
-            ffi::lua_pushlstring(state, c"xmlns".as_ptr(), 5);
+            self.make_room()?;
             ffi::lua_pushvalue(state, index);
-            if self.only == Only::Stanzas && !self.is_stanza() {
+            if !self.start(0)? {
                 return Ok(());
             }
-            self.start()?;
             if self.only == Only::StartTag {
                 if self.open.is_empty() {
                     // as if there were something in it
@@ -223,10 +235,10 @@ impl Walk<'_> {
                         ffi::lua_pop(state, 1);
                     }
                     ffi::LUA_TTABLE => {
-                        if ffi::lua_checkstack(state, SCRATCH_SLOTS) == 0 {
-                            return Err(Problem::TooDeep);
+                        if self.open.len() >= self.room {
+                            self.make_room()?;
                         }
-                        self.start_child(n)?;
+                        self.start(n)?;
                     }
                     _ => {
                         let name = open.name.clone();
@@ -239,31 +251,30 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Whether the table on top is one of the three stanzas, in the stream's namespace; notes which.
-    unsafe fn is_stanza(&mut self) -> bool {
+    unsafe fn make_room(&mut self) -> Result<(), Problem> {
+        let slots = LEVEL_SLOTS * LEVELS as c_int + SCRATCH_SLOTS;
+        // SAFETY: as the module says.
+        if unsafe { ffi::lua_checkstack(self.state, slots) } == 0 {
+            return Err(Problem::TooDeep);
+        }
+        self.room = self.open.len() + LEVELS;
+        Ok(())
+    }
+
+    /// Whether the stanza of that name, with its attributes at `attr`, is in the stream's namespace; notes it.
+    unsafe fn is_of_the_stream(&mut self, name: Name, attr: c_int) -> bool {
         let state = self.state;
-        // SAFETY: as `run`; pushes are popped again.
+        // SAFETY: as `run`; what is pushed is popped again.
         unsafe {
-            let table = ffi::lua_gettop(state);
-            ffi::lua_pushvalue(state, self.name_key);
-            ffi::lua_rawget(state, table);
-            let name = match ffi::lua_type(state, -1) {
-                ffi::LUA_TSTRING => Name::from_bytes(bytes(state, -1)),
-                _ => None,
-            };
-            ffi::lua_pop(state, 1);
-            let Some(name) = name else { return false };
-            ffi::lua_pushvalue(state, self.attr_key);
-            let mut ours = true;
-            if ffi::lua_rawget(state, table) == ffi::LUA_TTABLE {
-                ffi::lua_pushvalue(state, self.xmlns_key);
-                match ffi::lua_rawget(state, -2) {
-                    ffi::LUA_TNIL => {}
-                    ffi::LUA_TSTRING if bytes(state, -1) == CLIENT => self.walked.declares_namespace = true,
-                    _ => ours = false,
+            ffi::lua_pushvalue(state, XMLNS);
+            let ours = match ffi::lua_rawget(state, attr) {
+                ffi::LUA_TNIL => true,
+                ffi::LUA_TSTRING if bytes(state, -1) == CLIENT => {
+                    self.walked.declares_namespace = true;
+                    true
                 }
-                ffi::lua_pop(state, 1);
-            }
+                _ => false,
+            };
             ffi::lua_pop(state, 1);
             if ours {
                 self.walked.summary = Some(Summary { name, kind: Kind::Other, delayed: false });
@@ -272,47 +283,50 @@ impl Walk<'_> {
         }
     }
 
-    /// Starts the child table on top of the stack; it is number `n` of the element that is open.
-    unsafe fn start_child(&mut self, n: i64) -> Result<(), Problem> {
-        let state = self.state;
-        // SAFETY: as `run`.
-        unsafe {
-            ffi::lua_pushvalue(state, self.name_key);
-            let unnamed = ffi::lua_rawget(state, -2) == ffi::LUA_TNIL;
-            ffi::lua_pop(state, 1);
-            if unnamed {
-                return Err(Problem::Child(n, "a table without a name"));
-            }
-            self.start()
-        }
-    }
-
-    /// Writes the start tag of the table on top of the stack. Leaves the table and its xmlns on the stack if the
-    /// element has children, neither if not.
-    unsafe fn start(&mut self) -> Result<(), Problem> {
+    /// Writes the start tag of the table on top of the stack, which is number `n` of the element that is open. Leaves
+    /// the table and its xmlns on the stack if the element has children, neither if not. False if it is to be left alone.
+    unsafe fn start(&mut self, n: i64) -> Result<bool, Problem> {
         let state = self.state;
         let depth = self.open.len();
         // SAFETY: as `run`; indices are absolute, the slots were checked before.
         unsafe {
-            let table = ffi::lua_gettop(state);
-            ffi::lua_pushvalue(state, self.name_key);
-            ffi::lua_rawget(state, table);
-            push_text(state, -1).map_err(Problem::Name)?;
-            let name = bytes(state, -1);
+            let table = self.first + LEVEL_SLOTS * depth as c_int;
+            let xmlns = table + 1;
+            ffi::lua_pushvalue(state, NAME);
+            match ffi::lua_rawget(state, table) {
+                ffi::LUA_TSTRING => {}
+                _ if depth == 0 && self.only == Only::Stanzas => return Ok(false),
+                ffi::LUA_TNIL if depth > 0 => return Err(Problem::Child(n, "a table without a name")),
+                _ => {
+                    push_text(state, xmlns).map_err(Problem::Name)?;
+                    ffi::lua_replace(state, xmlns);
+                }
+            }
             let starts = self.out.len() + 1;
-            write::open(self.out, name);
+            write::open(self.out, bytes(state, xmlns));
             let name = starts..self.out.len();
-            ffi::lua_pop(state, 2);
+            let stanza = match self.only {
+                Only::Stanzas if depth == 0 => match Name::from_bytes(&self.out[name.clone()]) {
+                    None => return Ok(false),
+                    stanza => stanza,
+                },
+                _ => None,
+            };
 
-            ffi::lua_pushvalue(state, self.attr_key);
+            // The name gives its place to the value of xmlns, which is nil until it is met.
+            ffi::lua_pushnil(state);
+            ffi::lua_replace(state, xmlns);
+            let attr = table + 2;
+            ffi::lua_pushvalue(state, ATTR);
             if ffi::lua_rawget(state, table) != ffi::LUA_TTABLE {
                 self.note(&name);
                 return Err(Problem::NotATable(type_name(state, -1)));
             }
-            let attr = table + 1;
-            ffi::lua_pushvalue(state, self.xmlns_key);
-            ffi::lua_rawget(state, attr);
-            let xmlns = table + 2;
+            if let Some(stanza) = stanza
+                && !self.is_of_the_stream(stanza, attr)
+            {
+                return Ok(false);
+            }
             // The parent's xmlns lies right below this table; the stanza itself has none.
             let parent_xmlns = (depth > 0).then_some(table - 1);
             self.attributes(attr, xmlns, parent_xmlns, &name)?;
@@ -324,19 +338,17 @@ impl Walk<'_> {
                     summary.delayed = delay;
                 }
             }
-            // attr gives its place to xmlns: table and xmlns stay.
-            ffi::lua_remove(state, attr);
-
             let len = ffi::lua_rawlen(state, table) as i64;
             if len == 0 {
                 write::end_empty(self.out);
                 ffi::lua_settop(state, table - 1);
             } else {
+                ffi::lua_settop(state, xmlns); // table and xmlns stay
                 write::end_open(self.out);
                 self.open.push(Open { name, next: 1, len });
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     unsafe fn attributes(
@@ -349,28 +361,33 @@ impl Walk<'_> {
         let state = self.state;
         let is_top = parent_xmlns.is_none();
         let mut in_namespace = 0;
+        let (key, value) = (attr + 1, attr + 2);
         // SAFETY: as `run`. The key stays on the stack, unconverted, for lua_next.
         unsafe {
             ffi::lua_pushnil(state);
             while ffi::lua_next(state, attr) != 0 {
-                let value = ffi::lua_gettop(state);
-                let key = value - 1;
-                let text = push_text(state, key).and_then(|()| push_text(state, value));
-                if let Err(found) = text {
-                    self.note(name);
-                    return Err(if ffi::lua_gettop(state) == value {
-                        Problem::AttributeKey(found)
-                    } else {
-                        let key = String::from_utf8_lossy(bytes(state, -1)).replace('\u{1}', "|");
-                        Problem::AttributeValue(key, found)
-                    });
+                let strings = ffi::lua_type(state, key) == ffi::LUA_TSTRING
+                    && ffi::lua_type(state, value) == ffi::LUA_TSTRING;
+                if !strings {
+                    let text = push_text(state, key).and_then(|()| push_text(state, value));
+                    if let Err(found) = text {
+                        self.note(name);
+                        return Err(if ffi::lua_gettop(state) == value {
+                            Problem::AttributeKey(found)
+                        } else {
+                            let key = String::from_utf8_lossy(bytes(state, -1)).replace('\u{1}', "|");
+                            Problem::AttributeValue(key, found)
+                        });
+                    }
                 }
-                let (k, v) = (bytes(state, value + 1), bytes(state, value + 2));
+                let copies = if strings { 0 } else { 2 };
+                let (k, v) = (bytes(state, key + copies), bytes(state, value + copies));
                 if let Some(split) = k.iter().position(|&b| b == 1) {
                     in_namespace += 1;
                     let (namespace, local) = (&k[..split], &k[split + 1..]);
                     write::attribute_in_namespace(self.out, in_namespace, namespace, local, v);
                 } else if k == b"xmlns" {
+                    ffi::lua_copy(state, value, xmlns);
                     let inherited = parent_xmlns.is_some_and(|p| ffi::lua_rawequal(state, p, xmlns) != 0);
                     let left_out = is_top && self.only == Only::Stanzas;
                     if !inherited && !left_out {

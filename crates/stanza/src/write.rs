@@ -57,7 +57,7 @@ pub fn close(out: &mut Vec<u8>, name: std::ops::Range<usize>) {
     out.push(b'>');
 }
 
-const CHUNK: usize = 32;
+const CHUNK: usize = 16;
 
 #[inline]
 fn entity(byte: u8) -> Option<&'static [u8]> {
@@ -77,23 +77,45 @@ fn entity(byte: u8) -> Option<&'static [u8]> {
 /// into vector instructions, and copied in runs.
 #[inline]
 pub fn escape(out: &mut Vec<u8>, text: &[u8]) {
+    let (chunks, rest) = text.as_chunks::<CHUNK>();
     let mut copied = 0;
-    let mut at = 0;
-    for chunk in text.chunks(CHUNK) {
-        let special =
-            chunk.iter().fold(false, |found, b| found | matches!(b, b'\'' | b'"' | b'<' | b'>' | b'&'));
-        if special {
-            for (i, &byte) in chunk.iter().enumerate() {
-                if let Some(entity) = entity(byte) {
-                    out.extend_from_slice(&text[copied..at + i]);
-                    out.extend_from_slice(entity);
-                    copied = at + i + 1;
-                }
-            }
+    for (n, chunk) in chunks.iter().enumerate() {
+        if is_special(chunk) {
+            escape_some(out, text, &mut copied, n * CHUNK..(n + 1) * CHUNK);
         }
-        at += chunk.len();
+    }
+    // What is left is looked at as a whole chunk, too: the last one of the text, or one that is filled up.
+    let special = match text.last_chunk::<CHUNK>() {
+        _ if rest.is_empty() => false,
+        Some(last) => is_special(last),
+        None => {
+            let mut filled = [0; CHUNK];
+            filled[..rest.len()].copy_from_slice(rest);
+            is_special(&filled)
+        }
+    };
+    if special {
+        escape_some(out, text, &mut copied, text.len() - rest.len()..text.len());
     }
     out.extend_from_slice(&text[copied..]);
+}
+
+/// Whether there is anything to escape. `'` and `&`, and `<` and `>`, differ by one bit each.
+#[inline]
+fn is_special(chunk: &[u8; CHUNK]) -> bool {
+    chunk.iter().fold(0, |found, &b| found | u8::from((b | 1 == b'\'') | (b | 2 == b'>') | (b == b'"'))) != 0
+}
+
+/// Appends what has not been copied up to the end of the last special byte in `range`.
+#[cold]
+fn escape_some(out: &mut Vec<u8>, text: &[u8], copied: &mut usize, range: std::ops::Range<usize>) {
+    for at in range {
+        if let Some(entity) = entity(text[at]) {
+            out.extend_from_slice(&text[*copied..at]);
+            out.extend_from_slice(entity);
+            *copied = at + 1;
+        }
+    }
 }
 
 #[cfg(test)]
