@@ -7,7 +7,7 @@
 
 use enjamb_journal::{Config, Journal};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -125,7 +125,7 @@ fn write(dir: &Path, from: u64) -> ! {
     }
 }
 
-/// Starts it at that step, kills it after a while, and returns the last step that it reported.
+/// Starts it at that step, kills it a while after it has written something, and returns the last step that it reported.
 fn run(dir: &Path, from: u64, after: Duration) -> u64 {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "killed_while_it_writes", "--nocapture"])
@@ -134,9 +134,10 @@ fn run(dir: &Path, from: u64, after: Duration) -> u64 {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut pipe = child.stderr.take().unwrap();
+    let mut pipe = BufReader::new(child.stderr.take().unwrap());
+    let mut told = String::new();
+    while !told.contains("committed ") && pipe.read_line(&mut told).unwrap() > 0 {}
     let reader = std::thread::spawn(move || {
-        let mut told = String::new();
         pipe.read_to_string(&mut told).unwrap();
         told
     });
@@ -182,7 +183,7 @@ fn killed_while_it_writes() {
     let mut work = Work::default();
     for round in 0..ROUNDS {
         let from = work.step;
-        let committed = run(&dir, from, Duration::from_millis(120 + round * 37 % 100));
+        let committed = run(&dir, from, Duration::from_millis(30 + round * 37 % 100));
         let (mut journal, recovery) = Journal::open(&dir, config()).unwrap();
         assert!(recovery.is_whole(), "{recovery:?}");
         let found = rows(&mut journal);
