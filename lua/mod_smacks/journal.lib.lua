@@ -12,6 +12,8 @@ local enjamb = require "enjamb";
 local connection = module:require "connection";
 
 local jn, sm = enjamb.journal, enjamb.smacks;
+local jn_commit, jn_handled, sm_handled = jn.commit, jn.handled, sm.handled;
+local waiting_stanzas = connection.waiting_stanzas;
 local pairs, pcall = pairs, pcall;
 local table_remove = table.remove;
 
@@ -68,25 +70,25 @@ keepers[host] = keep;
 -- may be.
 local function commit(session, h)
 	if not journal.open then return true; end
-	local handled = {};
 	for other in pairs(touched) do
 		local key, n_waiting = other.enjamb_stream, 0;
 		if key and not other.destroyed and is_kept(other) then
 			if other.smacks_state_changed and keepers[other.host] then
 				keepers[other.host](other);
 			end
-			n_waiting = connection.waiting_stanzas(other);
-			handled[key] = sm.handled(key, n_waiting);
+			n_waiting = waiting_stanzas(other);
+			if other ~= session then
+				jn_handled(key, sm_handled(key, n_waiting));
+			end
 		end
 		if n_waiting == 0 then -- else its count is not yet what it will be
 			touched[other] = nil;
 		end
 	end
 	if session and is_kept(session) then
-		handled[session.enjamb_stream] = h;
+		jn_handled(session.enjamb_stream, h);
 	end
-	jn.handled(handled);
-	local ok, err = jn.commit();
+	local ok, err = jn_commit();
 	if not ok then
 		failed(err);
 		return false;

@@ -39,7 +39,7 @@ local state = module:require "state";
 
 local filters_out, filters_in = "stanzas/out", "stanzas/in";
 local format = string.format;
-local get_counts, sm_push, sm_received = sm.counts, sm.push, sm.received;
+local get_counts, sm_ack, sm_push, sm_received = sm.counts, sm.ack, sm.push, sm.received;
 local ipairs, next, pairs, tostring, type = ipairs, next, pairs, tostring, type;
 local os_time = os.time;
 
@@ -762,13 +762,15 @@ end
 local function handle_a(session, stanza)
 	local key = session.enjamb_stream;
 	if not key then return misplaced(session, stanza); end
-	local tell;
+	local h, tell = stanza.attr.h, nil;
 	if is_hooked("delivery/success") then
-		local n = sm.ack(key, stanza.attr.h, true);
+		local n = sm.covered(key, h);
 		tell = n and fire_success(session, key, n);
 	end
-	local acked, err = sm.ack(key, stanza.attr.h, false);
+	local acked, left = sm_ack(key, h);
 	if not acked then
+		local _, err = sm.covered(key, h);
+		if not err then return true; end -- the stream is gone
 		session.log("warn", "Closing a stream for a wrong ack: %s", err.text);
 		close_stream(session, err.condition, err.text, err.h and st.stanza("handled-count-too-high", {
 			xmlns = session.smacks, h = format("%d", err.h), ["send-count"] = format("%d", err.send_count),
@@ -779,7 +781,9 @@ local function handle_a(session, stanza)
 	session.outgoing_stanza_queue:purge();
 	tx_acked_stanzas:sample(acked);
 	if tell then tell(); end
-	request_ack(session);
+	if left > 0 then
+		request_ack(session);
+	end
 	return true;
 end
 

@@ -60,8 +60,8 @@ describe("journal", function ()
 		for n = 1, 5 do sm.push(key, st.message({ id = tostring(n) }, "x"), false); end
 		sm.received(key, 0);
 		sm.received(key, 1);
-		jn.handled { [key] = 2 };
-		sm.ack(key, "2", false);
+		jn.handled(key, 2);
+		sm.ack(key, "2");
 		local before = queue(key);
 		assert.is_true(jn.commit());
 		assert.equal(1, reopen().sessions);

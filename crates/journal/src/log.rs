@@ -14,7 +14,8 @@ use crate::record::{self, Kind, Loc, MAX_PAYLOAD, Record};
 use crate::segment::{self, Segment, Table, Tomb};
 use crate::session::Session;
 use crate::sync::{Background, Job};
-use std::collections::{BTreeSet, HashMap};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
@@ -23,7 +24,8 @@ pub struct Journal {
     pub(crate) files: Arc<dyn Files>,
     pub(crate) dir: PathBuf,
     pub(crate) config: Config,
-    pub(crate) sessions: HashMap<u64, Session>,
+    /// Their numbers are the caller's own, so nobody chooses them to collide.
+    pub(crate) sessions: FxHashMap<u64, Session>,
     pub(crate) segments: Table,
     pub(crate) head: Head,
     /// Bytes appended since the journal was opened: the measure of [`Journal::durable`].
@@ -93,11 +95,19 @@ impl Journal {
     /// # Errors
     /// [`Error::NoSuchSession`], [`Error::OutOfOrder`], [`Error::TooLong`], [`Error::Full`]; nothing has changed then.
     pub fn push(&mut self, session: u64, number: u64, stanza: &[u8]) -> Result<(), Error> {
+        self.push_in_pieces(session, number, &[stanza])
+    }
+
+    /// The same for a stanza that is the concatenation of these.
+    ///
+    /// # Errors
+    /// As [`Journal::push`].
+    pub fn push_in_pieces(&mut self, session: u64, number: u64, stanza: &[&[u8]]) -> Result<(), Error> {
         let next = self.session(session)?.last().saturating_add(1);
         if number != next {
             return Err(Error::OutOfOrder { session, number, first: next, last: next });
         }
-        let loc = self.append(Record { kind: Kind::Stanza, session, arg: number, payload: stanza })?;
+        let loc = self.append_pieces(Kind::Stanza, session, number, stanza)?;
         self.session_mut(session)?.queue.push_back(loc);
         Ok(())
     }
@@ -229,10 +239,15 @@ impl Journal {
 
     /// Puts a record into the buffer. Fails before anything has changed, or not at all.
     pub(crate) fn append(&mut self, r: Record) -> Result<Loc, Error> {
-        if r.payload.len() > MAX_PAYLOAD {
-            return Err(Error::TooLong { len: r.payload.len() });
+        self.append_pieces(r.kind, r.session, r.arg, &[r.payload])
+    }
+
+    fn append_pieces(&mut self, kind: Kind, session: u64, arg: u64, payload: &[&[u8]]) -> Result<Loc, Error> {
+        let len = payload.iter().map(|piece| piece.len()).sum();
+        if len > MAX_PAYLOAD {
+            return Err(Error::TooLong { len });
         }
-        let len = record::HEADER + r.payload.len();
+        let len = record::HEADER + len;
         let waiting = self.head.buffer.len();
         if waiting >= self.head.retry_at {
             let tried = if self.head.end() + len as u64 > self.config.segment_bytes
@@ -258,7 +273,7 @@ impl Journal {
         }
         let loc = Loc { segment: self.head.id, offset: self.head.end() as u32, len: len as u32 };
         self.segments.enliven(loc, true)?;
-        record::encode(&mut self.head.buffer, self.head.id, &r);
+        record::encode(&mut self.head.buffer, self.head.id, kind, session, arg, payload);
         self.position += len as u64;
         Ok(loc)
     }

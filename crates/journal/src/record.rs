@@ -78,18 +78,21 @@ pub(crate) fn checksum(seed: u32, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Appends the record's bytes; its payload is at most [`MAX_PAYLOAD`] long.
-pub(crate) fn encode(out: &mut Vec<u8>, segment: u32, r: &Record) {
+/// Appends the bytes of a record whose payload is the concatenation of these, together at most [`MAX_PAYLOAD`] long.
+pub(crate) fn encode(out: &mut Vec<u8>, segment: u32, kind: Kind, session: u64, arg: u64, payload: &[&[u8]]) {
+    let len: usize = payload.iter().map(|piece| piece.len()).sum();
     let mut header = [0; HEADER];
-    header[4..8].copy_from_slice(&(r.payload.len() as u32).to_le_bytes());
+    header[4..8].copy_from_slice(&(len as u32).to_le_bytes());
     header[8] = VERSION;
-    header[9] = r.kind as u8;
-    header[12..20].copy_from_slice(&r.session.to_le_bytes());
-    header[20..28].copy_from_slice(&r.arg.to_le_bytes());
+    header[9] = kind as u8;
+    header[12..20].copy_from_slice(&session.to_le_bytes());
+    header[20..28].copy_from_slice(&arg.to_le_bytes());
     let start = out.len();
-    out.reserve(HEADER + r.payload.len());
+    out.reserve(HEADER + len);
     out.extend_from_slice(&header);
-    out.extend_from_slice(r.payload);
+    for piece in payload {
+        out.extend_from_slice(piece);
+    }
     // Over all of it at once: short pieces take the checksum's slow path.
     let sum = checksum(segment, &out[start + 4..]);
     out[start..start + 4].copy_from_slice(&sum.to_le_bytes());
@@ -166,7 +169,7 @@ mod tests {
     #[test]
     fn a_record_reads_back_in_its_segment_only() {
         let mut bytes = Vec::new();
-        encode(&mut bytes, 7, &Record { kind: Kind::Stanza, session: 1, arg: 2, payload: b"abc" });
+        encode(&mut bytes, 7, Kind::Stanza, 1, 2, &[b"a", b"bc"]);
         let Parsed::Record(r) = parse(7, &bytes) else { panic!("not whole") };
         assert_eq!((r.kind, r.session, r.arg, r.payload), (Kind::Stanza, 1, 2, &b"abc"[..]));
         assert!(matches!(parse(8, &bytes), Parsed::Damaged));

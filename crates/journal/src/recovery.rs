@@ -20,7 +20,8 @@ use crate::record::{self, Header, Kind, Loc, Parsed, Record, parse, u64_at};
 use crate::segment::{self, Segment, Table, Tomb};
 use crate::session::Session;
 use crate::sync::{Background, Job};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use rustc_hash::FxHashMap;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -102,7 +103,7 @@ impl Journal {
         let ids = list(&*files, dir)?;
 
         let mut recovery = Recovery { segments: ids.len(), ..Recovery::default() };
-        let mut found = HashMap::new();
+        let mut found = FxHashMap::default();
         let mut segments = Table::new(dir);
         let mut torn = None;
         let mut bytes = Vec::new();
@@ -246,7 +247,7 @@ fn scan(
     Ok(damage)
 }
 
-fn absorb(found: &mut HashMap<u64, Found>, segment: &mut Segment, r: Record, loc: Loc) {
+fn absorb(found: &mut FxHashMap<u64, Found>, segment: &mut Segment, r: Record, loc: Loc) {
     if r.kind == Kind::End {
         found.remove(&r.session);
         segment.tombs.push(Tomb { session: r.session, first: (r.arg >> 32) as u32, last: r.arg as u32 });
@@ -274,11 +275,11 @@ fn absorb(found: &mut HashMap<u64, Found>, segment: &mut Segment, r: Record, loc
 
 /// Makes queues of the stanzas that were found, and counts what is live in each segment.
 fn index(
-    found: HashMap<u64, Found>,
+    found: FxHashMap<u64, Found>,
     segments: &mut Table,
     recovery: &mut Recovery,
-) -> Result<HashMap<u64, Session>, Error> {
-    let mut sessions = HashMap::with_capacity(found.len());
+) -> Result<FxHashMap<u64, Session>, Error> {
+    let mut sessions = FxHashMap::with_capacity_and_hasher(found.len(), Default::default());
     for (id, Found { session: mut s, mut stanzas }) in found {
         stanzas.make_contiguous().sort_unstable(); // by number, and copies by age
         let mut lost: u64 = 0;

@@ -13,8 +13,9 @@ use crate::wake::Wake;
 use enjamb_journal::{Config, Error as JournalError, Journal, Recovery};
 use enjamb_stream_management::{Enabled, H, Place, Queue, ResumptionId, Stream, StreamKey};
 use mlua::prelude::*;
+use slotmap::SecondaryMap;
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -35,14 +36,12 @@ struct Kept {
 
 struct Keeper {
     journal: Journal,
-    streams: HashMap<StreamKey, Kept>,
+    streams: SecondaryMap<StreamKey, Kept>,
     /// Streams of which the journal misses something.
     behind: HashSet<StreamKey>,
     /// Sessions that were found at the start and that nobody has taken yet.
     found: HashSet<u64>,
     wake: Option<Wake>,
-    /// The record that is being made.
-    record: Vec<u8>,
 }
 
 thread_local! {
@@ -69,8 +68,8 @@ impl Kept {
 impl Keeper {
     /// Writes all that the journal misses of a stream.
     fn catch_up(&mut self, key: StreamKey) -> Result<(), JournalError> {
-        let Keeper { journal, streams, record, .. } = self;
-        let Some(kept) = streams.get_mut(&key) else { return Ok(()) };
+        let Keeper { journal, streams, .. } = self;
+        let Some(kept) = streams.get_mut(key) else { return Ok(()) };
         smacks::with_stream(key, |stream| {
             let queue = stream.queue();
             kept.count(queue);
@@ -82,8 +81,9 @@ impl Keeper {
                     Some(Place::Here(q)) => Stanza { bytes: &q.bytes, at: q.at, summary: q.summary },
                     _ => LOST,
                 };
-                stanza.encode(record);
-                journal.push(kept.id, kept.numbering.in_journal(number + 1), record)?;
+                let (header, bytes) = stanza.encode();
+                let number = kept.numbering.in_journal(number + 1);
+                journal.push_in_pieces(kept.id, number, &[&header, bytes])?;
             }
             journal.ack(kept.id, kept.numbering.in_journal(queue.first()))?;
             journal.set_inbound(kept.id, u64::from(kept.handled))
@@ -117,7 +117,7 @@ impl Kept {
 /// The stream's peer is gone, or there again. Returns whether all that is queued is in the journal.
 pub fn connected(key: StreamKey, stream: &Stream) -> bool {
     with(|keeper| {
-        let Some(kept) = keeper.streams.get_mut(&key) else { return false };
+        let Some(kept) = keeper.streams.get_mut(key) else { return false };
         let live = !stream.is_hibernating();
         kept.numbering.unsent_from = if live { LIVE } else { stream.unsent_from().unwrap_or(LIVE) };
         if kept.describe(&mut keeper.journal).is_err() {
@@ -128,18 +128,17 @@ pub fn connected(key: StreamKey, stream: &Stream) -> bool {
     .unwrap_or(false)
 }
 
-/// The stream's newest stanza was queued. Returns whether all that is queued is in the journal.
-pub fn pushed(key: StreamKey, queue: &Queue) -> bool {
+/// A stanza is queued under that number. Returns whether it is in the journal, and all before it.
+pub fn push(key: StreamKey, number: u64, stanza: Stanza) -> bool {
     with(|keeper| {
-        let Keeper { journal, streams, behind, record, .. } = keeper;
-        let Some(kept) = streams.get(&key) else { return false };
+        let Keeper { journal, streams, behind, .. } = keeper;
+        let Some(kept) = streams.get(key) else { return false };
         if !behind.is_empty() && behind.contains(&key) {
             return false; // in order
         }
-        let end = queue.end();
-        let Some(Place::Here(q)) = end.checked_sub(1).and_then(|n| queue.get(n)) else { return false };
-        Stanza { bytes: &q.bytes, at: q.at, summary: q.summary }.encode(record);
-        if journal.push(kept.id, kept.numbering.in_journal(end), record).is_err() {
+        let (header, bytes) = stanza.encode();
+        let number = kept.numbering.in_journal(number + 1);
+        if journal.push_in_pieces(kept.id, number, &[&header, bytes]).is_err() {
             behind.insert(key);
             return false;
         }
@@ -151,7 +150,7 @@ pub fn pushed(key: StreamKey, queue: &Queue) -> bool {
 /// The stream's peer acknowledged something.
 pub fn acked(key: StreamKey, queue: &Queue) {
     with(|keeper| {
-        let Some(kept) = keeper.streams.get_mut(&key) else { return };
+        let Some(kept) = keeper.streams.get_mut(key) else { return };
         // The peer may have had more than was kept. Should only half of this reach the disk, it is the first half.
         let described = !kept.count(queue) || kept.describe(&mut keeper.journal).is_ok();
         let acked = keeper.journal.ack(kept.id, kept.numbering.in_journal(queue.first()));
@@ -173,7 +172,7 @@ pub fn fetch(
     mut each: impl FnMut(Option<Stanza>) -> bool,
 ) -> Result<(), JournalError> {
     with(|keeper| {
-        let Some(kept) = keeper.streams.get(&key) else { return Ok(()) };
+        let Some(kept) = keeper.streams.get(key) else { return Ok(()) };
         let (from, end) = (kept.numbering.in_journal(first) + 1, kept.numbering.in_journal(last));
         keeper.journal.replay(kept.id, from, |number, record| {
             number <= end && each(record.and_then(Stanza::decode)) && number < end
@@ -226,11 +225,10 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
             said.set("seconds", started.elapsed().as_secs_f64())?;
             KEEPER.set(Some(Keeper {
                 journal,
-                streams: HashMap::new(),
+                streams: SecondaryMap::new(),
                 behind: HashSet::new(),
                 found,
                 wake: None,
-                record: Vec::new(),
             }));
             said.into_lua_multi(lua)
         }
@@ -251,7 +249,7 @@ fn keep(lua: &Lua, (stream, state): (i64, LuaString)) -> LuaResult<LuaMultiValue
     let key = smacks::key(stream);
     let result = with(|keeper| {
         let state: Box<[u8]> = (*state.as_bytes()).into();
-        if let Some(kept) = keeper.streams.get_mut(&key) {
+        if let Some(kept) = keeper.streams.get_mut(key) {
             kept.state = state;
             return kept.describe(&mut keeper.journal).map_err(LuaError::external);
         }
@@ -277,19 +275,20 @@ fn keep(lua: &Lua, (stream, state): (i64, LuaString)) -> LuaResult<LuaMultiValue
     }
 }
 
-/// `handled({ [key] = h })`: how many stanzas of each session's client have been processed.
-fn handled(_: &Lua, counts: LuaTable) -> LuaResult<()> {
-    counts.for_each(|stream: i64, h: u32| {
-        let key = smacks::key(stream);
-        with(|keeper| {
-            let Some(kept) = keeper.streams.get_mut(&key) else { return };
-            kept.handled = h;
-            if keeper.journal.set_inbound(kept.id, u64::from(h)).is_err() {
-                keeper.behind.insert(key);
-            }
-        });
-        Ok(())
-    })
+/// `handled(key, h)`: how many stanzas of the session's client have been processed.
+fn handled(_: &Lua, (stream, h): (i64, Option<u32>)) -> LuaResult<()> {
+    let key = smacks::key(stream);
+    with(|keeper| {
+        let (Some(kept), Some(h)) = (keeper.streams.get_mut(key), h) else { return };
+        if kept.handled == h {
+            return; // it is there, or else the stream is behind
+        }
+        kept.handled = h;
+        if keeper.journal.set_inbound(kept.id, u64::from(h)).is_err() {
+            keeper.behind.insert(key);
+        }
+    });
+    Ok(())
 }
 
 /// `commit()`: hands everything to the operating system. `true`, and what is wrong beside that; or `nil, message`.
@@ -339,7 +338,7 @@ fn ended(_: &Lua, stream: i64) -> LuaResult<()> {
     with(|keeper| {
         let key = smacks::key(stream);
         keeper.behind.remove(&key);
-        if let Some(kept) = keeper.streams.remove(&key) {
+        if let Some(kept) = keeper.streams.remove(key) {
             // If even this cannot be written, the session comes back once more after a restart, and expires.
             let _ = keeper.journal.end(kept.id);
         }

@@ -38,16 +38,17 @@ fn place<T: PartialEq>(all: &[T], one: &T) -> u8 {
 }
 
 impl Stanza<'_> {
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        out.clear();
-        out.extend_from_slice(&self.at.to_le_bytes());
-        out.push(place(&NAMES, &self.summary.name));
-        out.push(place(&KINDS, &self.summary.kind));
-        out.push(u8::from(self.summary.delayed));
-        out.extend_from_slice(self.bytes);
+    /// The record, in two pieces: what is known of the stanza, and its bytes.
+    pub fn encode(&self) -> ([u8; STANZA_HEADER], &[u8]) {
+        let mut header = [0; STANZA_HEADER];
+        header[..8].copy_from_slice(&self.at.to_le_bytes());
+        header[8] = place(&NAMES, &self.summary.name);
+        header[9] = place(&KINDS, &self.summary.kind);
+        header[10] = u8::from(self.summary.delayed);
+        (header, self.bytes)
     }
 
-    /// Reads what [`Stanza::encode`] wrote; anything else is no stanza.
+    /// Reads what [`Stanza::encode`] gave; anything else is no stanza.
     pub fn decode(record: &[u8]) -> Option<Stanza<'_>> {
         let (header, bytes) = record.split_first_chunk::<STANZA_HEADER>()?;
         let (at, rest) = header.split_first_chunk()?;
@@ -147,8 +148,9 @@ mod tests {
             for kind in KINDS {
                 for delayed in [false, true] {
                     let summary = Summary { name, kind, delayed };
-                    let mut record = b"left over".to_vec();
-                    Stanza { bytes: b"<iq/>", at: 1 << 40, summary }.encode(&mut record);
+                    let stanza = Stanza { bytes: b"<iq/>", at: 1 << 40, summary };
+                    let (header, bytes) = stanza.encode();
+                    let record = [&header, bytes].concat();
                     let read = Stanza::decode(&record).expect("it was just written");
                     assert_eq!((read.bytes, read.at, read.summary), (&b"<iq/>"[..], 1 << 40, summary));
                 }
@@ -158,8 +160,8 @@ mod tests {
 
     #[test]
     fn what_is_no_stanza_is_none() {
-        let mut record = Vec::new();
-        LOST.encode(&mut record);
+        let (header, bytes) = LOST.encode();
+        let record = [&header, bytes].concat();
         for len in 0..STANZA_HEADER {
             assert!(Stanza::decode(&record[..len]).is_none(), "{len}");
         }

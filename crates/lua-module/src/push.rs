@@ -1,4 +1,4 @@
-//! The functions that Lua calls directly, without mlua in between, because they run once per stanza.
+//! The functions that Lua calls directly, without mlua in between, because they run once per stanza or ack.
 //!
 //! Invariants of their `unsafe`: Lua calls them with a valid state; everything they borrow (the scratch buffer, the
 //! registry) is given back before a Lua function that can raise an error is called; a panic is caught and becomes an
@@ -125,6 +125,25 @@ unsafe extern "C-unwind" fn push(state: *mut lua_State) -> c_int {
     }
 }
 
+/// `ack(key, h)`: takes an `<a/>` that can be true: how many stanzas it covers, and how many are left; nothing if it cannot.
+unsafe extern "C-unwind" fn ack(state: *mut lua_State) -> c_int {
+    // SAFETY: `state` comes from Lua; the string stays on the stack.
+    let taken = catch_unwind(AssertUnwindSafe(|| unsafe {
+        if ffi::lua_type(state, 2) != ffi::LUA_TSTRING {
+            return None;
+        }
+        let key = ffi::lua_tointegerx(state, 1, std::ptr::null_mut());
+        smacks::ack(key, walk::bytes(state, 2))
+    }));
+    let Ok(Some((acked, left))) = taken else { return 0 };
+    // SAFETY: a C function has room for some values; nothing is borrowed here.
+    unsafe {
+        ffi::lua_pushinteger(state, acked as i64);
+        ffi::lua_pushinteger(state, left as i64);
+    }
+    2
+}
+
 unsafe fn write(state: *mut lua_State, only: Only) -> c_int {
     let mut buffer = SCRATCH.take();
     // SAFETY: `state` comes from Lua; a table is made sure of.
@@ -234,6 +253,11 @@ pub fn groupchat_function(lua: &Lua) -> LuaResult<LuaFunction> {
 pub fn push_function(lua: &Lua) -> LuaResult<LuaFunction> {
     // SAFETY: the functions keep to Lua's protocol, see above.
     unsafe { walk::function(lua, push) }
+}
+
+pub fn ack_function(lua: &Lua) -> LuaResult<LuaFunction> {
+    // SAFETY: as above.
+    unsafe { lua.create_c_function(ack) }
 }
 
 pub fn serialize_function(lua: &Lua) -> LuaResult<LuaFunction> {

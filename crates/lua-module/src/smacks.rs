@@ -59,11 +59,21 @@ pub fn insert(stream: Stream, account: &str, enabled: Enabled) -> StreamKey {
 pub fn push(stream: i64, bytes: &[u8], summary: Summary, now: u64) -> Option<Queueing> {
     with(|registry| {
         let key = key(stream);
-        let queueing = registry.push(key, bytes, summary, now)?;
-        if journal::pushed(key, registry.get(key)?.queue()) {
-            release(registry, key);
-        }
-        Some(queueing)
+        let number = registry.get(key)?.queue().end();
+        let stored = journal::push(key, number, Stanza { bytes, at: now, summary });
+        registry.push(key, bytes, summary, now, stored)
+    })
+}
+
+/// Takes the `h` of an `<a/>`, if it can be true: how many stanzas it covers, and how many are left.
+pub fn ack(stream: i64, h: &[u8]) -> Option<(usize, usize)> {
+    let h: H = std::str::from_utf8(h).ok()?.parse().ok()?;
+    with(|registry| {
+        let key = key(stream);
+        let acked = registry.update(key, |s| s.ack(h))?.ok()?;
+        let queue = registry.get(key)?.queue();
+        journal::acked(key, queue);
+        Some((acked, queue.len()))
     })
 }
 
@@ -247,8 +257,8 @@ fn handled(_: &Lua, (stream, waiting): (i64, usize)) -> LuaResult<Option<u32>> {
     Ok(with(|r| Some(r.get(key(stream))?.handled(waiting).0)))
 }
 
-/// `ack(key, h, dry)`: how many stanzas it covers, or `nil, error`; if `dry`, they stay.
-fn ack(lua: &Lua, (stream, h, dry): (i64, Option<LuaString>, bool)) -> Values {
+/// `covered(key, h)`: how many stanzas an `<a/>` would cover, or `nil, error`.
+fn covered(lua: &Lua, (stream, h): (i64, Option<LuaString>)) -> Values {
     let Some(h) = string(h) else {
         return refused(lua, "invalid-xml", Refusal::MissingH.to_string(), None);
     };
@@ -256,18 +266,7 @@ fn ack(lua: &Lua, (stream, h, dry): (i64, Option<LuaString>, bool)) -> Values {
         Ok(h) => h,
         Err(error) => return refused(lua, "invalid-xml", error.to_string(), None),
     };
-    let result = with(|r| {
-        let key = key(stream);
-        if dry {
-            return r.get(key).map_or(Ok(0), |s| s.covered_by(h));
-        }
-        let n = r.update(key, |s| s.ack(h)).unwrap_or(Ok(0))?;
-        if let Some(s) = r.get(key) {
-            journal::acked(key, s.queue());
-        }
-        Ok(n)
-    });
-    match result {
+    match with(|r| r.get(key(stream)).map_or(Ok(0), |s| s.covered_by(h))) {
         Ok(n) => n.into_lua_multi(lua),
         Err(error) => refused(lua, "undefined-condition", error.to_string(), Some(error)),
     }
@@ -445,7 +444,8 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     smacks.set("received", lua.create_function(received)?)?;
     smacks.set("recount", lua.create_function(recount)?)?;
     smacks.set("handled", lua.create_function(handled)?)?;
-    smacks.set("ack", lua.create_function(ack)?)?;
+    smacks.set("ack", push::ack_function(lua)?)?;
+    smacks.set("covered", lua.create_function(covered)?)?;
     smacks.set("wants_ack", lua.create_function(wants_ack)?)?;
     smacks.set("requested", lua.create_function(requested)?)?;
     smacks.set("hibernate", lua.create_function(hibernate)?)?;

@@ -84,6 +84,15 @@ impl Queue {
         self.here.push_back(stanza);
     }
 
+    /// Appends a stanza of that length that is stored, as all before it are; it counts as sent.
+    pub fn push_stored(&mut self, len: usize) {
+        if !self.here.is_empty() {
+            self.release(self.end());
+        }
+        self.bytes += len;
+        self.stored.push_back(u32::try_from(len).unwrap_or(u32::MAX));
+    }
+
     /// Gives up the bytes of all stanzas before number `end`, which are stored. Does nothing for those that are gone
     /// or stored already.
     pub fn release(&mut self, end: u64) {

@@ -170,9 +170,32 @@ impl Registry {
     }
 
     /// Queues a stanza on a stream, if it is there: [`Stream::push`], and the limits of account and server.
-    pub fn push(&mut self, key: StreamKey, bytes: &[u8], summary: Summary, now: u64) -> Option<Queueing> {
-        let Pushed { send, over_limit } = self.update(key, |stream| stream.push(bytes, summary, now))?;
-        let over_limit = if over_limit { Some(key) } else { self.crowded(key) };
+    pub fn push(
+        &mut self,
+        key: StreamKey,
+        bytes: &[u8],
+        summary: Summary,
+        now: u64,
+        stored: bool,
+    ) -> Option<Queueing> {
+        // Once per stanza: what `update` and `crowded` would look up again is looked up once.
+        let stream = self.streams.get_mut(key)?;
+        let here = stream.queue().bytes_here();
+        let Pushed { send, over_limit } = stream.push(bytes, summary, now, stored);
+        let t = &mut self.totals;
+        t.stanzas += 1;
+        t.bytes += bytes.len();
+        t.bytes_here = (t.bytes_here + stream.queue().bytes_here()).saturating_sub(here);
+        let mut crowded = t.bytes > stream.limits().server_bytes;
+        if let Some(account) = stream.owner.as_ref().and_then(|o| self.accounts.get_mut(o.account)) {
+            account.bytes += bytes.len();
+            crowded |= account.bytes > stream.limits().account_bytes;
+        }
+        let over_limit = match over_limit {
+            true => Some(key),
+            false if crowded => self.crowded(key),
+            false => None,
+        };
         Some(Queueing { send, over_limit })
     }
 

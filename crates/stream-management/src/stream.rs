@@ -14,10 +14,6 @@ use std::sync::Arc;
 const LIVE_SLACK: usize = 5000;
 const LIVE_SLACK_FACTOR: usize = 10;
 
-/// How many bytes of a connected peer's queue are wanted in memory if they are stored as well: it is for a peer that
-/// loses its connection that they may be read again.
-const WANTED_HERE: usize = 256 << 10;
-
 /// How often a peer is asked, in milliseconds, and how many stanzas beyond those that it may leave unacknowledged are a
 /// reason not to wait for that.
 const ASK_EVERY: u64 = 1000;
@@ -138,9 +134,13 @@ impl Stream {
         H(self.inbound.0.wrapping_sub(waiting))
     }
 
-    /// Queues a stanza that goes out at `now`, in seconds since 1970.
-    pub fn push(&mut self, bytes: &[u8], summary: Summary, now: u64) -> Pushed {
-        self.queue.push(Queued { bytes: bytes.into(), at: now, summary });
+    /// Queues a stanza that goes out at `now`, in seconds since 1970. `stored`: it is kept elsewhere, as all before it
+    /// are, so that its bytes need not be in memory: they are wanted again only if the peer loses its connection.
+    pub fn push(&mut self, bytes: &[u8], summary: Summary, now: u64, stored: bool) -> Pushed {
+        match stored {
+            true => self.queue.push_stored(bytes.len()),
+            false => self.queue.push(Queued { bytes: bytes.into(), at: now, summary }),
+        }
         let limits = &*self.limits;
         let too_many_bytes = self.queue.bytes() > limits.queue_bytes;
         match self.state {
@@ -157,12 +157,9 @@ impl Stream {
         }
     }
 
-    /// Gives up the bytes of stanzas before number `end`, which are stored elsewhere, if they are not wanted in memory:
-    /// while the peer is away, or if there are many.
+    /// Gives up the bytes of stanzas before number `end`, which are stored elsewhere.
     pub fn release(&mut self, end: u64) {
-        if self.is_hibernating() || self.queue.bytes_here() > WANTED_HERE {
-            self.queue.release(end);
-        }
+        self.queue.release(end);
     }
 
     /// The count that the peer will give when it has all that went out on this connection.
