@@ -17,6 +17,7 @@ local parse_xml = require "util.xml".parse;
 local remove_filter = require "util.filters".remove_filter;
 local sessionmanager = require "core.sessionmanager";
 local st = require "util.stanza";
+local statsmanager = require "core.statsmanager";
 local time_now = require "util.time".now;
 local timer = require "util.timer";
 local watchdog = require "util.watchdog";
@@ -99,6 +100,9 @@ local limits = sm.limits {
 };
 
 -- Metrics, named as Prosody's -----------------------------------------------------------------------------------------
+
+-- Without statistics they are something that answers to every call.
+local has_metrics = statsmanager.get_metric_registry() and true;
 
 local tx_queued_stanzas = module:measure("tx_queued_stanzas", "counter");
 local tx_dropped_stanzas = module:metric("histogram", "tx_dropped_stanzas", "", "number of stanzas in a queue which got dropped",
@@ -778,8 +782,13 @@ local function handle_a(session, stanza)
 		return true;
 	end
 	session.awaiting_ack = nil;
-	session.outgoing_stanza_queue:purge();
-	tx_acked_stanzas:sample(acked);
+	local queue = session.outgoing_stanza_queue;
+	if queue.seen then
+		queue:purge();
+	end
+	if has_metrics then
+		tx_acked_stanzas:sample(acked);
+	end
 	if tell then tell(); end
 	if left > 0 then
 		request_ack(session);
@@ -922,7 +931,9 @@ function do_resume(session, stanza)
 	local key = found.key;
 	local tell = is_hooked("delivery/success") and fire_success(original, key, found.acked);
 	sm.resume(peer, previd, h, false);
-	original.outgoing_stanza_queue:purge();
+	if original.outgoing_stanza_queue.seen then
+		original.outgoing_stanza_queue:purge();
+	end
 	local unacked = get_counts(key);
 	local age = found.since and math.max(0, os_time() - found.since) or 0;
 	if original.hibernating_watchdog then

@@ -71,6 +71,7 @@ function methods:get(number)
 			stanza[field] = value;
 		end
 	end
+	self.seen = true;
 	self.stanzas[number] = stanza;
 	self.recent[number % recent] = stanza;
 	return stanza;
@@ -103,9 +104,8 @@ function methods:resume()
 	return ipairs(self:table());
 end
 
--- Forgets what is known of stanzas that have left the queue.
+-- Forgets what is known of stanzas that have left the queue, if anything is: `seen`.
 function methods:purge()
-	if next(self.stanzas) == nil and next(self.marks) == nil then return; end
 	local unacked, _, first = get_counts(self.key);
 	if not unacked or unacked == 0 then
 		self.recent = {};
@@ -117,6 +117,7 @@ function methods:purge()
 			end
 		end
 	end
+	self.seen = next(self.stanzas) ~= nil or next(self.marks) ~= nil;
 end
 
 queue_mt.__len = methods.count_unacked;

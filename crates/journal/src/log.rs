@@ -127,9 +127,10 @@ impl Journal {
         let old = std::mem::replace(&mut s.state, loc);
         s.acked = number;
         let covered = usize::try_from(number - first).unwrap_or(usize::MAX).min(s.queue.len());
-        let buried = self.segments.bury_all(s.queue.drain(..covered).chain([old]));
+        let buried = self.segments.bury_all(s.queue.range(..covered).copied());
+        s.queue.drain(..covered);
         s.shrink();
-        buried
+        buried.and(self.segments.bury(old))
     }
 
     /// Keeps the count of stanzas that came in on the session.

@@ -165,7 +165,7 @@ impl Table {
     pub fn bury_all(&mut self, locs: impl IntoIterator<Item = Loc>) -> Result<(), Error> {
         let (mut id, mut bytes) = (0, 0);
         let mut result = Ok(());
-        for loc in locs.into_iter().filter(|l| !l.is_none()) {
+        for loc in locs {
             if loc.segment != id {
                 result = result.and(self.settle(id, bytes));
                 (id, bytes) = (loc.segment, 0);

@@ -4,8 +4,8 @@ use crate::h::H;
 use enjamb_stanza::Summary;
 use std::collections::VecDeque;
 
-/// A queue keeps room for this many stanzas; most of what a burst needed beyond it is given back.
-const KEPT_CAPACITY: usize = 16;
+/// A queue keeps this many bytes of room when it is emptied; most of what a burst needed beyond them is given back.
+const KEPT_ROOM: usize = 512;
 
 /// One stanza in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +126,8 @@ impl Queue {
     pub(crate) fn ack_first(&mut self, n: usize, h: H) {
         let n = n.min(self.len());
         let stored = n.min(self.stored.len());
-        self.bytes -= self.stored.drain(..stored).map(|len| len as usize).sum::<usize>();
+        self.bytes -= self.stored.range(..stored).map(|&len| len as usize).sum::<usize>();
+        self.stored.drain(..stored);
         let bytes_here: usize = self.here.drain(..n - stored).map(|s| s.bytes.len()).sum();
         self.bytes -= bytes_here;
         self.bytes_here -= bytes_here;
@@ -193,7 +194,8 @@ impl Queue {
 
 /// Gives back what a burst needed.
 fn shrink<T>(queue: &mut VecDeque<T>) {
-    if queue.capacity() > KEPT_CAPACITY && queue.len() < queue.capacity() / 4 {
-        queue.shrink_to(KEPT_CAPACITY.max(queue.len() * 2));
+    let kept = KEPT_ROOM / size_of::<T>();
+    if queue.capacity() > kept && queue.len() < queue.capacity() / 4 {
+        queue.shrink_to(kept.max(queue.len() * 2));
     }
 }
