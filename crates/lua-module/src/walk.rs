@@ -19,6 +19,7 @@
 use enjamb_stanza::{Kind, Name, Summary, write};
 use mlua::ffi::{self, lua_State};
 use mlua::prelude::*;
+use std::cell::Cell;
 use std::ffi::c_int;
 use std::fmt;
 use std::ops::Range;
@@ -26,6 +27,8 @@ use std::ops::Range;
 /// Slots that one level needs: what stays on the stack for it, and what is pushed and popped.
 const LEVEL_SLOTS: c_int = 2;
 const SCRATCH_SLOTS: c_int = 8;
+/// How long a list of open elements is kept for the next walk.
+const KEPT_OPEN: usize = 64;
 /// Room is made for so many levels at once.
 const LEVELS: usize = 16;
 const NAME: c_int = ffi::lua_upvalueindex(1);
@@ -77,6 +80,11 @@ pub struct Walked {
     pub summary: Option<Summary>,
     /// The stanza itself declares `jabber:client`, as BOSH's do. It was left out of the bytes.
     pub declares_namespace: bool,
+}
+
+thread_local! {
+    /// The list of open elements of the last walk, empty: that the next one need not allocate it.
+    static OPEN: Cell<Vec<Open>> = const { Cell::new(Vec::new()) };
 }
 
 /// An element whose end tag has not been written. Its table and its `xmlns` value are on the Lua stack.
@@ -174,7 +182,7 @@ pub unsafe fn walk(
             state,
             first: top + 1,
             out,
-            open: Vec::new(),
+            open: OPEN.take(),
             room: 0,
             only,
             at: String::new(),
@@ -182,6 +190,10 @@ pub unsafe fn walk(
         };
         let result = walk.run(index);
         let (at, walked) = (std::mem::take(&mut walk.at), walk.walked);
+        if walk.open.capacity() <= KEPT_OPEN {
+            walk.open.clear();
+            OPEN.set(walk.open);
+        }
         ffi::lua_settop(state, top);
         result.map(|()| walked).map_err(|problem| WalkError { element: at, problem })
     }
