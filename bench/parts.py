@@ -154,7 +154,7 @@ class Chat(WholeServer):
             for kind, _ in self.kinds:
                 paced = kind == "paced"
                 told = run(running, "chat", sm=managed(variant), pairs=self.clients, rate=1000 if paced else None,
-                           messages=self.scale(2000, 1000) if paced else self.scale(10000, 5000),
+                           messages=self.scale(1500, 1000) if paced else self.scale(6000, 4000),
                            warm_up=300 if paced else 1000)
                 yield {"what": kind, "us": told["measured"]["us_each"], **told["measured"]}
             running.check()
@@ -211,7 +211,7 @@ class Hibernating(Part):
         more = {"options": ["smacks_max_queue_size = 5000"]} if ours else {}
         with server.server(self.bench, variant, **more) as running:
             for length in (*self.lengths, self.longest) if ours else self.lengths:
-                clients = 20 if length < 1000 else 4
+                clients = {50: 20, 400: 10, self.longest: 2}[length]
                 told = run(running, "hibernate", sm="resume", clients=clients, messages=length)
                 empty = told["resuming_empty"]["us_each"]
                 yield {"what": "queue", "length": length, "us": told["queueing"]["us_each"]}
@@ -220,7 +220,7 @@ class Hibernating(Part):
                 yield {"what": "resume-empty", "us": empty}
             running.check()
         if server.make == "prosody":
-            for record in inprocess.serve(self.bench, server, variant, "hibernation", sessions=self.scale(100 if ours else 20, 10)):
+            for record in inprocess.serve(self.bench, server, variant, "hibernation", sessions=self.scale(50 if ours else 20, 10)):
                 yield {**record, "us": record["ns"] / 1000}
 
     def rows(self, results, server):
@@ -277,16 +277,16 @@ class Acks(Part):
     title = "Acks"
     variants = columns = ("builtin", "enjamb")
     per, pairs = "ack, µs", (("builtin", "enjamb"),)
-    steps = (1, 10, 100, 500)
-    charts = (("an ack of one message, in the process", dict(what="ack", step=1, gc="on"), "us", "µs per ack"),
-              ("an ack of 100 messages, in the process", dict(what="ack", step=100, gc="on"), "us", "µs per ack"))
+    places = (("ack", "in the process, collector stopped", (1, 10, 100, 500)), ("server", "whole server", (1, 10)))
+    charts = tuple((f"an ack of {step}, {place}", dict(what=what, step=step), "us", "µs per ack")
+                   for step in (1, 10) for what, place in (("ack", "in the process"), ("server", "whole server")))
 
     def sample(self, server, variant, round_):
         for record in inprocess.serve(self.bench, server, variant, "acks"):
             us = record["ns"] / 1000
             yield {**record, "us": us, "us_message": us / record["step"]}
         with server.server(self.bench, variant) as running:
-            for step, clients in ((1, 10), (100, 40)):
+            for step, clients in ((1, 10), (10, 20)):
                 told = run(running, "acks", sm="resume", clients=clients, messages=400, step=step)
                 acks, pings = told["acknowledging"], told["pinging"]
                 us = max(0.0, acks["server_cpu"] - pings["server_cpu"]) * 1e6 / acks["count"]
@@ -294,20 +294,19 @@ class Acks(Part):
             running.check()
 
     def rows(self, results, server):
-        places = [(f"in the process, {title}", dict(what="ack", gc=gc), self.steps) for gc, title in Sending.collectors]
-        for title, match, steps in (*places, ("whole server", dict(what="server"), (1, 100))):
+        for what, title, steps in self.places:
             for step in steps:
-                yield Row(f"of {step}, {title}", {**match, "step": step})
+                match = dict(what=what, step=step)
+                yield Row(f"of {step}, {title}", match)
                 if step > 1:
-                    yield Row("the same per message", {**match, "step": step}, "us_message")
+                    yield Row("the same per message", match, "us_message")
+                if what == "ack":
+                    yield Row("garbage that it makes, bytes", match, "garbage")
 
     def bars(self):
-        for gc, title in Sending.collectors:
-            for step in self.steps:
-                yield ratio(f"an ack of {step}, in the process, {title}: Prosody's / Enjamb", "builtin", "enjamb", 50, at_least=True,
-                            what="ack", step=step, gc=gc)
-        for step in (1, 100):
-            yield ratio(f"an ack of {step}, whole server: Prosody's / Enjamb", "builtin", "enjamb", 50, at_least=True, what="server", step=step)
+        for what, title, steps in self.places:
+            for step in steps:
+                yield ratio(f"an ack of {step}, {title}: Prosody's / Enjamb", "builtin", "enjamb", 50, at_least=True, what=what, step=step)
 
 
 @part

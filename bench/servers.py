@@ -18,7 +18,7 @@ import time
 REPO = pathlib.Path(__file__).resolve().parent.parent
 PLUGINS = REPO / "bench" / "plugins"
 HOST = "b.local"
-START_TIMEOUT = 120
+START_TIMEOUT = END_TIMEOUT = 120
 LUA = os.environ.get("ENJAMB_LUA", "lua5.4")
 
 
@@ -191,7 +191,7 @@ class Server:
         """Sends the server a signal and waits until it is gone."""
         self.process.send_signal(number)
         try:
-            return self.process.wait(60)
+            return self.process.wait(END_TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
