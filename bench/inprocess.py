@@ -5,23 +5,23 @@ import pathlib
 import subprocess
 import time
 
-from servers import Failed, Server
+from servers import Failed
 
 TIMEOUT = 600
 
 
-def serve(bench, prosody, variant, phase, options=(), timeout=TIMEOUT, **more):
+def serve(bench, installed, variant, phase, options=(), **more):
     """Has a server run one phase to its end. Returns the records that it wrote."""
-    with _server(bench, prosody, variant, phase, options, more) as server:
+    with _server(bench, installed, variant, phase, options, more) as server:
         try:
-            server.process.wait(timeout)
+            server.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
-            raise Failed(f"no result after {timeout} s\n{server.tail()}") from None
+            raise Failed(f"no result after {TIMEOUT} s\n{server.tail()}") from None
         return _records(server)
 
 
-def _server(bench, prosody, variant, phase, options, more):
-    server = Server(bench, prosody, variant, modules=["enjamb_bench"], wait=False, options=[
+def _server(bench, installed, variant, phase, options, more):
+    server = installed.server(bench, variant, modules=["enjamb_bench"], wait=False, options=[
         f'enjamb_bench_variant = "{variant.smacks}"', f'enjamb_bench_phase = "{phase}"',
         *(f"enjamb_bench_{k} = {v}" for k, v in more.items()), *options])
     text = server.config.read_text()
@@ -30,9 +30,9 @@ def _server(bench, prosody, variant, phase, options, more):
     return server
 
 
-def filled(bench, prosody, variant, options=(), **more):
+def filled(bench, installed, variant, options=(), **more):
     """A server whose sessions are there and wait; to be used as a context."""
-    return _server(bench, prosody, variant, "fill", options, more)
+    return _server(bench, installed, variant, "fill", options, more)
 
 
 def _records(server):

@@ -1,7 +1,7 @@
-"""Servers under test: which there are, how each is configured, started and ended.
+"""Servers under test: which there are, how Prosody is configured, how a server is started and ended.
 
 Every server listens on 127.0.0.1 only and is ended by its own process id.
-Knows nothing of what is measured.
+Knows nothing of what is measured. ejabberd has a file of its own.
 """
 import dataclasses
 import os
@@ -18,7 +18,7 @@ import time
 REPO = pathlib.Path(__file__).resolve().parent.parent
 PLUGINS = REPO / "bench" / "plugins"
 HOST = "b.local"
-START_TIMEOUT = 120
+START_TIMEOUT = END_TIMEOUT = 120
 LUA = os.environ.get("ENJAMB_LUA", "lua5.4")
 
 
@@ -43,6 +43,7 @@ class Variant:
     smacks: str  # none, builtin or enjamb
     durability: str = ""
     minimix: bool = False
+    make: str = "prosody"
 
 
 VARIANTS = {
@@ -52,42 +53,49 @@ VARIANTS = {
         Variant("builtin", "Prosody's mod_smacks", "builtin"),
         Variant("enjamb", "Enjamb", "enjamb"),
         Variant("enjamb-none", "Enjamb, level none", "enjamb", "none"),
-        Variant("enjamb-process", "Enjamb, level process", "enjamb", "process"),
         Variant("enjamb-power", "Enjamb, level power", "enjamb", "power"),
         Variant("minimix", "Enjamb with mod_minimix", "enjamb", minimix=True),
+        Variant("ejabberd-none", "no stream management", "none", make="ejabberd"),
+        Variant("ejabberd", "ejabberd's mod_stream_mgmt", "builtin", make="ejabberd"),
     )
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class Prosody:
-    """One installed Prosody: the script to run and what it is called in reports."""
+class Installed:
+    """A server that is installed here: its label in samples, and what it is called in reports."""
 
-    script: str
     label: str
-    version: str
+    title: str
+
+    @property
+    def make(self):
+        return "ejabberd" if self.label == "ejabberd" else "prosody"
 
 
-def find_prosodies(scratch, wanted):
-    found = []
-    for label in wanted:
-        if label == "12":
-            script = pathlib.Path(os.environ.get("ENJAMB_PROSODY12", "/usr/bin/prosody"))
-            source = "/usr/lib/prosody"
-        else:
-            root = pathlib.Path(os.environ.get("ENJAMB_PROSODY13") or REPO / "build" / "prosody-13" / "root").resolve()
-            script, source = root / "usr" / "bin" / "prosody", root / "usr" / "lib" / "prosody"
-        if not script.is_file():
-            say(f"skipped: no Prosody {label} at {script}")
-            continue
-        version = label
-        named = pathlib.Path(source) / "prosody.version"
-        if named.is_file():
-            version = named.read_text().strip()
-        if label != "12":
-            script = relocated(root, script, scratch)
-        found.append(Prosody(str(script), label, version))
-    return found
+@dataclasses.dataclass(frozen=True)
+class InstalledProsody(Installed):
+    script: str
+
+    def server(self, bench, variant, **more):
+        return Prosody(bench, self, variant, **more)
+
+
+def find_prosody(label, scratch):
+    if label == "12":
+        script = pathlib.Path(os.environ.get("ENJAMB_PROSODY12", "/usr/bin/prosody"))
+        source = pathlib.Path("/usr/lib/prosody")
+    else:
+        root = pathlib.Path(os.environ.get("ENJAMB_PROSODY13") or REPO / "build" / "prosody-13" / "root").resolve()
+        script, source = root / "usr" / "bin" / "prosody", root / "usr" / "lib" / "prosody"
+    if not script.is_file():
+        say(f"left out: there is no Prosody {label} at {script}")
+        return None
+    named = source / "prosody.version"
+    version = named.read_text().strip() if named.is_file() else label
+    if label != "12":
+        script = relocated(root, script, scratch)
+    return InstalledProsody(label, f"Prosody {version}", str(script))
 
 
 def relocated(root, script, scratch):
@@ -118,17 +126,96 @@ def free_port():
 class Server:
     """One server in a directory of its own; ended and its directory removed at the end of `with`.
 
-    `modules` are loaded beside the usual ones, `options` go into the configuration as they are, `muc` adds a room
-    service ("silent": one whose rooms do not tell who joins).  `wait` is whether to wait until it answers: what runs inside the server and ends it need not.
+    `wait` is whether to wait until it answers: what runs inside the server and ends it need not.
     """
 
-    def __init__(self, bench, prosody, variant, modules=(), options=(), muc=False, wait=True):
-        self.bench, self.prosody, self.variant, self.wait = bench, prosody, variant, wait
-        self.data = pathlib.Path(tempfile.mkdtemp(prefix=f"{prosody.label}-{variant.name}-", dir=bench.scratch))
+    logs = ()
+
+    def __init__(self, bench, installed, variant, wait=True):
+        self.bench, self.installed, self.variant, self.wait = bench, installed, variant, wait
+        self.data = pathlib.Path(tempfile.mkdtemp(prefix=f"{installed.label}-{variant.name}-", dir=bench.scratch))
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
-        self.muc = f"rooms.{HOST}" if muc else None
+        self.muc = None
         self.process = None
+
+    def command(self):
+        """What to run, and its environment."""
+        raise NotImplementedError
+
+    def check(self):
+        """Did what was to be measured run?"""
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *exception):
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if exception[0] is None and not self.bench.keep:
+            shutil.rmtree(self.data, ignore_errors=True)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def start(self):
+        arguments, environment = self.command()
+        with open(self.data / "console.log", "ab") as console:
+            self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+                                            cwd=self.data, env=environment)
+        began = time.monotonic()
+        while self.wait:
+            if self._answers():
+                return time.monotonic() - began
+            if self.process.poll() is not None:
+                raise Failed(f"the server does not start, status {self.process.returncode}\n{self.tail()}")
+            if time.monotonic() - began > START_TIMEOUT:
+                raise Failed(f"no answer after {START_TIMEOUT} s\n{self.tail()}")
+            time.sleep(0.01)
+
+    def _answers(self):
+        """A port that is open is not enough: sessions may still be on their way back from the journal."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as s:
+                s.settimeout(START_TIMEOUT)
+                s.sendall(f"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' "
+                          f"to='{HOST}' version='1.0'>".encode())
+                return b"<stream:" in s.recv(4096)
+        except OSError:
+            return False
+
+    def end(self, number=signal.SIGTERM):
+        """Sends the server a signal and waits until it is gone."""
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise Failed(f"the server did not end on signal {number}\n{self.tail()}") from None
+
+    def tail(self):
+        text = ""
+        for name in ("console.log", *self.logs):
+            path = self.data / name
+            if path.exists():
+                lines = path.read_text(errors="replace").splitlines()[-15:]
+                text += f"--- {name}\n" + "\n".join(lines) + "\n"
+        return text
+
+
+class Prosody(Server):
+    """`modules` are loaded beside the usual ones, `options` go into the configuration as they are, `muc` adds a room
+    service ("silent": one whose rooms do not tell who joins)."""
+
+    logs = ("prosody.log",)
+
+    def __init__(self, bench, installed, variant, modules=(), options=(), muc=False, wait=True):
+        super().__init__(bench, installed, variant, wait)
+        self.muc = f"rooms.{HOST}" if muc else None
         self.config = self.data / "prosody.cfg.lua"
         self.config.write_text(self._configuration(modules, options, muc))
 
@@ -168,71 +255,13 @@ class Server:
                 lines.append('\tmodules_enabled = { "enjamb_bench_room" }')
         return "\n".join(lines) + "\n"
 
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *exception):
-        if self.process and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        if exception[0] is None and not self.bench.keep:
-            shutil.rmtree(self.data, ignore_errors=True)
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-    def start(self):
+    def command(self):
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("LUA_", "PROSODY_"))}
-        with open(self.data / "console.log", "ab") as console:
-            self.process = subprocess.Popen(
-                [LUA, self.prosody.script, "-F", "--config", str(self.config)],
-                stdin=subprocess.DEVNULL, stdout=console, stderr=console, cwd=self.data, env=environment,
-            )
-        began = time.monotonic()
-        while self.wait:
-            if self._answers():
-                return time.monotonic() - began
-            if self.process.poll() is not None:
-                raise Failed(f"the server does not start, status {self.process.returncode}\n{self.tail()}")
-            if time.monotonic() - began > START_TIMEOUT:
-                raise Failed(f"no answer after {START_TIMEOUT} s\n{self.tail()}")
-            time.sleep(0.01)
-
-    def _answers(self):
-        """A port that is open is not enough: sessions may still be on their way back from the journal."""
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), 1) as s:
-                s.settimeout(START_TIMEOUT)
-                s.sendall(f"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' "
-                          f"to='{HOST}' version='1.0'>".encode())
-                return b"<stream:" in s.recv(4096)
-        except OSError:
-            return False
-
-    def end(self, number=signal.SIGTERM):
-        """Sends the server a signal and waits until it is gone."""
-        self.process.send_signal(number)
-        try:
-            return self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise Failed(f"the server did not end on signal {number}\n{self.tail()}") from None
+        return [LUA, self.installed.script, "-F", "--config", str(self.config)], environment
 
     def log(self):
         path = self.data / "prosody.log"
         return path.read_text(errors="replace") if path.exists() else ""
-
-    def tail(self):
-        text = ""
-        for name in ("console.log", "prosody.log"):
-            path = self.data / name
-            if path.exists():
-                lines = path.read_text(errors="replace").splitlines()[-15:]
-                text += f"--- {name}\n" + "\n".join(lines) + "\n"
-        return text
 
     def check(self):
         """Did the module that was to be measured run, at the level that was to be measured?"""

@@ -18,8 +18,7 @@ local new_xmpp_stream = require "util.xmppstream".new;
 local output = assert(module:get_option_string("enjamb_bench_output"));
 local variant = assert(module:get_option_string("enjamb_bench_variant")); -- none, builtin, enjamb
 local phase = module:get_option_string("enjamb_bench_phase", "speed"); -- or hibernation, memory, acks, growth, fill
-local samples = module:get_option_number("enjamb_bench_samples", 1);
--- How much of it: sessions of memory, growth and fill, messages for each, and the longest queue of growth
+-- How much of it: sessions of hibernation, memory, growth and fill, messages for each, and the longest queue of growth
 local n_sessions = module:get_option_number("enjamb_bench_sessions", 200);
 local n_messages = module:get_option_number("enjamb_bench_messages", 400);
 local longest = module:get_option_number("enjamb_bench_longest", 500);
@@ -99,6 +98,15 @@ local function padded(bytes, format, n, ...)
 	return (format:format(...):gsub("@BODY@", function () return text_of(bytes - #bare, n) end, 1));
 end
 
+local function chat_text(n, bytes)
+	return padded(bytes,
+		"<message xml:lang='en' from='juliet@capulet.lit/balcony' to='%s' type='chat' id='%s'>"
+		.. "<body>@BODY@</body><origin-id xmlns='urn:xmpp:sid:0' id='%s'/>"
+		.. "<request xmlns='urn:xmpp:receipts'/>"
+		.. "<active xmlns='http://jabber.org/protocol/chatstates'/>"
+		.. "</message>", n, TO, uuid(n), uuid(n));
+end
+
 local kinds = {
 	{
 		name = "presence"; bytes = 90; pool = 300; total = 4800; collect_every = 24;
@@ -113,12 +121,7 @@ local kinds = {
 	{
 		name = "chat"; bytes = 409; pool = 300; total = 3000; collect_every = 10;
 		make = function (n, bytes)
-			return parse(padded(bytes or 409,
-				"<message xml:lang='en' from='juliet@capulet.lit/balcony' to='%s' type='chat' id='%s'>"
-				.. "<body>@BODY@</body><origin-id xmlns='urn:xmpp:sid:0' id='%s'/>"
-				.. "<request xmlns='urn:xmpp:receipts'/>"
-				.. "<active xmlns='http://jabber.org/protocol/chatstates'/>"
-				.. "</message>", n, TO, uuid(n), uuid(n)));
+			return parse(chat_text(n, bytes or 409));
 		end;
 	},
 	{
@@ -199,8 +202,8 @@ local function enable(session)
 	assert(session.smacks and conn.written > before, "stream management was not enabled");
 end
 
--- A session that is authenticated, and with nothing else if `unbound`
-local function new_session(username, unbound)
+-- A session that is logged in; `short_of` "bind": before it has a resource, "enable": before it has stream management
+local function new_session(username, short_of)
 	local conn = setmetatable({ written = 0 }, conn_mt);
 	local session = sessionmanager.new_session(conn);
 	session.host = host;
@@ -210,9 +213,9 @@ local function new_session(username, unbound)
 	end
 	c2s_sessions[conn] = session;
 	assert(sessionmanager.make_authenticated(session, username));
-	if not unbound then
+	if short_of ~= "bind" then
 		assert(sessionmanager.bind_resource(session, "bench"));
-		enable(session);
+		if short_of ~= "enable" then enable(session); end
 	end
 	return { session = session; conn = conn; sent = 0 };
 end
@@ -249,6 +252,7 @@ local function expect_queue(client, expected)
 	end
 end
 
+-- Before a session hibernates all of its queue can be acknowledged, from then on nothing: none of it has been sent.
 local function hibernate(client)
 	sessionmanager.destroy_session(client.session, "benchmark");
 	assert(client.session.hibernating and not client.session.destroyed, "session does not hibernate");
@@ -282,12 +286,12 @@ local function lose_step(gc)
 end
 
 -- Sends the stanzas of a pool in blocks of ACK_EVERY.  Each block is acked in
--- full after it, which is timed apart.
+-- full after it, which is not timed.
 local function measure_send(client, pool, total, gc, collect_every)
 	return with_collector(gc, function ()
 		local filter = client.session.filter;
 		if gc == "off" then total = total // 2; end -- it varies less
-		local elapsed, acking, blocks, at = 0, 0, total // ACK_EVERY, 1;
+		local elapsed, blocks, at = 0, total // ACK_EVERY, 1;
 		for block = 1, blocks do
 			lose_step(gc);
 			local t0 = clock();
@@ -299,46 +303,12 @@ local function measure_send(client, pool, total, gc, collect_every)
 			end
 			elapsed = elapsed + (clock() - t0);
 			client.sent = client.sent + ACK_EVERY;
-			acking = acking + ack(client);
+			ack(client);
 			at = at + ACK_EVERY;
 			if at > #pool then at = 1; end
 			if gc == "off" and block % collect_every == 0 then collectgarbage("collect"); end
 		end
-		return { n = blocks * ACK_EVERY, seconds = elapsed, acks = blocks, ack_seconds = acking };
-	end);
-end
-
--- The same with the acks inside what is timed, one for every `every` stanzas
-local function measure_send_and_ack(client, pool, total, gc, collect_every, every)
-	return with_collector(gc, function ()
-		local filter, session = client.session.filter, client.session;
-		local size = math.max(every, ACK_EVERY);
-		if gc == "off" then total = total // 2; end
-		local elapsed, blocks, at = 0, total // size, 1;
-		for block = 1, blocks do
-			local acks = {};
-			if variant ~= "none" then
-				for i = every, size, every do acks[i] = new_ack(client.sent + i); end
-			end
-			local offset = at - 1;
-			lose_step(gc);
-			local t0 = clock();
-			for i = 1, size do
-				local t = filter("stanzas/out", pool[offset + i]);
-				if t then
-					tostring(t);
-				end
-				local a = acks[i];
-				if a then fire_ack(session, a); end
-			end
-			elapsed = elapsed + (clock() - t0);
-			client.sent = client.sent + size;
-			at = at + size;
-			if at > #pool then at = 1; end
-			if gc == "off" and block % collect_every == 0 then collectgarbage("collect"); end
-		end
-		expect_queue(client, 0);
-		return { n = blocks * size, seconds = elapsed };
+		return { n = blocks * ACK_EVERY, seconds = elapsed };
 	end);
 end
 
@@ -371,7 +341,6 @@ end
 
 local function put(what, kind, gc, result, more)
 	local record = { what = what, kind = kind, gc = gc, n = result.n, ns = result.seconds / result.n * 1e9 };
-	if result.acks then record.ack_ns = result.ack_seconds / result.acks * 1e9; end
 	for k, v in pairs(more or {}) do record[k] = v; end
 	report(record);
 end
@@ -400,60 +369,38 @@ end
 
 -------------------------------------------------------------------- phases --
 
+-- The last messages of a queue that grows to each of these lengths: from, to.
+-- 500 is the size of the queue, so with that one it is full.
+local STRETCHES = { { 1, 10 }, { 51, 100 }, { 401, 500 } };
+
 local function run_hibernation_speed()
-	if variant == "none" then return; end
-	local SESSIONS, PUSHES = 4, 10;
-	local clients = {};
-	local pool = make_pool(kind_by_name.chat, SESSIONS * PUSHES * 10, HIBERNATION_BYTES);
-	local at = 0;
-	for i = 1, SESSIONS do
-		clients[i] = new_session("sleeper"..i);
-		hibernate(clients[i]);
-	end
-	local function push(count)
-		for i = 1, SESSIONS do
-			local filter = clients[i].session.filter;
-			for _ = 1, count do
-				at = at % #pool + 1;
-				assert(filter("stanzas/out", pool[at]) == nil, "stanza was sent to a hibernating session");
-			end
-			clients[i].sent = clients[i].sent + count;
-		end
-	end
-	local held = 0;
-	-- The last of PUSHES stanzas makes the queue as long as it says; 500 is the
-	-- size of the queue, so with that one it is full.
-	for _, length in ipairs { 10, 100, 500 } do
-		with_collector("off", function () push(length - PUSHES - held); end);
-		held = length - PUSHES;
-		for _ = 1, samples do
-			for _, gc in ipairs { "on", "off" } do
-				put("hibernating", "chat", gc, with_collector(gc, function ()
-					local elapsed, ROUNDS = 0, gc == "on" and 20 or 5;
-					for round = 1, ROUNDS do
-						lose_step(gc);
-						local t0 = clock();
-						for i = 1, SESSIONS do
-							local filter = clients[i].session.filter;
-							for _ = 1, PUSHES do
-								at = at % #pool + 1;
-								filter("stanzas/out", pool[at]);
-							end
-						end
-						elapsed = elapsed + (clock() - t0);
-						for i = 1, SESSIONS do
-							clients[i].sent = clients[i].sent + PUSHES;
-							expect_queue(clients[i], length);
-							-- the oldest ones go, the queue is as before
-							ack(clients[i], held);
-							expect_queue(clients[i], held);
-						end
-						if gc == "off" and round % 5 == 0 then collectgarbage("collect"); end
+	local pool = make_pool(kind_by_name.chat, 500, HIBERNATION_BYTES);
+	for _, gc in ipairs { "on", "off" } do
+		local results = {};
+		for i = 1, #STRETCHES do results[i] = { n = 0, seconds = 0 }; end
+		with_collector(gc, function ()
+			for s = 1, n_sessions do
+				local client = new_session("sleeper"..gc..s);
+				hibernate(client);
+				local filter = client.session.filter;
+				for i, stretch in ipairs(STRETCHES) do
+					local from, to = stretch[1], stretch[2];
+					for at = client.sent + 1, from - 1 do
+						local sent = filter("stanzas/out", pool[at]);
+						assert(sent == nil, "a stanza was sent to a session that hibernates");
 					end
-					return { n = ROUNDS * SESSIONS * PUSHES, seconds = elapsed };
-				end), { length = length });
+					lose_step(gc);
+					local t0 = clock();
+					for at = from, to do filter("stanzas/out", pool[at]); end
+					results[i].seconds = results[i].seconds + (clock() - t0);
+					results[i].n = results[i].n + to - from + 1;
+					client.sent = to;
+					expect_queue(client, to);
+				end
+				if gc == "off" then collectgarbage("collect"); end
 			end
-		end
+		end);
+		for i, result in ipairs(results) do put("hibernating", "chat", gc, result, { length = STRETCHES[i][2] }); end
 	end
 end
 
@@ -470,17 +417,10 @@ local function run_speed()
 		local pool = make_pool(kind, kind.pool);
 		check_output(client, kind, pool);
 		measure_send(client, pool, math.max(kind.total // 4, ACK_EVERY), "on", kind.collect_every); -- to warm up
-		for _ = 1, samples do
-			for _, gc in ipairs { "on", "off" } do
-				put("send", kind.name, gc, measure_send(client, pool, kind.total, gc, kind.collect_every));
-				-- the chat message once more, in other ways
-				if kind.name == "chat" then
-					for _, every in ipairs { 1, 100 } do
-						put("send+ack", kind.name, gc,
-							measure_send_and_ack(client, pool, 1800, gc, kind.collect_every, every), { every = every });
-					end
-					put("session.send", kind.name, gc, measure_whole_send(client, pool, 1800, gc, kind.collect_every));
-				end
+		for _, gc in ipairs { "on", "off" } do
+			put("send", kind.name, gc, measure_send(client, pool, kind.total, gc, kind.collect_every));
+			if kind.name == "chat" then
+				put("session.send", kind.name, gc, measure_whole_send(client, pool, 1800, gc, kind.collect_every));
 			end
 		end
 		pool = nil; -- luacheck: ignore 311/pool
@@ -501,29 +441,36 @@ local function settle()
 	return rss(), collectgarbage("count") * 1024;
 end
 
--- To fill queues takes the better part of a minute with the collector as
--- Prosody sets it, so it runs here when the heap has grown by a tenth.
-local function with_lazy_collector(work)
+-- Until nothing is written behind any more.
+local function rest()
+	repeat
+		local t = clock();
+		sleep(0.4);
+	until clock() - t < 0.004;
+end
+
+-- To make sessions and queues takes the better part of a minute with the
+-- collector as Prosody sets it, so it runs here when the heap has grown by a
+-- tenth, or to so many times what it was.
+local function with_lazy_collector(work, growth)
+	growth = growth or 1.1;
 	collectgarbage("stop");
 	local limit = 0;
 	work(function ()
 		if collectgarbage("count") > limit then
 			collectgarbage("collect");
-			limit = collectgarbage("count") * 1.1 + 4096;
+			limit = collectgarbage("count") * growth + 4096;
 		end
 	end);
 	collectgarbage("restart");
 end
 
--- Every message is parsed anew and referred to by nobody but the queue.
-local function fill(clients, messages)
-	local make = kind_by_name.chat.make;
-	local n = 0;
+-- Queues messages for each; `make(n)` makes the nth.
+local function fill(clients, messages, make)
 	with_lazy_collector(function (collect)
-		for _ = 1, messages do
+		for n = 1, messages do
 			for i = 1, #clients do
-				n = n + 1;
-				clients[i].session.filter("stanzas/out", make(n, HIBERNATION_BYTES));
+				clients[i].session.filter("stanzas/out", make(n + i));
 				collect();
 			end
 		end
@@ -534,143 +481,168 @@ local function fill(clients, messages)
 	end
 end
 
-local function new_sleepers(count, name)
+local function new_sessions(count, name, short_of, growth)
 	local clients = {};
 	with_lazy_collector(function (collect)
 		for i = 1, count do
-			clients[i] = new_session((name or "sleeper")..i);
+			clients[i] = new_session(name..i, short_of);
 			collect();
 		end
-	end);
+	end, growth);
 	return clients;
 end
 
--- Memory of sessions without anything queued, of messages queued for them while
--- they are connected, and of messages queued for sessions that hibernate.
+local function hibernate_all(clients, growth)
+	with_lazy_collector(function (collect)
+		for i = 1, #clients do hibernate(clients[i]); collect(); end
+	end, growth);
+end
+
+-- Memory of sessions, of stream management with nothing queued, of messages queued for sessions while they are
+-- connected, and of messages queued for sessions that hibernate.
 local function run_memory()
-	local warm = new_session("warm");
-	for n = 1, 2000 do kind_by_name.chat.make(n, HIBERNATION_BYTES); end
-	local rss_start, lua_start = settle();
-	local clients = new_sleepers(n_sessions);
-	local rss_before, lua_before = settle();
-	report {
-		what = "empty", sessions = n_sessions,
-		rss = (rss_before - rss_start) / n_sessions, lua = (lua_before - lua_start) / n_sessions,
-	};
-	if variant == "none" then return warm; end
-	fill(clients, n_messages);
-	sleep(1.5); -- some things are written behind
-	local total = n_sessions * n_messages;
-	local rss_live, lua_live = settle();
-	report {
-		what = "live", sessions = n_sessions, messages = n_messages, bytes = HIBERNATION_BYTES,
-		rss = (rss_live - rss_before) / total, lua = (lua_live - lua_before) / total,
-	};
+	local before = {};
+	local function grown(what, count, more)
+		local resident, lua = settle();
+		local record = { what = what, rss = (resident - before.rss) / count, lua = (lua - before.lua) / count };
+		for k, v in pairs(more or {}) do record[k] = v; end
+		report(record);
+		before.rss, before.lua = resident, lua;
+	end
+
+	-- Every message is parsed anew and referred to by nobody but the queue.
+	local texts = {};
+	for n = 1, 500 do texts[n] = chat_text(n, HIBERNATION_BYTES); end
+	local function make(n) return parse(texts[n % #texts + 1]); end
+
+	-- what only grows once has grown
+	local all = { new_session("warm") };
+	for n = 1, 2000 do make(n); end
+	before.rss, before.lua = settle();
+	local count = 1000; -- so small that fewer do not show
+	local idle = new_sessions(count, "idle", "enable");
+	grown("session", count);
+	if variant == "none" then return idle; end
+	for i = 1, count do enable(idle[i].session); end
+	rest();
+	grown("empty", count);
+
+	local clients, total = new_sessions(n_sessions, "sleeper"), n_sessions * n_messages;
+	local queue = { sessions = n_sessions, messages = n_messages, bytes = HIBERNATION_BYTES };
+	rest();
+	before.rss, before.lua = settle();
+	fill(clients, n_messages, make);
+	rest();
+	grown("live", total, queue);
+
 	-- Others, so that these do not get what those gave up; and with as much before, so that what only grows once has.
-	local others = new_sleepers(n_sessions, "dozer");
-	for i = 1, n_sessions do
-		hibernate(others[i]);
-	end
-	fill(others, n_messages // 10);
-	sleep(1.5);
-	local rss_away, lua_away = settle();
-	fill(others, n_messages);
-	sleep(3);
-	local rss_after, lua_after = settle();
-	local t0 = clock();
-	collectgarbage("collect");
-	local full = clock() - t0;
-	report {
-		what = "hibernating", sessions = n_sessions, messages = n_messages, bytes = HIBERNATION_BYTES,
-		rss = (rss_after - rss_away) / total, lua = (lua_after - lua_away) / total,
-		rss_total = rss_after, full_collection_ms = full * 1000,
-	};
-	return warm;
+	local others = new_sessions(n_sessions, "dozer");
+	hibernate_all(others);
+	fill(others, n_messages // 10, make);
+	rest();
+	before.rss, before.lua = settle();
+	fill(others, n_messages, make);
+	rest();
+	grown("hibernating", total, queue);
+	return all, idle, clients, others;
 end
 
--- What one <a/> costs that covers one message, and one that covers a hundred.
+-- What one <a/> costs, by how many messages it covers: step, rounds of 500 messages.  The collector is stopped: it would
+-- run once or not at all; what it would have to collect is counted instead.
+local ACKS = { { 1, 4 }, { 10, 8 }, { 100, 16 }, { 500, 32 } };
+
 local function run_acks()
-	if variant == "none" then return; end
-	local client = new_session("romeo");
+	local client, length = new_session("romeo"), 500;
 	local pool = make_pool(kind_by_name.chat, 300);
-	for _, gc in ipairs { "on", "off" } do
-		for _, step in ipairs { 1, 10, 100 } do
-			put("ack", "chat", gc, with_collector(gc, function ()
-				local elapsed, count = 0, 0;
-				for round = 1, 10 do
-					for i = 1, 400 do client.session.filter("stanzas/out", pool[i % #pool + 1]); end
-					local acks = {};
-					for h = step, 400, step do acks[#acks+1] = new_ack(client.sent + h); end
-					client.sent = client.sent + 400;
-					lose_step(gc);
-					local t0 = clock();
-					for i = 1, #acks do fire_ack(client.session, acks[i]); end
-					elapsed = elapsed + (clock() - t0);
-					count = count + #acks;
-					expect_queue(client, 0);
-					if gc == "off" and round % 5 == 0 then collectgarbage("collect"); end
-				end
-				return { n = count, seconds = elapsed };
-			end), { step = step });
-		end
+	for _, plan in ipairs(ACKS) do
+		local step, rounds = plan[1], plan[2];
+		local garbage = 0;
+		local result = with_collector("off", function ()
+			local elapsed, count = 0, 0;
+			for round = 1, rounds do
+				for i = 1, length do client.session.filter("stanzas/out", pool[i % #pool + 1]); end
+				local acks = {};
+				for h = step, length, step do acks[#acks+1] = new_ack(client.sent + h); end
+				client.sent = client.sent + length;
+				local before = collectgarbage("count");
+				local t0 = clock();
+				for i = 1, #acks do fire_ack(client.session, acks[i]); end
+				elapsed = elapsed + (clock() - t0);
+				garbage = garbage + collectgarbage("count") - before;
+				count = count + #acks;
+				expect_queue(client, 0);
+				if round % 3 == 0 then collectgarbage("collect"); end
+			end
+			return { n = count, seconds = elapsed };
+		end);
+		put("ack", "chat", "off", result, { step = step, garbage = garbage * 1024 / result.n });
 	end
 end
 
+-- Resumes a session, whose client has seen nothing of its queue, over a connection that takes all it is given.
 local function resume(client)
 	local session = client.session;
-	local other = new_session(session.username, true);
+	local other = new_session(session.username, "bind");
 	other.session.stream = { set_session = nothing }; -- its XML parser, of which nothing else is wanted
 	other.session.data = {};
-	local stanza = st.stanza("resume", { xmlns = xmlns_sm3, previd = session.resumption_token, h = ("%d"):format(client.sent) });
-	-- the queue is as the client left it: nothing of it has arrived
-	stanza.attr.h = ("%d"):format(client.sent - (queue_length(client) or 0));
+	local h = client.sent - (queue_length(client) or 0);
+	local stanza = st.stanza("resume", { xmlns = xmlns_sm3, previd = session.resumption_token, h = ("%d"):format(h) });
 	local t0 = clock();
 	host_events.fire_event("stanza/urn:xmpp:sm:3:resume", { origin = other.session, stanza = stanza });
+	local written;
+	repeat
+		written = other.conn.written;
+		host_events.fire_event("c2s-ondrain", { session = session });
+	until other.conn.written == written;
 	local elapsed = clock() - t0;
 	assert(not session.hibernating and session.conn == other.conn, "the session was not resumed");
+	assert(written >= (client.sent - h) * HIBERNATION_BYTES, "not everything was sent again");
 	client.conn = other.conn;
 	return elapsed;
 end
 
--- How the steps grow: with the number of sessions that there are, and with the
+-- How the steps grow: with the number of sessions that hibernate, and with the
 -- length of a queue.  The collector is stopped: what it costs grows with the
 -- heap, whoever filled it.
 local function run_growth()
-	if variant == "none" then return; end
+	local EACH = 10;
 	local pool = make_pool(kind_by_name.chat, 300, HIBERNATION_BYTES);
-	local clients = new_sleepers(n_sessions);
-	with_lazy_collector(function (collect)
-		for i = 1, #clients do hibernate(clients[i]); collect(); end
-	end);
+	local rss_before, lua_before = settle();
+	local clients = new_sessions(n_sessions, "sleeper", nil, 2);
+	hibernate_all(clients, 2);
+	rest();
+	local rss_after, lua_after = settle();
+	report {
+		what = "grow/memory", sessions = n_sessions,
+		rss = (rss_after - rss_before) / n_sessions, lua = (lua_after - lua_before) / n_sessions,
+	};
+
+	-- spread over all of them
+	local some = {};
+	for i = 1, math.min(n_sessions, 1000) do some[i] = clients[(i - 1) * n_sessions // math.min(n_sessions, 1000) + 1]; end
 	local function timed(what, count, work)
 		collectgarbage("collect");
 		collectgarbage("stop");
-		local elapsed = 0;
-		for i = 1, count do elapsed = elapsed + work(i); end
+		local elapsed, n = 0, 0;
+		for i = 1, count do
+			local seconds, times = work(i);
+			elapsed, n = elapsed + seconds, n + (times or 1);
+		end
 		collectgarbage("restart");
-		report { what = what, sessions = n_sessions, ns = elapsed / count * 1e9 };
+		report { what = what, sessions = n_sessions, ns = elapsed / n * 1e9 };
 	end
-	local step = math.max(1, n_sessions // 10);
-	local function pick(i) return clients[(i * step) % n_sessions + 1]; end
-	timed("grow/push", 2000, function (i)
-		local client, stanza = pick(i), pool[i % #pool + 1];
+	timed("grow/push", #some, function (i)
+		local filter = some[i].session.filter;
 		local t0 = clock();
-		client.session.filter("stanzas/out", stanza);
-		client.sent = client.sent + 1;
-		return clock() - t0;
+		for at = 1, EACH do filter("stanzas/out", pool[(i + at) % #pool + 1]); end
+		local elapsed = clock() - t0;
+		some[i].sent = some[i].sent + EACH;
+		return elapsed, EACH;
 	end);
-	timed("grow/ack", 200, function (i)
-		local client = pick(i);
-		return ack(client, queue_length(client) - 1);
-	end);
-	timed("grow/resume", 10, function (i)
-		local client = clients[((i - 1) * step) % n_sessions + 1];
-		ack(client);
-		return client.session.hibernating and resume(client) or 0;
-	end);
+	timed("grow/resume", math.min(#some, 200), function (i) return resume(some[i]); end);
+	timed("grow/ack", math.min(#some, 200), function (i) return ack(some[i]); end);
 	timed("grow/enable", 50, function (i)
-		local client = new_session("late"..i, true);
-		assert(sessionmanager.bind_resource(client.session, "bench"));
+		local client = new_session("late"..i, "enable");
 		local t0 = clock();
 		enable(client.session);
 		return clock() - t0;
@@ -680,32 +652,30 @@ local function run_growth()
 	while length <= longest do
 		local client = new_session("long"..length);
 		hibernate(client);
+		local filter = client.session.filter;
+		local last = math.min(length, 10);
+		with_lazy_collector(function (collect)
+			for i = 1, length - last do
+				filter("stanzas/out", pool[i % #pool + 1]);
+				if i % 10 == 0 then collect(); end
+			end
+		end);
 		collectgarbage("collect");
 		collectgarbage("stop");
-		local filter = client.session.filter;
-		local function push(count)
-			local t0 = clock();
-			for i = 1, count do filter("stanzas/out", pool[i % #pool + 1]); end
-			client.sent = client.sent + count;
-			return (clock() - t0) / count;
-		end
-		if length > 10 then
-			with_lazy_collector(function (collect)
-				for _ = 1, length // 10 - 1 do push(10); collect(); end
-			end);
-			collectgarbage("collect");
-			collectgarbage("stop");
-		end
-		local last = length > 10 and 10 or length;
-		local pushing = push(last);
-		local held = queue_length(client);
-		local acking = ack(client, held - 1);
-		local resuming = resume(client) / math.max(1, held - 1);
-		local acking_rest = ack(client) / math.max(1, held - 1);
+		local t0 = clock();
+		for i = 1, last do filter("stanzas/out", pool[i]); end
+		local pushing = (clock() - t0) / last;
+		client.sent = length;
+		expect_queue(client, length);
+		local resuming = resume(client) / length;
+		local acking = 0;
+		for i = 1, last do acking = acking + ack(client, length - i) / last; end
+		local acking_rest = length > last and ack(client) / (length - last) or nil;
+		expect_queue(client, 0);
 		collectgarbage("restart");
 		report {
 			what = "length", length = length, push_ns = pushing * 1e9, ack_ns = acking * 1e9,
-			resume_ns = resuming * 1e9, ack_rest_ns = acking_rest * 1e9,
+			resume_ns = resuming * 1e9, ack_rest_ns = acking_rest and acking_rest * 1e9,
 		};
 		length = length * 10;
 	end
@@ -713,12 +683,10 @@ end
 
 -- Sessions to come back after the process has been killed.
 local function run_fill()
-	local clients = new_sleepers(n_sessions);
-	fill(clients, n_messages);
-	with_lazy_collector(function (collect)
-		for i = 1, #clients do hibernate(clients[i]); collect(); end
-	end);
-	sleep(3); -- until all has been written
+	local clients, pool = new_sessions(n_sessions, "sleeper"), make_pool(kind_by_name.chat, 500, HIBERNATION_BYTES);
+	fill(clients, n_messages, function (n) return pool[n % #pool + 1]; end);
+	hibernate_all(clients);
+	rest();
 end
 
 -------------------------------------------------------------------- driver --

@@ -11,7 +11,7 @@ use crate::harness::{
     Client, Common, Counter, Failures, Messages, Meter, accounts, is_answer, leave, log_in, message_number,
     ping, settle, spawn, wait_until,
 };
-use crate::session::{Error, Event, Outbox, Resumption, Session, Traffic};
+use crate::session::{Error, Event, Resumption, Session, Traffic};
 use crate::tally::{Faults, Tally};
 
 /// What both are told.
@@ -184,23 +184,28 @@ pub async fn run_acks(common: &Common, options: &Options) -> Result<Value, Error
     complete &= wait_until(common.patience, || arrived.get() >= total).await;
     settle(&traffic, QUIET).await;
 
-    let acknowledge = |outbox: &Outbox| {
-        outbox.send(|out| {
-            for h in (options.step..=options.messages).step_by(options.step as usize) {
-                out.raw(format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>").as_bytes());
-            }
-            out.stanza(0, &ping(&common.target.host, "pong"));
-        });
-    };
-    let meter = Meter::start(common.pid, &traffic);
-    for client in &clients {
-        acknowledge(&client.outbox);
+    let acks: Vec<u8> = (options.step..=options.messages)
+        .step_by(options.step as usize)
+        .flat_map(|h| format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>").into_bytes())
+        .collect();
+    let mut phases = Vec::new();
+    // Once with acks, once without: what it takes to know that they have been processed is not part of them.
+    for (acks, count) in [(&acks[..], u64::from(options.messages / options.step)), (&[], 1)] {
+        let goal = pongs.get() + n as u64;
+        let meter = Meter::start(common.pid, &traffic);
+        for client in &clients {
+            client.outbox.send(|out| {
+                out.raw(acks);
+                out.stanza(0, &ping(&common.target.host, "pong"));
+            });
+        }
+        complete &= wait_until(common.patience, || pongs.get() >= goal).await;
+        phases.push(meter.stop(&traffic, n as u64 * count));
     }
-    complete &= wait_until(common.patience, || pongs.get() >= n as u64).await;
-    let measured = meter.stop(&traffic, n as u64 * u64::from(options.messages / options.step));
     let failures = failures.take();
     leave(clients.into_iter().chain(senders.clients)).await;
     Ok(json!({
-        "scenario": "acks", "complete": complete, "measured": measured, "failures": failures,
+        "scenario": "acks", "complete": complete, "acknowledging": phases[0], "pinging": phases[1],
+        "failures": failures,
     }))
 }
