@@ -47,8 +47,11 @@ impl Session {
 
     /// Gives back what a burst needed.
     pub fn shrink(&mut self) {
-        if self.queue.capacity() > KEPT_CAPACITY && self.queue.len() < self.queue.capacity() / 4 {
-            self.queue.shrink_to(self.queue.len() * 2);
+        match self.queue.capacity() {
+            ..=KEPT_CAPACITY => {}
+            _ if self.queue.is_empty() => self.queue = VecDeque::new(), // nothing has to be moved
+            room if self.queue.len() < room / 8 => self.queue.shrink_to(self.queue.len() * 2),
+            _ => {}
         }
     }
 }

@@ -192,10 +192,13 @@ impl Queue {
     }
 }
 
-/// Gives back what a burst needed.
+/// Gives back what a burst needed: at once when nothing is left to be moved, else not before it is mostly unused.
 fn shrink<T>(queue: &mut VecDeque<T>) {
     let kept = KEPT_ROOM / size_of::<T>();
-    if queue.capacity() > kept && queue.len() < queue.capacity() / 4 {
-        queue.shrink_to(kept.max(queue.len() * 2));
+    match queue.capacity() {
+        room if room <= kept => {}
+        _ if queue.is_empty() => *queue = VecDeque::new(),
+        room if queue.len() < room / 8 => queue.shrink_to(kept.max(queue.len() * 2)),
+        _ => {}
     }
 }
