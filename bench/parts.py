@@ -426,7 +426,7 @@ class Growth(Part):
     rounds = 2
     lengths = tuple(10 ** e for e in range(6))
     # what, field, title
-    by_sessions = (("grow/push", "ns", "message queued"), ("grow/ack", "ns", "ack of 10 messages"),
+    by_sessions = (("grow/first", "ns", "first message queued"), ("grow/push", "ns", "message queued"), ("grow/ack", "ns", "ack of 10 messages"),
                    ("grow/resume", "ns", "resumption, 10 messages"), ("grow/enable", "ns", "<enable/>"))
     by_length = (("length", "push_ns", "message queued"), ("length", "ack_ns", "ack of one"), ("length", "resume_ns", "resumed, each"),
                  ("length", "ack_rest_ns", "acked all at once, each"))

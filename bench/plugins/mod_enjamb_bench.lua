@@ -631,14 +631,23 @@ local function run_growth()
 		collectgarbage("restart");
 		report { what = what, sessions = n_sessions, ns = elapsed / n * 1e9 };
 	end
-	timed("grow/push", #some, function (i)
+	local function push(i, count)
 		local filter = some[i].session.filter;
 		local t0 = clock();
-		for at = 1, EACH do filter("stanzas/out", pool[(i + at) % #pool + 1]); end
+		for at = 1, count do filter("stanzas/out", pool[(i + at) % #pool + 1]); end
 		local elapsed = clock() - t0;
-		some[i].sent = some[i].sent + EACH;
-		return elapsed, EACH;
-	end);
+		some[i].sent = some[i].sent + count;
+		return elapsed, count;
+	end
+	-- What is put off until something is queued again is not of these messages.
+	local before = clock();
+	local other = new_session("other");
+	hibernate(other);
+	for i = 1, 20 do other.session.filter("stanzas/out", pool[i]); end
+	rest();
+	report { what = "grow/put-off", sessions = n_sessions, ns = (clock() - before) * 1e9 };
+	timed("grow/first", #some, function (i) return push(i, 1); end);
+	timed("grow/push", #some, function (i) return push(i, EACH - 1); end);
 	timed("grow/resume", math.min(#some, 200), function (i) return resume(some[i]); end);
 	timed("grow/ack", math.min(#some, 200), function (i) return ack(some[i]); end);
 	timed("grow/enable", 50, function (i)
