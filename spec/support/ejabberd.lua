@@ -120,7 +120,7 @@ function Ejabberd:launch()
 		.. ">>out 2>&1 </dev/null & echo $!"):format(quote(self.dir), settings, self.dir, quote(names:format(self.other)))));
 	self.pid = p:read("n");
 	p:close();
-	local deadline = socket.gettime() + 60;
+	local deadline = socket.gettime() + 240;
 	while not (connectable(self.c2s) and connectable(self.s2s)) do
 		if not self:alive() or socket.gettime() > deadline then
 			self:kill();
