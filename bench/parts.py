@@ -96,13 +96,13 @@ class WholeServer(Part):
 
     columns = ("none", "builtin", "enjamb", "minimix", "ejabberd-none", "ejabberd")
     levels = ("enjamb-none", "enjamb", "enjamb-power")
-    seldom = ("enjamb-none", "enjamb-power")
-    variants = ("none", "builtin", "enjamb", *seldom, "ejabberd-none", "ejabberd")
+    seldom = ("enjamb-power",)
+    variants = ("none", "builtin", "enjamb", "enjamb-none", *seldom, "ejabberd-none", "ejabberd")
     pairs = (("enjamb", "none"), ("minimix", "none"), ("builtin", "none"), ("enjamb", "builtin"), ("ejabberd", "ejabberd-none"))
 
     def tables(self, results, server):
         yield from super().tables(results, server)
-        if results.has(self.letter, server.label, self.seldom[0]):
+        if results.has(self.letter, server.label, "enjamb-none"):
             yield "What durability costs:"
             yield table_of(results, self.letter, server, self.levels, self.rows(results, server), self.field, self.per,
                            [("enjamb", "enjamb-none"), ("enjamb-power", "enjamb-none")], {"enjamb": "Enjamb, level process"})
