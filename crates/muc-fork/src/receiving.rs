@@ -140,7 +140,11 @@ impl Fork {
             known.remove(nick);
         }
         let silent = m.is_quiet();
-        for client in m.clients.iter().filter(|c| !(silent && matches!(c.stage, Stage::Waiting { .. }))) {
+        for client in &m.clients {
+            // Who was in before it joined again knows the occupant, and is not told of those who are gone when it is let in.
+            if silent && client.stays() && !client.was_told() {
+                continue;
+            }
             out.push(Decision::Forward { resource: client.resource.clone(), edit: Edit::default() });
         }
     }

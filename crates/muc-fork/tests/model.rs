@@ -662,10 +662,7 @@ proptest! {
         world.check();
     }
 
-    // An occupant that leaves while the account's server is down stays in a client's picture in about one of a thousand
-    // cases.
     #[test]
-    #[ignore = "not true yet: fails in about one of a thousand cases"]
     fn pictures_are_the_rooms_across_restarts(
         mut steps in proptest::collection::vec(step(), 0..60),
         restarts in proptest::collection::vec(any::<proptest::sample::Index>(), 1..4),
