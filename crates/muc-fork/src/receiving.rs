@@ -141,8 +141,8 @@ impl Fork {
         }
         let silent = m.is_quiet();
         for client in &m.clients {
-            // Who was in before it joined again knows the occupant, and is not told of those who are gone when it is let in.
-            if silent && client.stays() && !client.was_told() {
+            // Who knows the occupant already is not told of those who are gone when it is let in.
+            if silent && client.stays() && !m.knows_occupants(client) {
                 continue;
             }
             out.push(Decision::Forward { resource: client.resource.clone(), edit: Edit::default() });
@@ -169,7 +169,8 @@ impl Fork {
         let old_nick = std::mem::replace(&mut m.nick, nick.into());
         let before = m.own.replace(presence.into());
         m.entry = said.codes.iter().copied().filter(|c| ENTRY.contains(c)).collect();
-        let known = m.known.take();
+        let known = room.compared(from.room, m, &mut self.changes);
+        room.doubt_no_more(from.room, &mut self.changes);
         // Whoever waits has not been told of the others yet.
         let silent = known.is_some() || std::mem::take(&mut m.unconfirmed) > 0 || m.started_over;
         m.started_over = false;
@@ -194,7 +195,7 @@ impl Fork {
             gone.sort();
             for nick in gone {
                 let stanza: Arc<[u8]> = build::unavailable(&at(from.room, nick), None, &[]).into();
-                for client in m.clients.iter().filter(|c| c.was_told()) {
+                for client in m.clients.iter().filter(|c| m.knows_occupants(c)) {
                     out.push(Decision::Serve {
                         account: from.account.into(),
                         resource: client.resource.clone(),
@@ -204,15 +205,19 @@ impl Fork {
                 }
             }
             if old_nick != m.nick {
-                let stanza: Arc<[u8]> = build::renamed(&at(from.room, &old_nick), &m.nick).into();
+                let renamed: Arc<[u8]> = build::renamed(&at(from.room, &old_nick), &m.nick).into();
+                // Somebody else may have the old one by now.
+                let successor = room.view.get(&m.seen, &old_nick).cloned();
                 for client in m.clients.iter_mut().filter(|c| c.was_told()) {
                     client.asked = m.nick.clone();
-                    out.push(Decision::Serve {
-                        account: from.account.into(),
-                        resource: client.resource.clone(),
-                        stanza: stanza.clone(),
-                        edit: Edit::default(),
-                    });
+                    for stanza in [Some(&renamed), successor.as_ref()].into_iter().flatten() {
+                        out.push(Decision::Serve {
+                            account: from.account.into(),
+                            resource: client.resource.clone(),
+                            stanza: stanza.clone(),
+                            edit: Edit::default(),
+                        });
+                    }
                 }
             }
             if before.as_deref() != Some(presence) {
@@ -242,6 +247,7 @@ impl Fork {
             out.push(Decision::Forward { resource: client.resource.clone(), edit });
             m.clients[i].stage = Stage::In { held };
         }
+        m.never_in = false;
         m.answer_pam(from.account, from.room, Outcome::In(nick.into()), out);
         out.push(Decision::Persist { account: from.account.into() });
         self.wake(from.account, from.room, due);
@@ -281,6 +287,12 @@ impl Fork {
                     }
                 }
                 m.answer_pam(from.account, from.room, Outcome::Refused, out);
+                if m.is_quiet() && !unreachable {
+                    // It may be in from before, under another nickname.
+                    m.clients.clear();
+                    self.depart(from.account, from.room, None, now, out);
+                    return;
+                }
                 self.give_up(from.account, from.room, unreachable, now, out);
             }
             Phase::Joined => {
@@ -328,7 +340,7 @@ impl Fork {
         if before {
             // That was a stay before this join; what the room told until then holds no more.
             m.unconfirmed = m.unconfirmed.saturating_sub(1);
-            room.view.forget(&mut m.seen);
+            room.forget_seen(from.room, m, &mut self.changes);
             m.started_over = true;
             m.clients.retain(|client| match &client.stage {
                 Stage::Leaving { id } => {
@@ -380,10 +392,10 @@ impl Fork {
         let Some(a) = self.accounts.get_mut(account) else { return };
         let Some(m) = a.rooms.get_mut(room) else { return };
         if let Some(r) = self.rooms.get_mut(room) {
-            r.view.forget(&mut m.seen);
+            r.forget_seen(room, m, &mut self.changes);
+            r.compared(room, m, &mut self.changes);
         }
         m.clients.clear();
-        m.known = None;
         m.own = None;
         m.phase = Phase::Away;
         m.shown = build::unattended(a.online).into();
@@ -400,11 +412,13 @@ impl Fork {
             self.accounts.remove(account);
         }
         if let Some(r) = self.rooms.get_mut(room) {
-            r.view.forget(&mut m.seen);
             r.accounts -= 1;
             if r.accounts == 0 {
                 self.changes.push(Change::Forgotten { room: room.into() });
                 self.rooms.remove(room);
+            } else {
+                r.forget_seen(room, &mut m, &mut self.changes);
+                r.compared(room, &mut m, &mut self.changes);
             }
         }
         self.asked.retain(|_, a| !(&*a.account == account && &*a.room == room && a.resource.is_none()));
@@ -450,7 +464,8 @@ impl Fork {
             return Some(out);
         }
         let key = history::key(who, from.id, body);
-        if before && (m.settled || m.rejoined) && m.has_said(key) {
+        let repeated_to_us = before && (m.settled || m.rejoined) && m.has_said(key);
+        if repeated_to_us && (m.settled || m.history.iter().chain(&m.held).any(|s| s.key == key)) {
             return Some(out);
         }
         let same = room.recent.iter().rev().find(|s| *s.stanza == *stanza);
@@ -471,6 +486,12 @@ impl Fork {
                 said
             }
         };
+        if repeated_to_us {
+            // Those who are in have it from before the restart; it is for those who join later.
+            m.given += 1;
+            m.keep(said, KEPT, KEPT_BYTES);
+            return Some(out);
+        }
         if m.phase == Phase::Joining && talk == Talk::Said {
             if m.held.len() < KEPT_AWAY {
                 m.held.push(said);

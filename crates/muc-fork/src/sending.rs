@@ -1,7 +1,7 @@
 //! What clients send to rooms they are in, beside presence; and clients that are gone.
 
 use crate::build;
-use crate::decision::{Decision, Id};
+use crate::decision::{Decision, Edit, Id};
 use crate::fork::{ANSWER_TIMEOUT, Asked, CLIENT_GONE, Fork, LEAVE_TIMEOUT, at, set_id};
 use crate::input::{FromClient, Iq, Message};
 use crate::membership::{Phase, Rename, Stage};
