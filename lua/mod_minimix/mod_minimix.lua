@@ -329,6 +329,13 @@ local function presence_from_client(event)
 	local origin, stanza = event.origin, event.stanza;
 	if not is_ours(origin) then return; end
 	local to, kind = stanza.attr.to, stanza.attr.type;
+	if kind == "probe" then
+		if not to then return; end
+		local room, nick = split(to);
+		local account = account_of(origin);
+		local decisions = mx.probe_out(account, origin.resource, room, nick, stanza.attr.id);
+		return decisions and perform(decisions, account, stanza, origin);
+	end
 	if kind ~= nil and kind ~= "unavailable" and kind ~= "error" then return; end
 	if not to then
 		if kind == "unavailable" then

@@ -240,6 +240,16 @@ fn presence_out(
     maybe(lua, all)
 }
 
+/// `probe_out(account, resource, room, nick, id)`
+fn probe_out(
+    lua: &Lua,
+    (account, resource, room, nick, id): (Text, Text, Text, Option<Text>, Option<Text>),
+) -> LuaResult<Option<LuaTable>> {
+    let from =
+        FromClient { account: &account, resource: &resource, room: &room, nick: str(&nick), id: str(&id) };
+    maybe(lua, with(|fork| fork.probe_from_client(from, now())))
+}
+
 /// `client_gone(account, resource, online, told, payload)`
 fn client_gone(
     lua: &Lua,
@@ -652,6 +662,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("configure", lua.create_function(configure)?)?;
     table.set("has", lua.create_function(has)?)?;
     table.set("presence_out", lua.create_function(presence_out)?)?;
+    table.set("probe_out", lua.create_function(probe_out)?)?;
     table.set("client_gone", lua.create_function(client_gone)?)?;
     table.set("message_out", lua.create_function(message_out)?)?;
     table.set("iq_out", lua.create_function(iq_out)?)?;

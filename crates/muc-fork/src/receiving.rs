@@ -26,7 +26,15 @@ impl Fork {
         let m = self.membership_mut(from.account, from.room)?;
         m.heard = now;
         match kind {
-            Presence::Error => self.refused(from, said, now, &mut out),
+            Presence::Error => {
+                if self.probe_refused(from, &mut out) {
+                    if said.condition == Some("not-acceptable") {
+                        self.ping(from.account, from.room, now, &mut out);
+                    }
+                } else {
+                    self.refused(from, said, now, &mut out);
+                }
+            }
             Presence::Available => {
                 // A room may have a presence of its own (ejabberd's do); it is kept as that of an occupant without a name.
                 let nick = from.nick.unwrap_or("");
@@ -252,6 +260,20 @@ impl Fork {
         out.push(Decision::Persist { account: from.account.into() });
         self.wake(from.account, from.room, due);
         self.show_latest(from.account, from.room, out);
+    }
+
+    /// The room does not answer a client's probe.
+    fn probe_refused(&mut self, from: FromRoom, out: &mut Vec<Decision>) -> bool {
+        let Some(asked) = from.id.and_then(|id| self.asked.get_mut(id)) else { return false };
+        if &*asked.account != from.account || &*asked.room != from.room {
+            return false;
+        }
+        if let Some(resource) = asked.resource.take() {
+            let id = (!asked.id.is_empty()).then_some(&*asked.id);
+            let edit = Edit { id: set_id(id), ..Edit::default() };
+            out.push(Decision::Forward { resource, edit });
+        }
+        true
     }
 
     /// The room says no, to a join, a nickname, or a presence of somebody whom it forgot.
