@@ -591,6 +591,9 @@ module:hook_global("server-stopping", function ()
 	stopping = true;
 end, 1000);
 
+if archive_groupchat then
+	module:require "archive".offer();
+end
 if module:get_option_boolean("minimix_muc2_pam", false) then
 	module:require "pam".offer(mx, perform);
 end
