@@ -205,8 +205,8 @@ muc.account("what isn't a room's, or is too much", { config = "minimix_max_rooms
 				return send:send(stanza);
 			end
 		]], room);
-		local phone = muc.client(ctx);
-		local desk = muc.client(ctx, { user = phone.username });
+		local phone = ctx:resumable { available = true };
+		local desk = ctx:resumable { user = phone.username, available = true };
 		assert.equal(5001, #muc.enter(phone, room, "ada", { seconds = 60 }).nicks);
 		assert.equal(5001, #muc.enter(desk, room, "ada", { seconds = 60 }).nicks);
 		muc.say(owner, room, "hello all");
