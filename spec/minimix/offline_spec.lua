@@ -85,6 +85,43 @@ muc.account("bookmarks (XEP-0402)", {}, function (ctx, it)
 		assert.truthy(muc.truth(ctx.srv, room).countess);
 	end);
 
+	it("keep their nick when a client changes its own in the room", function ()
+		local room, owner = muc.open(ctx);
+		local ada = muc.client(ctx);
+		bookmark(ada, room, true, "ada");
+		wait_inside(ctx, room, ada.bare, true);
+		muc.enter(ada, room, "ada");
+		ada:send(("<presence to='%s/countess'/>"):format(room));
+		ada:expect(muc.presence_of(room, "countess", nil, "110"));
+		local items = ada:iq("get", "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='urn:xmpp:bookmarks:1'/></pubsub>")
+			:child("pubsub"):child("items"):children();
+		assert.equal(1, #items);
+		assert.equal("ada", items[1]:child("conference"):child_text("nick"));
+		-- published again as it was, it changes nothing
+		bookmark(ada, room, true, "ada");
+		muc.settle(ada, owner);
+		assert.truthy(muc.in_step(ctx, room, owner, ada).countess);
+		-- with another, it does
+		bookmark(ada, room, true, "lovelace");
+		muc.saw(ada, muc.presence_of(room, "lovelace", nil, "110"));
+		assert.truthy(muc.in_step(ctx, room, owner, ada).lovelace);
+	end);
+
+	it("with autojoin keep the account in a room that its last client leaves", function ()
+		local room, owner = muc.open(ctx);
+		local ada = muc.client(ctx);
+		bookmark(ada, room, true, "ada");
+		wait_inside(ctx, room, ada.bare, true);
+		muc.enter(ada, room, "ada");
+		muc.left(ada, room, "ada");
+		muc.say(owner, room, "still there?");
+		muc.settle(owner, ada);
+		assert.truthy(muc.in_step(ctx, room, owner).ada);
+		assert.same({}, muc.got(owner, 1, { name = "presence", type = "unavailable" }));
+		assert.same({}, muc.got(ada, 1, { body = "still there?" }));
+		assert.same({ "still there?" }, t.bodies(muc.enter(ada, room, "ada").history));
+	end);
+
 	it("are one account's, not another's", function ()
 		local room = muc.open(ctx);
 		local ada, bob = muc.client(ctx), muc.client(ctx);
