@@ -329,6 +329,13 @@ local function presence_from_client(event)
 	local origin, stanza = event.origin, event.stanza;
 	if not is_ours(origin) then return; end
 	local to, kind = stanza.attr.to, stanza.attr.type;
+	if kind == "probe" then
+		if not to then return; end
+		local room, nick = split(to);
+		local account = account_of(origin);
+		local decisions = mx.probe_out(account, origin.resource, room, nick, stanza.attr.id);
+		return decisions and perform(decisions, account, stanza, origin);
+	end
 	if kind ~= nil and kind ~= "unavailable" and kind ~= "error" then return; end
 	if not to then
 		if kind == "unavailable" then
@@ -584,6 +591,9 @@ module:hook_global("server-stopping", function ()
 	stopping = true;
 end, 1000);
 
+if archive_groupchat then
+	module:require "archive".offer();
+end
 if module:get_option_boolean("minimix_muc2_pam", false) then
 	module:require "pam".offer(mx, perform);
 end

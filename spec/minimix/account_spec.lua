@@ -476,6 +476,76 @@ muc.account("several clients of an account in a room", {}, function (ctx, it)
 		assert.same({}, muc.got(owner, 1, { body = "note to self" }));
 	end);
 
+	it("that probe an occupant are told how it is, and nobody else is", function ()
+		local room, owner, phone, desk = party();
+		owner:send(("<presence to='%s/owner'><show>dnd</show></presence>"):format(room));
+		muc.settle(owner, phone, desk);
+		for _, nick in ipairs { "owner", "ada" } do
+			local before, before_others = muc.mark(phone), { muc.mark(desk), muc.mark(owner) };
+			phone:send(("<presence type='probe' id='p-%s' to='%s/%s'/>"):format(nick, room, nick));
+			muc.settle(phone, owner, desk);
+			local got = muc.got_from(phone, before, room);
+			assert.equal(1, #got);
+			assert.equal("p-" .. nick, got[1].attr.id);
+			assert.equal(room .. "/" .. nick, got[1].attr.from);
+			assert.equal(phone.jid, got[1].attr.to);
+			assert.equal(nick == "ada", muc.has_code(got[1], "110"));
+			assert.equal(nick == "owner" and "dnd" or nil, got[1]:child_text("show"));
+			assert.same({}, muc.got_from(desk, before_others[1], room));
+			assert.same({}, muc.got_from(owner, before_others[2], room));
+		end
+		muc.in_step(ctx, room, owner, phone, desk);
+	end);
+
+	it("that probe somebody who isn't there ask the room as the account", function ()
+		local room, owner, phone, desk = party();
+		ctx.srv:eval([[
+			kept.probes = {};
+			host_module("rooms.localhost", "muc").module:hook("presence/full", function (event)
+				if event.stanza.attr.type == "probe" then table.insert(kept.probes, event.stanza.attr.from); end
+			end, 1000);
+		]]);
+		phone:send(("<presence type='probe' id='p' to='%s/nobody'/>"):format(room));
+		muc.settle(phone, owner, desk);
+		assert.same({ phone.bare }, ctx.srv:eval("return kept.probes"));
+		muc.in_step(ctx, room, owner, phone, desk);
+	end);
+
+	it("of which nothing leaves from a client's own address", function ()
+		local room, owner, phone, desk = party();
+		ctx.srv:eval([[
+			kept.senders = {};
+			local module = host_module("rooms.localhost", "muc").module;
+			for _, kind in ipairs { "presence", "message", "iq" } do
+				for _, to in ipairs { "full", "bare" } do
+					module:hook(kind .. "/" .. to, function (event)
+						if event.stanza.attr.from:find("^[^/]+/") and event.stanza.attr.from:find(a, 1, true) == 1 then
+							table.insert(kept.senders, tostring(event.stanza));
+						end
+					end, 1000);
+				end
+			end
+		]], phone.bare);
+		for _, to in ipairs { room, room .. "/owner", room .. "/ada", room .. "/nobody" } do
+			for _, kind in ipairs { "", "type='probe'", "type='error'" } do
+				if to ~= room .. "/nobody" or kind ~= "" then phone:send(("<presence %s to='%s' id='x'/>"):format(kind, to)); end
+			end
+			for _, kind in ipairs { "chat", "groupchat", "headline", "normal", "error" } do
+				if to == room or kind ~= "groupchat" then phone:message(to, "m", { type = kind }); end
+			end
+			for _, what in ipairs { "<ping xmlns='urn:xmpp:ping'/>", "<query xmlns='jabber:iq:version'/>", "<vCard xmlns='vcard-temp'/>" } do
+				for _, kind in ipairs { "get", "set" } do
+					phone:send(("<iq type='%s' id='%s' to='%s'>%s</iq>"):format(kind, t.client.id(), to, what));
+				end
+			end
+			phone:send(("<iq type='result' id='unknown' to='%s'/>"):format(to));
+			phone:send(("<iq type='error' id='unknown' to='%s'/>"):format(to));
+		end
+		muc.settle(phone, owner, desk);
+		assert.same({}, ctx.srv:eval("return kept.senders"));
+		assert.truthy(muc.truth(ctx.srv, room).ada);
+	end);
+
 	it("of a moderator get a request for voice, each once at most", function ()
 		local room, owner = muc.open(ctx, { config = { ["muc#roomconfig_moderatedroom"] = "1" } });
 		local also = muc.client(ctx, { user = owner.username });

@@ -173,8 +173,25 @@ muc.account("what isn't a room's, or is too much", { config = "minimix_max_rooms
 		muc.enter(ada, room, "ada");
 	end);
 
+	it("nicks that are no address are refused, joining and renaming", function ()
+		local room, owner, ada = two(ctx);
+		local eve = muc.client(ctx);
+		for _, nick in ipairs { "a\u{202e}b", ("n"):rep(1024), ("é"):rep(600), "a\u{e000}", "👩‍💻" } do
+			for _, c in ipairs { eve, ada } do
+				c:send(("<presence id='odd' to='%s/%s'>%s</presence>"):format(room, nick, c == eve and "<x xmlns='" .. muc.ns .. "'/>" or ""));
+				local refusal = c:expect({ name = "presence", type = "error", id = "odd" });
+				assert.equal("jid-malformed", (t.condition(refusal:child("error"))), nick);
+			end
+		end
+		muc.in_step(ctx, room, owner, ada);
+		assert.same({}, muc.picture(eve, room));
+		muc.enter(eve, room, "eve");
+		muc.in_step(ctx, room, owner, ada, eve);
+	end);
+
 	it("odd nicks are the account's in every form", function ()
-		for _, nick in ipairs { "ａｄａ", "שלום", "a<b>&'c\"", "Ada King", ("n"):rep(1023) } do
+		for _, nick in ipairs { "ａｄａ", "שלום", "a<b>&'c\"", "Ada King", ("n"):rep(1023), "☃ ♥",
+			"A\u{30a}ngstro\u{308}m" } do
 			local room, owner = muc.open(ctx);
 			local phone = muc.client(ctx);
 			local entry = muc.enter(phone, room, nick);
@@ -205,9 +222,10 @@ muc.account("what isn't a room's, or is too much", { config = "minimix_max_rooms
 				return send:send(stanza);
 			end
 		]], room);
-		local phone = muc.client(ctx);
-		local desk = muc.client(ctx, { user = phone.username });
+		local phone = ctx:resumable { available = true };
+		local desk = ctx:resumable { user = phone.username, available = true };
 		assert.equal(5001, #muc.enter(phone, room, "ada", { seconds = 60 }).nicks);
+		phone:ack();
 		assert.equal(5001, #muc.enter(desk, room, "ada", { seconds = 60 }).nicks);
 		muc.say(owner, room, "hello all");
 		muc.all_hear({ phone, desk }, room, "owner", "hello all");

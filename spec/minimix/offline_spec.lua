@@ -1,24 +1,7 @@
 local t = require "support";
 local muc = require "support.muc";
 
-local function bookmark(c, room, autojoin, nick, password)
-	local answer = c:iq("set", ("<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='urn:xmpp:bookmarks:1'><item id='%s'>"
-		.. "<conference xmlns='urn:xmpp:bookmarks:1' autojoin='%s'>%s%s</conference></item></publish>"
-		.. "<publish-options><x xmlns='jabber:x:data' type='submit'>"
-		.. "<field var='FORM_TYPE' type='hidden'><value>http://jabber.org/protocol/pubsub#publish-options</value></field>"
-		.. "<field var='pubsub#persist_items'><value>true</value></field><field var='pubsub#max_items'><value>max</value></field>"
-		.. "<field var='pubsub#send_last_published_item'><value>never</value></field>"
-		.. "<field var='pubsub#access_model'><value>whitelist</value></field></x></publish-options></pubsub>"):format(
-		room, autojoin and "true" or "false", nick and "<nick>" .. nick .. "</nick>" or "",
-		password and "<password>" .. password .. "</password>" or ""));
-	assert.equal("result", answer.attr.type, tostring(answer));
-end
-
-local function retract(c, room)
-	local answer = c:iq("set", ("<pubsub xmlns='http://jabber.org/protocol/pubsub'><retract node='urn:xmpp:bookmarks:1' notify='true'>"
-		.. "<item id='%s'/></retract></pubsub>"):format(room));
-	assert.equal("result", answer.attr.type, tostring(answer));
-end
+local bookmark, retract = muc.bookmark, muc.retract;
 
 local function wait_inside(ctx, room, bare, inside)
 	ctx.srv:wait_for(([[
@@ -100,6 +83,43 @@ muc.account("bookmarks (XEP-0402)", {}, function (ctx, it)
 		assert.truthy(muc.has_code(muc.saw(ada, muc.presence_of(room, "ada", "unavailable")), "303"));
 		muc.in_step(ctx, room, owner, ada);
 		assert.truthy(muc.truth(ctx.srv, room).countess);
+	end);
+
+	it("keep their nick when a client changes its own in the room", function ()
+		local room, owner = muc.open(ctx);
+		local ada = muc.client(ctx);
+		bookmark(ada, room, true, "ada");
+		wait_inside(ctx, room, ada.bare, true);
+		muc.enter(ada, room, "ada");
+		ada:send(("<presence to='%s/countess'/>"):format(room));
+		ada:expect(muc.presence_of(room, "countess", nil, "110"));
+		local items = ada:iq("get", "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='urn:xmpp:bookmarks:1'/></pubsub>")
+			:child("pubsub"):child("items"):children();
+		assert.equal(1, #items);
+		assert.equal("ada", items[1]:child("conference"):child_text("nick"));
+		-- published again as it was, it changes nothing
+		bookmark(ada, room, true, "ada");
+		muc.settle(ada, owner);
+		assert.truthy(muc.in_step(ctx, room, owner, ada).countess);
+		-- with another, it does
+		bookmark(ada, room, true, "lovelace");
+		muc.saw(ada, muc.presence_of(room, "lovelace", nil, "110"));
+		assert.truthy(muc.in_step(ctx, room, owner, ada).lovelace);
+	end);
+
+	it("with autojoin keep the account in a room that its last client leaves", function ()
+		local room, owner = muc.open(ctx);
+		local ada = muc.client(ctx);
+		bookmark(ada, room, true, "ada");
+		wait_inside(ctx, room, ada.bare, true);
+		muc.enter(ada, room, "ada");
+		muc.left(ada, room, "ada");
+		muc.say(owner, room, "still there?");
+		muc.settle(owner, ada);
+		assert.truthy(muc.in_step(ctx, room, owner).ada);
+		assert.same({}, muc.got(owner, 1, { name = "presence", type = "unavailable" }));
+		assert.same({}, muc.got(ada, 1, { body = "still there?" }));
+		assert.same({ "still there?" }, t.bodies(muc.enter(ada, room, "ada").history));
 	end);
 
 	it("are one account's, not another's", function ()

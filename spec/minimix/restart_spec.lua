@@ -115,12 +115,16 @@ muc.versions("the account's server goes away and comes back", function (start)
 			local room, owner = muc.open(b, { service = "rooms.b.test" });
 			local ada = muc.client(a);
 			muc.enter(ada, room, "ada", { seconds = 10 });
+			muc.say(owner, room, "before");
+			ada:expect({ body = "before" });
 			b.srv:wait_for(all_acked);
 			stop(a.srv);
 			ada:cut();
 			a.srv:launch();
 			local back = muc.client(a, { user = ada.username });
-			assert.same({ "owner" }, muc.enter(back, room, "ada", { seconds = 10 }).nicks);
+			local entry = muc.enter(back, room, "ada", { seconds = 10 });
+			assert.same({ "owner" }, entry.nicks);
+			assert.same({ "before" }, t.bodies(entry.history));
 			round_trip(room, back, owner);
 			assert.same(muc.truth(b.srv, room), muc.picture(back, room));
 			muc.left(back, room, "ada");
@@ -128,6 +132,87 @@ muc.versions("the account's server goes away and comes back", function (start)
 			assert.is_nil(muc.truth(b.srv, room).ada);
 		end);
 	end
+
+	-- A room that does not answer until the account's server has been killed; the clients have been told that theirs is handled.
+	local function unanswered(before, act)
+		local a, b = muc.two_servers(start, { config = "smacks_hibernation_time = 60; minimix_offline = 'stay'" });
+		local room, owner = muc.open(b, { service = "rooms.b.test" });
+		muc.say(owner, room, "m1");
+		muc.say(owner, room, "m2");
+		local neighbour = muc.client(a);
+		muc.enter(neighbour, room, "neighbour", { seconds = 10 });
+		local clients = before(a, room);
+		b.srv:wait_for(all_acked);
+		server.run("kill -STOP " .. b.srv.pid);
+		act(room, table.unpack(clients));
+		for _, c in ipairs(clients) do c:sync(); end
+		a.srv:kill();
+		for _, c in ipairs(clients) do c:cut(); end
+		neighbour:cut();
+		server.run("kill -CONT " .. b.srv.pid);
+		a.srv:launch();
+		return room, owner, a, b, clients;
+	end
+
+	local function resumable(a) return { a:resumable { available = true } }; end
+
+	it("a client that waited for its join is answered", function ()
+		local id;
+		local room, owner, a, b, clients = unanswered(resumable, function (room, ada)
+			id = muc.join(ada, room, "ada", { history = { maxstanzas = 1 } });
+		end);
+		local back = a:resume(clients[1]);
+		local entry = muc.entered(back, room, 20);
+		assert.equal("ada", entry.nick);
+		assert.equal(id, entry.self.attr.id);
+		assert.same({ "m2" }, t.bodies(entry.history));
+		muc.say(back, room, "in");
+		owner:expect(muc.groupchat(room, "ada", "in"));
+		back:expect(muc.groupchat(room, "ada", "in"));
+		eventually("the same picture", function ()
+			round_trip(room, back, owner);
+			assert.same(muc.truth(b.srv, room), muc.picture(back, room));
+		end);
+	end);
+
+	it("a client that waited for its join is told why not", function ()
+		local id;
+		local room, _, a, _, clients = unanswered(resumable, function (room, ada)
+			id = muc.join(ada, room, "owner");
+		end);
+		local back = a:resume(clients[1]);
+		local refusal = back:expect({ name = "presence", type = "error", id = id }, 20);
+		assert.equal(room .. "/owner", refusal.attr.from);
+		assert.equal("conflict", (t.condition(refusal:child("error"))));
+	end);
+
+	it("a client that waited for its leave is answered", function ()
+		local room, owner, a, _, clients = unanswered(function (a, room)
+			local clients = resumable(a);
+			muc.enter(clients[1], room, "ada", { seconds = 10 });
+			clients[1]:ack();
+			clients[1]:sync();
+			return clients;
+		end, function (room, ada)
+			ada:send(("<presence type='unavailable' id='bye' to='%s/ada'/>"):format(room));
+		end);
+		local back = a:resume(clients[1]);
+		local bye = back:expect(muc.presence_of(room, "ada", "unavailable", "110"), 20);
+		assert.equal("bye", bye.attr.id);
+		muc.saw(owner, muc.presence_of(room, "ada", "unavailable"));
+	end);
+
+	it("a client that waited for its join and does not come back has not joined", function ()
+		local room, owner, a, b = unanswered(function (a) return { muc.client(a) }; end, function (room, ada)
+			muc.join(ada, room, "ada");
+		end);
+		eventually("the neighbour is in again", function () assert.truthy(muc.truth(b.srv, room).neighbour); end);
+		local other = muc.client(a);
+		muc.enter(other, room, "other", { seconds = 10 });
+		round_trip(room, owner, other);
+		assert.is_nil(muc.truth(b.srv, room).ada);
+		assert.same(muc.truth(b.srv, room), muc.picture(other, room));
+	end);
 
 	for seed = 1, 2 do
 		it("by kill -9 while people talk: what a client hears it hears once and in order, seed " .. seed, function ()

@@ -409,6 +409,27 @@ function M.sessions(srv, room)
 	]], room);
 end
 
+-- Bookmarks (XEP-0402) ---------------------------------------------------------
+
+function M.bookmark(c, room, autojoin, nick, password)
+	local answer = c:iq("set", ("<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='urn:xmpp:bookmarks:1'><item id='%s'>"
+		.. "<conference xmlns='urn:xmpp:bookmarks:1' autojoin='%s'>%s%s</conference></item></publish>"
+		.. "<publish-options><x xmlns='jabber:x:data' type='submit'>"
+		.. "<field var='FORM_TYPE' type='hidden'><value>http://jabber.org/protocol/pubsub#publish-options</value></field>"
+		.. "<field var='pubsub#persist_items'><value>true</value></field><field var='pubsub#max_items'><value>max</value></field>"
+		.. "<field var='pubsub#send_last_published_item'><value>never</value></field>"
+		.. "<field var='pubsub#access_model'><value>whitelist</value></field></x></publish-options></pubsub>"):format(
+		room, autojoin and "true" or "false", nick and "<nick>" .. nick .. "</nick>" or "",
+		password and "<password>" .. password .. "</password>" or ""));
+	busted.assert.equal("result", answer.attr.type, tostring(answer));
+end
+
+function M.retract(c, room)
+	local answer = c:iq("set", ("<pubsub xmlns='http://jabber.org/protocol/pubsub'><retract node='urn:xmpp:bookmarks:1' notify='true'>"
+		.. "<item id='%s'/></retract></pubsub>"):format(room));
+	busted.assert.equal("result", answer.attr.type, tostring(answer));
+end
+
 -- Across servers there is no telling when everything has arrived but by asking for something that comes last.
 function M.round_trip(room, ...)
 	for _, c in ipairs { ... } do

@@ -7,7 +7,7 @@
 use crate::{push, rooms};
 use enjamb_muc_fork::decision::{Decision, Edit, Id, Outcome};
 use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
-use enjamb_muc_fork::{Config, Fork, Offline, Request, Restored, history};
+use enjamb_muc_fork::{Config, Fork, Offline, Request, Restored, RestoredClient, Waits, history};
 use enjamb_stanza::{read, write};
 use mlua::prelude::*;
 use std::cell::RefCell;
@@ -238,6 +238,16 @@ fn presence_out(
     };
     let all = with(|fork| fork.presence_from_client(from, kind, join, &payload.as_bytes(), now()));
     maybe(lua, all)
+}
+
+/// `probe_out(account, resource, room, nick, id)`
+fn probe_out(
+    lua: &Lua,
+    (account, resource, room, nick, id): (Text, Text, Text, Option<Text>, Option<Text>),
+) -> LuaResult<Option<LuaTable>> {
+    let from =
+        FromClient { account: &account, resource: &resource, room: &room, nick: str(&nick), id: str(&id) };
+    maybe(lua, with(|fork| fork.probe_from_client(from, now())))
 }
 
 /// `client_gone(account, resource, online, told, payload)`
@@ -499,8 +509,59 @@ fn account_deleted(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
     decisions(lua, with(|fork| fork.account_deleted(&account)))
 }
 
-/// `memberships(account)`: by room, a table with `nick`, `password`, `pam`, `leaving` and `clients`, an array of tables with `resource`,
-/// `asked` and `presence`.
+/// A client for [`memberships`]: `resource`, `asked`, `presence`; if it waits, `waits` is `"in"` or `"out"`, and there are
+/// `id`, `maxstanzas`, `maxchars`, `since` and `was_in`.
+fn kept_client(lua: &Lua, kept: RestoredClient) -> LuaResult<LuaTable> {
+    let client = lua.create_table()?;
+    client.raw_set("resource", kept.resource)?;
+    client.raw_set("asked", kept.asked)?;
+    client.raw_set("presence", lua.create_string(kept.presence)?)?;
+    match kept.waits {
+        None => {}
+        Some(Waits::ToBeIn { id, request, was_in }) => {
+            client.raw_set("waits", "in")?;
+            client.raw_set("id", id)?;
+            client.raw_set("maxstanzas", request.maxstanzas)?;
+            client.raw_set("maxchars", request.maxchars)?;
+            client.raw_set("since", request.since)?;
+            client.raw_set("was_in", was_in.then_some(true))?;
+        }
+        Some(Waits::ToBeOut { id }) => {
+            client.raw_set("waits", "out")?;
+            client.raw_set("id", id)?;
+        }
+    }
+    Ok(client)
+}
+
+fn restored_client(client: &LuaTable) -> LuaResult<RestoredClient> {
+    let id: Option<String> = client.get("id")?;
+    let waits = match client.get::<Option<String>>("waits")?.as_deref() {
+        Some("in") => {
+            let request = Request {
+                maxstanzas: client.get("maxstanzas")?,
+                maxchars: client.get("maxchars")?,
+                since: client.get("since")?,
+            };
+            Some(Waits::ToBeIn { id, request, was_in: flag(client, "was_in")? })
+        }
+        Some("out") => Some(Waits::ToBeOut { id }),
+        _ => None,
+    };
+    Ok(RestoredClient {
+        resource: client.get("resource")?,
+        asked: client.get("asked")?,
+        presence: client.get::<LuaString>("presence")?.as_bytes().to_vec(),
+        waits,
+    })
+}
+
+fn flag(table: &LuaTable, key: &str) -> LuaResult<bool> {
+    Ok(table.get::<Option<bool>>(key)?.unwrap_or(false))
+}
+
+/// `memberships(account)`: by room, a table with `nick`, `password`, `pam`, `leaving`, `joining`, `pam_waiting` (an array of tables
+/// with `resource` and `id`) and `clients`, an array as [`kept_client`] makes them.
 fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
     let rooms = lua.create_table()?;
     for kept in with(|fork| fork.memberships(&account)) {
@@ -509,15 +570,22 @@ fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
         room.raw_set("password", kept.password)?;
         room.raw_set("pam", kept.pam.then_some(true))?;
         room.raw_set("leaving", kept.leaving.then_some(true))?;
+        room.raw_set("joining", kept.joining.then_some(true))?;
         let clients = lua.create_table()?;
-        for (resource, asked, presence) in kept.clients {
-            let client = lua.create_table()?;
-            client.raw_set("resource", resource)?;
-            client.raw_set("asked", asked)?;
-            client.raw_set("presence", lua.create_string(presence)?)?;
-            clients.raw_push(client)?;
+        for client in kept.clients {
+            clients.raw_push(kept_client(lua, client)?)?;
         }
         room.raw_set("clients", clients)?;
+        if !kept.pam_waiting.is_empty() {
+            let waiting = lua.create_table()?;
+            for (resource, id) in kept.pam_waiting {
+                let one = lua.create_table()?;
+                one.raw_set("resource", resource)?;
+                one.raw_set("id", id)?;
+                waiting.raw_push(one)?;
+            }
+            room.raw_set("pam_waiting", waiting)?;
+        }
         rooms.raw_set(kept.room, room)?;
     }
     Ok(rooms)
@@ -530,16 +598,21 @@ fn restore(lua: &Lua, (account, room, kept, online): (Text, String, LuaTable, bo
         room,
         nick: kept.get("nick")?,
         password: kept.get("password")?,
-        pam: kept.get::<Option<bool>>("pam")?.unwrap_or(false),
-        leaving: kept.get::<Option<bool>>("leaving")?.unwrap_or(false),
+        pam: flag(&kept, "pam")?,
+        leaving: flag(&kept, "leaving")?,
+        joining: flag(&kept, "joining")?,
         occupants: known.occupants.into_iter().collect(),
         said: known.said.into(),
         ..Restored::default()
     };
     for client in kept.get::<LuaTable>("clients")?.sequence_values::<LuaTable>() {
-        let client = client?;
-        let presence = client.get::<LuaString>("presence")?.as_bytes().to_vec();
-        restored.clients.push((client.get("resource")?, client.get("asked")?, presence));
+        restored.clients.push(restored_client(&client?)?);
+    }
+    if let Some(waiting) = kept.get::<Option<LuaTable>>("pam_waiting")? {
+        for one in waiting.sequence_values::<LuaTable>() {
+            let one = one?;
+            restored.pam_waiting.push((one.get("resource")?, one.get("id")?));
+        }
     }
     decisions(lua, with(|fork| fork.restore(&account, restored, online, now())))
 }
@@ -589,6 +662,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("configure", lua.create_function(configure)?)?;
     table.set("has", lua.create_function(has)?)?;
     table.set("presence_out", lua.create_function(presence_out)?)?;
+    table.set("probe_out", lua.create_function(probe_out)?)?;
     table.set("client_gone", lua.create_function(client_gone)?)?;
     table.set("message_out", lua.create_function(message_out)?)?;
     table.set("iq_out", lua.create_function(iq_out)?)?;

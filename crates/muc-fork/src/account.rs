@@ -5,7 +5,7 @@ use crate::decision::{Decision, Outcome};
 use crate::fork::{Bookmark, Change, Fork, GRACE, Offline, Restored, TOO_MANY, WIDE_HISTORY, at};
 use crate::history::Request;
 use crate::input::FromClient;
-use crate::membership::{Client, Membership, Phase, Stage};
+use crate::membership::{Client, Membership, Phase};
 
 impl Fork {
     /// A device of the account is online.
@@ -135,12 +135,13 @@ impl Fork {
                 nick: m.nick.to_string(),
                 password: m.password.as_deref().map(Into::into),
                 pam: m.pam,
-                clients: m
-                    .clients
-                    .iter()
-                    .filter(|c| c.is_in())
-                    .map(|c| (c.resource.to_string(), c.asked.to_string(), c.presence.to_vec()))
-                    .collect(),
+                pam_waiting: m.pam_waiting.iter().map(|(r, id)| (r.to_string(), id.to_string())).collect(),
+                joining: m.never_in,
+                clients: {
+                    let mut clients: Vec<&Client> = m.clients.iter().collect();
+                    clients.sort_by_key(|c| c.turn);
+                    clients.into_iter().map(Client::kept).collect()
+                },
                 ..Restored::default()
             })
             .collect();
@@ -180,28 +181,32 @@ impl Fork {
             return out;
         }
         self.accounts.entry(account.into()).or_default().online |= online;
-        let latest = kept.clients.last().map_or(build::unattended(online), |(_, _, presence)| presence);
-        let mut m = Membership::new(&kept.nick, kept.password.as_deref(), latest.into(), now);
-        m.known = Some(kept.occupants.into_iter().map(|(n, likeness)| (n.into(), likeness)).collect());
+        let mut m =
+            Membership::new(&kept.nick, kept.password.as_deref(), build::unattended(online).into(), now);
+        let known = kept.occupants.into_iter().map(|(n, likeness)| (n.into(), likeness)).collect();
+        self.rooms.entry(kept.room.as_str().into()).or_default().compare(&mut m, known);
         m.said_before = kept.said.into_iter().collect();
         m.rejoined = true;
+        m.never_in = kept.joining;
         m.pam = kept.pam;
-        for (resource, asked, presence) in kept.clients {
+        m.pam_waiting = kept.pam_waiting.into_iter().map(|(r, id)| (r.into(), id.into())).collect();
+        for client in kept.clients {
             self.turn += 1;
-            m.clients.push(Client {
-                resource: resource.into(),
-                asked: asked.into(),
-                presence: presence.into(),
-                turn: self.turn,
-                stage: Stage::In { held: None },
-            });
+            m.clients.push(Client::restored(client, self.turn));
+        }
+        if let Some(latest) = m.latest() {
+            m.shown = latest.presence.clone();
         }
         m.grace = if self.config(account).offline == Offline::Leave { 0 } else { now + GRACE };
-        if kept.leaving || (m.clients.is_empty() && m.grace == 0) {
-            // The room may not have heard of it, or the account has no reason to be there any more.
-            m.clients.clear();
+        // Who asked to be let in is not there any more, the account was leaving, or it has no reason to be there.
+        let wanted = m.is_used() || (m.grace > 0 && (m.pam || !kept.joining));
+        if kept.leaving || !wanted {
+            // The room may not have heard of it.
             m.phase = Phase::Joined;
-            self.rooms.entry(kept.room.as_str().into()).or_default().accounts += 1;
+            let room = self.rooms.entry(kept.room.as_str().into()).or_default();
+            room.accounts += 1;
+            m.known = None;
+            room.comparing -= 1;
             self.accounts.entry(account.into()).or_default().rooms.insert(kept.room.as_str().into(), m);
             self.depart(account, &kept.room, None, now, &mut out);
             return out;

@@ -4,11 +4,11 @@
 //! no account-level MUC, and otherwise the decisions.
 
 use crate::decision::{Condition, Id};
-use crate::history::Said;
+use crate::history::{Request, Said};
 use crate::membership::Membership;
 use crate::view::View;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// Whether an account stays in a room when none of its devices is online.
@@ -51,16 +51,52 @@ pub struct Restored {
     pub nick: String,
     /// The room's password.
     pub password: Option<String>,
-    /// Clients that were in the room and go on: resource, the nickname that each asked for, its presence there.
-    pub clients: Vec<(String, String, Vec<u8>)>,
+    /// Clients that go on where they were.
+    pub clients: Vec<RestoredClient>,
     /// Who was in the room, and the likeness of what was told of each ([`Change::Occupant`]).
     pub occupants: Vec<(String, u64)>,
     /// Keys of the last messages.
     pub said: Vec<u64>,
     /// It was asked for by iq (MUC2-PAM).
     pub pam: bool,
+    /// Resource and request `id` of clients that wait for the answer to that.
+    pub pam_waiting: Vec<(String, String)>,
     /// The account was leaving.
     pub leaving: bool,
+    /// It was joining for the first time: nobody has been told that it is in.
+    pub joining: bool,
+}
+
+/// A client of a membership as it was kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RestoredClient {
+    /// Its resource.
+    pub resource: String,
+    /// The nickname that it asked for.
+    pub asked: String,
+    /// Its presence in the room, without address.
+    pub presence: Vec<u8>,
+    /// What it has not been told yet. None: it is in the room.
+    pub waits: Option<Waits>,
+}
+
+/// What a client waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// The answer to its join.
+    ToBeIn {
+        /// The join's `id`.
+        id: Option<String>,
+        /// How much of the discussion it asked for.
+        request: Request,
+        /// It had been in the room before.
+        was_in: bool,
+    },
+    /// The answer to its leave.
+    ToBeOut {
+        /// The leave's `id`.
+        id: Option<String>,
+    },
 }
 
 /// A room as far as it is the same for all accounts in it.
@@ -70,6 +106,53 @@ pub(crate) struct Room {
     /// The last messages, so that what came to several accounts is kept once.
     pub(crate) recent: VecDeque<Arc<Said>>,
     pub(crate) accounts: usize,
+    /// How many of them are joining again, and compare what the room tells with what their clients know.
+    pub(crate) comparing: usize,
+    /// Occupants that are kept across a restart though no account sees them: clients of those that compare may.
+    pub(crate) doubtful: HashSet<Box<str>>,
+}
+
+impl Room {
+    /// What an account was told holds no more; its clients may still go by it.
+    pub(crate) fn forget_seen(&mut self, name: &str, m: &mut Membership, changes: &mut Vec<Change>) {
+        let comparing = m.known.is_some();
+        self.view.forget(&mut m.seen, |nick| {
+            if comparing {
+                self.doubtful.insert(nick);
+            } else {
+                changes.push(Change::Gone { room: name.into(), nick });
+            }
+        });
+    }
+
+    /// From now on an account compares what the room tells with what its clients know.
+    pub(crate) fn compare(&mut self, m: &mut Membership, known: HashMap<Box<str>, u64>) {
+        self.doubtful.extend(known.keys().filter(|nick| !self.view.has(nick)).cloned());
+        if m.known.replace(known).is_none() {
+            self.comparing += 1;
+        }
+    }
+
+    /// An account does not compare any more. Gives what its clients knew.
+    pub(crate) fn compared(
+        &mut self,
+        name: &str,
+        m: &mut Membership,
+        changes: &mut Vec<Change>,
+    ) -> Option<HashMap<Box<str>, u64>> {
+        let known = m.known.take()?;
+        self.comparing -= 1;
+        self.doubt_no_more(name, changes);
+        Some(known)
+    }
+
+    /// Whom nobody sees is gone, unless somebody still compares.
+    pub(crate) fn doubt_no_more(&mut self, name: &str, changes: &mut Vec<Change>) {
+        if self.comparing == 0 {
+            let gone = self.doubtful.drain().filter(|nick| !self.view.has(nick));
+            changes.extend(gone.map(|nick| Change::Gone { room: name.into(), nick }));
+        }
+    }
 }
 
 /// Something of a room that is worth keeping across a restart.

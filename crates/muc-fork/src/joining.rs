@@ -94,9 +94,11 @@ impl Fork {
         let mut m = Membership::new(nick, join.password, shown.clone(), now);
         if let Some(mut old) = account.rooms.remove(from.room) {
             if let Some(room) = self.rooms.get_mut(from.room) {
-                room.view.forget(&mut old.seen);
+                room.forget_seen(from.room, &mut old, &mut self.changes);
+                room.compared(from.room, &mut old, &mut self.changes);
                 room.accounts -= 1;
             }
+            m.unconfirmed = old.unconfirmed;
             if old.phase == Phase::Leaving {
                 m.unconfirmed = old.unconfirmed + 1;
                 if let Some(client) = old.client(from.resource)
@@ -155,9 +157,10 @@ impl Fork {
         let Some(mut m) = a.rooms.remove(room) else { return };
         if let Some(r) = self.rooms.get_mut(room) {
             if m.known.is_none() {
-                m.known = Some(r.view.occupants(&m.seen).map(|(n, p)| (n.into(), likeness(p))).collect());
+                let known = r.view.occupants(&m.seen).map(|(n, p)| (n.into(), likeness(p))).collect();
+                r.compare(&mut m, known);
             }
-            r.view.forget(&mut m.seen);
+            r.forget_seen(room, &mut m, &mut self.changes);
             r.accounts -= 1;
         }
         m.rejoined = true;
@@ -204,6 +207,7 @@ impl Fork {
                 m.serve_occupants(from.account, &room.view, &client, out);
             }
             m.clients.push(client);
+            out.push(Decision::Persist { account: from.account.into() });
             return;
         }
         m.serve_occupants(from.account, &room.view, &client, out);

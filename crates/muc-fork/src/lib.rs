@@ -31,5 +31,5 @@ pub mod view;
 mod watching;
 
 pub use decision::{Condition, Decision, Edit, Id, Outcome};
-pub use fork::{Change, Config, Fork, Offline, Restored};
+pub use fork::{Change, Config, Fork, Offline, Restored, RestoredClient, Waits};
 pub use history::Request;

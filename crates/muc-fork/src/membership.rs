@@ -1,5 +1,6 @@
 //! One account in one room.
 
+use crate::fork::{RestoredClient, Waits};
 use crate::history::{History, Request, Said};
 use crate::view::Seen;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -30,6 +31,41 @@ pub struct Client {
 }
 
 impl Client {
+    /// As it is kept across a restart.
+    pub fn kept(&self) -> RestoredClient {
+        let id = |id: &Option<Box<str>>| id.as_deref().map(Into::into);
+        RestoredClient {
+            resource: self.resource.to_string(),
+            asked: self.asked.to_string(),
+            presence: self.presence.to_vec(),
+            waits: match &self.stage {
+                Stage::In { .. } => None,
+                Stage::Waiting { id: join, request, was_in } => {
+                    Some(Waits::ToBeIn { id: id(join), request: *request, was_in: *was_in })
+                }
+                Stage::Leaving { id: leave } => Some(Waits::ToBeOut { id: id(leave) }),
+            },
+        }
+    }
+
+    /// As it was kept; its presence is the `turn`th.
+    pub fn restored(kept: RestoredClient, turn: u64) -> Client {
+        let stage = match kept.waits {
+            None => Stage::In { held: None },
+            Some(Waits::ToBeIn { id, request, was_in }) => {
+                Stage::Waiting { id: id.map(Into::into), request, was_in }
+            }
+            Some(Waits::ToBeOut { id }) => Stage::Leaving { id: id.map(Into::into) },
+        };
+        Client {
+            resource: kept.resource.into(),
+            asked: kept.asked.into(),
+            presence: kept.presence.into(),
+            turn,
+            stage,
+        }
+    }
+
     pub fn is_in(&self) -> bool {
         matches!(self.stage, Stage::In { .. })
     }
@@ -88,6 +124,8 @@ pub struct Membership {
     pub given: usize,
     /// How many messages came while no client was in.
     pub missed: usize,
+    /// Its first join is not answered yet.
+    pub never_in: bool,
     /// What the clients know, while the account joins again without telling them: by nickname, the likeness of the presence.
     pub known: Option<HashMap<Box<str>, u64>>,
     /// The account joined again without its clients' knowing: what the room repeats, they may have.
@@ -143,6 +181,7 @@ impl Membership {
             asked_default: true,
             given: 0,
             missed: 0,
+            never_in: true,
             known: None,
             rejoined: false,
             held: Vec::new(),
@@ -190,6 +229,12 @@ impl Membership {
     /// Clients that wait are told of the occupants only when the account is in.
     pub fn is_quiet(&self) -> bool {
         self.known.is_some() || self.unconfirmed > 0 || self.started_over
+    }
+
+    /// Whether a client that waits for this join has been told of occupants already: it was in before, or the first join was
+    /// cut short by a restart.
+    pub fn knows_occupants(&self, client: &Client) -> bool {
+        client.was_told() || (self.never_in && client.stays())
     }
 
     /// Keeps a message for those who join later.

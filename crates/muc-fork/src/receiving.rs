@@ -26,7 +26,15 @@ impl Fork {
         let m = self.membership_mut(from.account, from.room)?;
         m.heard = now;
         match kind {
-            Presence::Error => self.refused(from, said, now, &mut out),
+            Presence::Error => {
+                if self.probe_refused(from, &mut out) {
+                    if said.condition == Some("not-acceptable") {
+                        self.ping(from.account, from.room, now, &mut out);
+                    }
+                } else {
+                    self.refused(from, said, now, &mut out);
+                }
+            }
             Presence::Available => {
                 // A room may have a presence of its own (ejabberd's do); it is kept as that of an occupant without a name.
                 let nick = from.nick.unwrap_or("");
@@ -140,7 +148,11 @@ impl Fork {
             known.remove(nick);
         }
         let silent = m.is_quiet();
-        for client in m.clients.iter().filter(|c| !(silent && matches!(c.stage, Stage::Waiting { .. }))) {
+        for client in &m.clients {
+            // Who knows the occupant already is not told of those who are gone when it is let in.
+            if silent && client.stays() && !m.knows_occupants(client) {
+                continue;
+            }
             out.push(Decision::Forward { resource: client.resource.clone(), edit: Edit::default() });
         }
     }
@@ -165,7 +177,8 @@ impl Fork {
         let old_nick = std::mem::replace(&mut m.nick, nick.into());
         let before = m.own.replace(presence.into());
         m.entry = said.codes.iter().copied().filter(|c| ENTRY.contains(c)).collect();
-        let known = m.known.take();
+        let known = room.compared(from.room, m, &mut self.changes);
+        room.doubt_no_more(from.room, &mut self.changes);
         // Whoever waits has not been told of the others yet.
         let silent = known.is_some() || std::mem::take(&mut m.unconfirmed) > 0 || m.started_over;
         m.started_over = false;
@@ -190,7 +203,7 @@ impl Fork {
             gone.sort();
             for nick in gone {
                 let stanza: Arc<[u8]> = build::unavailable(&at(from.room, nick), None, &[]).into();
-                for client in m.clients.iter().filter(|c| c.was_told()) {
+                for client in m.clients.iter().filter(|c| m.knows_occupants(c)) {
                     out.push(Decision::Serve {
                         account: from.account.into(),
                         resource: client.resource.clone(),
@@ -200,15 +213,19 @@ impl Fork {
                 }
             }
             if old_nick != m.nick {
-                let stanza: Arc<[u8]> = build::renamed(&at(from.room, &old_nick), &m.nick).into();
+                let renamed: Arc<[u8]> = build::renamed(&at(from.room, &old_nick), &m.nick).into();
+                // Somebody else may have the old one by now.
+                let successor = room.view.get(&m.seen, &old_nick).cloned();
                 for client in m.clients.iter_mut().filter(|c| c.was_told()) {
                     client.asked = m.nick.clone();
-                    out.push(Decision::Serve {
-                        account: from.account.into(),
-                        resource: client.resource.clone(),
-                        stanza: stanza.clone(),
-                        edit: Edit::default(),
-                    });
+                    for stanza in [Some(&renamed), successor.as_ref()].into_iter().flatten() {
+                        out.push(Decision::Serve {
+                            account: from.account.into(),
+                            resource: client.resource.clone(),
+                            stanza: stanza.clone(),
+                            edit: Edit::default(),
+                        });
+                    }
                 }
             }
             if before.as_deref() != Some(presence) {
@@ -238,10 +255,25 @@ impl Fork {
             out.push(Decision::Forward { resource: client.resource.clone(), edit });
             m.clients[i].stage = Stage::In { held };
         }
+        m.never_in = false;
         m.answer_pam(from.account, from.room, Outcome::In(nick.into()), out);
         out.push(Decision::Persist { account: from.account.into() });
         self.wake(from.account, from.room, due);
         self.show_latest(from.account, from.room, out);
+    }
+
+    /// The room does not answer a client's probe.
+    fn probe_refused(&mut self, from: FromRoom, out: &mut Vec<Decision>) -> bool {
+        let Some(asked) = from.id.and_then(|id| self.asked.get_mut(id)) else { return false };
+        if &*asked.account != from.account || &*asked.room != from.room {
+            return false;
+        }
+        if let Some(resource) = asked.resource.take() {
+            let id = (!asked.id.is_empty()).then_some(&*asked.id);
+            let edit = Edit { id: set_id(id), ..Edit::default() };
+            out.push(Decision::Forward { resource, edit });
+        }
+        true
     }
 
     /// The room says no, to a join, a nickname, or a presence of somebody whom it forgot.
@@ -277,6 +309,12 @@ impl Fork {
                     }
                 }
                 m.answer_pam(from.account, from.room, Outcome::Refused, out);
+                if m.is_quiet() && !unreachable {
+                    // It may be in from before, under another nickname.
+                    m.clients.clear();
+                    self.depart(from.account, from.room, None, now, out);
+                    return;
+                }
                 self.give_up(from.account, from.room, unreachable, now, out);
             }
             Phase::Joined => {
@@ -324,7 +362,7 @@ impl Fork {
         if before {
             // That was a stay before this join; what the room told until then holds no more.
             m.unconfirmed = m.unconfirmed.saturating_sub(1);
-            room.view.forget(&mut m.seen);
+            room.forget_seen(from.room, m, &mut self.changes);
             m.started_over = true;
             m.clients.retain(|client| match &client.stage {
                 Stage::Leaving { id } => {
@@ -376,10 +414,10 @@ impl Fork {
         let Some(a) = self.accounts.get_mut(account) else { return };
         let Some(m) = a.rooms.get_mut(room) else { return };
         if let Some(r) = self.rooms.get_mut(room) {
-            r.view.forget(&mut m.seen);
+            r.forget_seen(room, m, &mut self.changes);
+            r.compared(room, m, &mut self.changes);
         }
         m.clients.clear();
-        m.known = None;
         m.own = None;
         m.phase = Phase::Away;
         m.shown = build::unattended(a.online).into();
@@ -396,11 +434,13 @@ impl Fork {
             self.accounts.remove(account);
         }
         if let Some(r) = self.rooms.get_mut(room) {
-            r.view.forget(&mut m.seen);
             r.accounts -= 1;
             if r.accounts == 0 {
                 self.changes.push(Change::Forgotten { room: room.into() });
                 self.rooms.remove(room);
+            } else {
+                r.forget_seen(room, &mut m, &mut self.changes);
+                r.compared(room, &mut m, &mut self.changes);
             }
         }
         self.asked.retain(|_, a| !(&*a.account == account && &*a.room == room && a.resource.is_none()));
@@ -446,7 +486,8 @@ impl Fork {
             return Some(out);
         }
         let key = history::key(who, from.id, body);
-        if before && (m.settled || m.rejoined) && m.has_said(key) {
+        let repeated_to_us = before && (m.settled || m.rejoined) && m.has_said(key);
+        if repeated_to_us && (m.settled || m.history.iter().chain(&m.held).any(|s| s.key == key)) {
             return Some(out);
         }
         let same = room.recent.iter().rev().find(|s| *s.stanza == *stanza);
@@ -467,6 +508,12 @@ impl Fork {
                 said
             }
         };
+        if repeated_to_us {
+            // Those who are in have it from before the restart; it is for those who join later.
+            m.given += 1;
+            m.keep(said, KEPT, KEPT_BYTES);
+            return Some(out);
+        }
         if m.phase == Phase::Joining && talk == Talk::Said {
             if m.held.len() < KEPT_AWAY {
                 m.held.push(said);

@@ -1,7 +1,7 @@
 //! What clients send to rooms they are in, beside presence; and clients that are gone.
 
 use crate::build;
-use crate::decision::{Decision, Id};
+use crate::decision::{Decision, Edit, Id};
 use crate::fork::{ANSWER_TIMEOUT, Asked, CLIENT_GONE, Fork, LEAVE_TIMEOUT, at, set_id};
 use crate::input::{FromClient, Iq, Message};
 use crate::membership::{Phase, Rename, Stage};
@@ -169,6 +169,49 @@ impl Fork {
         Some(vec![Decision::ToRoom { to, id: Id::Keep }])
     }
 
+    /// A client's presence probe to a room, or to an occupant. What the room told of the occupant is the answer; of others it
+    /// is asked.
+    pub fn probe_from_client(&mut self, from: FromClient, now: u64) -> Option<Vec<Decision>> {
+        let mut out = Vec::new();
+        let m = self.membership(from.account, from.room)?;
+        let client = m.client(from.resource).filter(|c| c.is_in())?;
+        let to = m.address(from);
+        let seen = &self.rooms.get(from.room)?.view;
+        let presence = from.nick.and_then(|nick| seen.get(&m.seen, nick));
+        if m.own.is_some() && to == at(from.room, &m.nick) {
+            m.serve_own(from.account, client, set_id(from.id), &mut out);
+        } else if let Some(presence) = presence {
+            out.push(Decision::Serve {
+                account: from.account.into(),
+                resource: from.resource.into(),
+                stanza: presence.clone(),
+                edit: Edit { id: set_id(from.id), ..Edit::default() },
+            });
+        } else {
+            let id = self.ask(from, false, now);
+            out.push(Decision::ToRoom { to, id: Id::Set(id) });
+        }
+        Some(out)
+    }
+
+    /// Notes a client's request that goes out as the account's; the `id` for it.
+    fn ask(&mut self, from: FromClient, ping: bool, now: u64) -> String {
+        let new = self.new_id();
+        self.asked.insert(
+            new.clone(),
+            Asked {
+                account: from.account.into(),
+                room: from.room.into(),
+                resource: Some(from.resource.into()),
+                to: from.nick.map_or_else(|| from.room.to_owned(), |nick| at(from.room, nick)),
+                id: from.id.unwrap_or_default().into(),
+                ping,
+                until: now + ANSWER_TIMEOUT,
+            },
+        );
+        new
+    }
+
     /// A client's iq to a room, or to an occupant. `ping` says whether it asks for a ping (XEP-0199).
     pub fn iq_from_client(
         &mut self,
@@ -186,19 +229,7 @@ impl Fork {
                     return None;
                 }
                 let ping = ping && from.nick.is_some() && to == at(from.room, &m.nick);
-                let new = self.new_id();
-                self.asked.insert(
-                    new.clone(),
-                    Asked {
-                        account: from.account.into(),
-                        room: from.room.into(),
-                        resource: Some(from.resource.into()),
-                        to: from.nick.map_or_else(|| from.room.to_owned(), |nick| at(from.room, nick)),
-                        id: id.into(),
-                        ping,
-                        until: now + ANSWER_TIMEOUT,
-                    },
-                );
+                let new = self.ask(from, ping, now);
                 Some(vec![Decision::ToRoom { to, id: Id::Set(new) }])
             }
             Iq::Result | Iq::Error => {

@@ -97,31 +97,31 @@ impl View {
     /// An occupant is gone, as far as an account was told. Says whether no account sees it any more.
     pub fn remove(&mut self, seen: &mut Seen, nick: &str) -> bool {
         let Some(&slot) = self.slots.get(nick) else { return false };
-        self.clear(seen, slot)
+        self.clear(seen, slot).is_some()
     }
 
-    fn clear(&mut self, seen: &mut Seen, slot: u32) -> bool {
-        let Some(entry) = seen.told.get_mut(slot as usize) else { return false };
-        let before = std::mem::take(entry);
+    fn clear(&mut self, seen: &mut Seen, slot: u32) -> Option<Occupant> {
+        let before = std::mem::take(seen.told.get_mut(slot as usize)?);
         if before == 0 {
-            return false;
+            return None;
         }
         self.untell(before - 1);
         let unseen = self.occupants[slot as usize].as_mut().is_some_and(|o| {
             o.seen -= 1;
             o.seen == 0
         });
-        if unseen && let Some(occupant) = self.occupants[slot as usize].take() {
-            self.slots.remove(&occupant.nick);
-            self.free_slots.push(slot);
-        }
-        unseen
+        let occupant = self.occupants[slot as usize].take_if(|_| unseen)?;
+        self.slots.remove(&occupant.nick);
+        self.free_slots.push(slot);
+        Some(occupant)
     }
 
-    /// An account is out of the room.
-    pub fn forget(&mut self, seen: &mut Seen) {
+    /// An account is out of the room. Calls `unseen` with each occupant that no account sees any more.
+    pub fn forget(&mut self, seen: &mut Seen, mut unseen: impl FnMut(Box<str>)) {
         for slot in 0..seen.told.len() {
-            self.clear(seen, slot as u32);
+            if let Some(occupant) = self.clear(seen, slot as u32) {
+                unseen(occupant.nick);
+            }
         }
         seen.told = Vec::new();
     }
@@ -144,6 +144,11 @@ impl View {
     /// The occupants that any account sees, and their likeness.
     pub fn all(&self) -> impl Iterator<Item = (&str, u64)> {
         self.occupants.iter().flatten().map(|o| (&*o.nick, o.likeness))
+    }
+
+    /// Whether any account sees an occupant of this nickname.
+    pub fn has(&self, nick: &str) -> bool {
+        self.slots.contains_key(nick)
     }
 
     /// How many occupants any account sees.
@@ -233,7 +238,7 @@ mod tests {
         let bytes: usize = accounts.iter().map(Seen::bytes).sum();
         assert!(bytes <= 1000 * 1000 * 8, "{bytes} bytes for a million pairs");
         for seen in &mut accounts {
-            view.forget(seen);
+            view.forget(seen, |_| ());
         }
         assert!(view.is_empty());
         assert_eq!(view.presences(), 0);
@@ -255,7 +260,7 @@ mod tests {
                     }
                     4 if nick == "n0" => {
                         naive[account].clear();
-                        view.forget(&mut seen[account]);
+                        view.forget(&mut seen[account], |_| ());
                     }
                     _ => {
                         let first = !naive.iter().any(|n| n.contains_key(&nick));

@@ -119,7 +119,7 @@ impl Fork {
     pub(crate) fn look(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
         let silence = self.config(account).silence;
         let stays = self.stays(account, room, false, now);
-        let Some(m) = self.membership_mut(account, room) else { return };
+        let Some(m) = self.accounts.get_mut(account).and_then(|a| a.rooms.get_mut(room)) else { return };
         if m.due > now {
             return; // it was put off, and is in the heap again
         }
@@ -145,7 +145,9 @@ impl Fork {
                 }
                 m.answer_pam(account, room, Outcome::Failed(SILENT), out);
                 m.clients.clear();
-                m.known = None;
+                if let Some(r) = self.rooms.get_mut(room) {
+                    r.compared(room, m, &mut self.changes);
+                }
                 if stays {
                     self.give_up(account, room, true, now, out);
                 } else {

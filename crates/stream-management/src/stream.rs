@@ -9,10 +9,13 @@ use enjamb_stanza::Summary;
 use std::sync::Arc;
 
 /// While connected, a client may leave this many stanzas, or this many times `smacks_max_queue_size`, unacknowledged
-/// beyond an ack request that it has not answered. A burst (an archive page, the occupants of a room) is no reason to
-/// cut anybody off; a client that never answers is.
+/// beyond an ack request that it has not answered, and more for as long as [`PATIENCE`]. A burst (an archive page, the
+/// occupants of a room) is no reason to cut anybody off, whatever its size: while it is made nothing is read from
+/// anybody. A client that never answers is.
 const LIVE_SLACK: usize = 5000;
 const LIVE_SLACK_FACTOR: usize = 10;
+/// In seconds.
+const PATIENCE: u64 = 10;
 
 /// How often a peer is asked, in milliseconds, and how many stanzas beyond those that it may leave unacknowledged are a
 /// reason not to wait for that.
@@ -80,6 +83,8 @@ pub struct Stream {
     /// The count up to which an ack was last asked for.
     requested: Option<H>,
     requested_at: Option<u64>,
+    /// Since when more than [`LIVE_SLACK`] is unacknowledged beyond that, in seconds since 1970.
+    ignored_since: Option<u64>,
 }
 
 impl Stream {
@@ -99,6 +104,7 @@ impl Stream {
             resend_from: None,
             requested: None,
             requested_at: None,
+            ignored_since: None,
         }
     }
 
@@ -148,7 +154,9 @@ impl Stream {
                 let slack = LIVE_SLACK.max(limits.queue_stanzas.saturating_mul(LIVE_SLACK_FACTOR));
                 let ignored =
                     self.awaiting_ack && self.requested.is_some_and(|r| self.out().since(r) as usize > slack);
-                Pushed { send: self.resend_from.is_none(), over_limit: too_many_bytes || ignored }
+                self.ignored_since = ignored.then(|| self.ignored_since.unwrap_or(now));
+                let too_long = self.ignored_since.is_some_and(|since| now >= since + PATIENCE);
+                Pushed { send: self.resend_from.is_none(), over_limit: too_many_bytes || too_long }
             }
             State::Hibernating(_) => {
                 let too_many = self.queue.len() > limits.queue_stanzas;

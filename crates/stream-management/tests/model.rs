@@ -561,9 +561,20 @@ fn a_live_stream_may_burst_but_not_ignore_requests_for_ever() {
         for _ in 0..slack {
             assert!(!stream.push(b"x", SUMMARY, 0, false).over_limit);
         }
-        assert!(stream.push(b"x", SUMMARY, 0, false).over_limit);
-        stream.ack(H(20_000 + slack + 1)).unwrap();
-        assert!(!stream.push(b"x", SUMMARY, 0, false).over_limit);
+        // A burst is larger than that, and the answer cannot be read while it is made.
+        for _ in 0..20_000 {
+            assert!(!stream.push(b"x", SUMMARY, 0, false).over_limit);
+        }
+        assert!(!stream.push(b"x", SUMMARY, 9, false).over_limit);
+        assert!(stream.push(b"x", SUMMARY, 10, false).over_limit);
+        stream.ack(H(20_000 + slack + 20_002)).unwrap();
+        assert!(!stream.push(b"x", SUMMARY, 10, false).over_limit);
+        // Time begins anew.
+        stream.requested(0);
+        for _ in 0..=slack {
+            assert!(!stream.push(b"x", SUMMARY, 100, false).over_limit);
+        }
+        assert!(stream.push(b"x", SUMMARY, 110, false).over_limit);
     }
 }
 
