@@ -590,6 +590,7 @@ end);
 module:hook_global("server-stopping", function ()
 	stopping = true;
 end, 1000);
+module:hook_global("server-stopped", mx.write_down, -10);
 
 if archive_groupchat then
 	module:require "archive".offer();

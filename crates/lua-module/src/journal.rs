@@ -181,6 +181,11 @@ pub fn fetch(
     .unwrap_or(Ok(()))
 }
 
+/// Hands the queues as they are to the operating system. False if that failed.
+pub fn commit_queues() -> bool {
+    with(|keeper| keeper.commit().is_ok()).unwrap_or(true)
+}
+
 fn failed(lua: &Lua, error: impl std::fmt::Display) -> LuaResult<LuaMultiValue> {
     (LuaNil, error.to_string()).into_lua_multi(lua)
 }

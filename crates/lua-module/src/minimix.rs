@@ -4,10 +4,10 @@
 //! a stanza and answers with an array of decisions, or `nil` if the stanza is none of the engine's business. The engine
 //! is never held while Lua runs, so a decision that leads to another call is fine.
 
-use crate::{push, rooms};
+use crate::{journal, push, rooms};
 use enjamb_muc_fork::decision::{Decision, Edit, Id, Outcome};
 use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
-use enjamb_muc_fork::{Config, Fork, Offline, Request, Restored, RestoredClient, Waits, history};
+use enjamb_muc_fork::{Change, Config, Fork, Offline, Request, Restored, RestoredClient, Waits, history};
 use enjamb_stanza::{read, write};
 use mlua::prelude::*;
 use std::cell::RefCell;
@@ -17,9 +17,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 thread_local! {
     static FORK: RefCell<Fork> = RefCell::new(Fork::new(random));
     static PENDING: RefCell<Vec<Decision>> = const { RefCell::new(Vec::new()) };
+    /// What has changed in rooms and is not in the file yet.
+    static NEWS: RefCell<Vec<Change>> = const { RefCell::new(Vec::new()) };
     static LOG: RefCell<Option<rooms::Log>> = const { RefCell::new(None) };
     static KEPT: RefCell<HashMap<String, rooms::Kept>> = RefCell::default();
 }
+
+/// While the journal cannot be written so many changes wait for it. Then the file goes ahead: of what is lost with the
+/// process, presences are the least.
+const MUCH_NEWS: usize = 10_000;
 
 fn random() -> u128 {
     let mut bytes = [0; 16];
@@ -33,14 +39,34 @@ fn with<T>(f: impl FnOnce(&mut Fork) -> T) -> T {
         let answer = f(fork);
         let changes = fork.take_changes();
         if !changes.is_empty() {
-            LOG.with_borrow_mut(|log| {
-                if let Some(log) = log {
-                    log.write(&changes, || fork.snapshot());
-                }
-            });
+            write_down(fork);
+            NEWS.with_borrow_mut(|news| news.extend(changes));
         }
         answer
     })
+}
+
+/// Writes down what has changed in rooms, but for what happened last: its stanzas may still be on their way into queues.
+///
+/// What the file says that clients were told must be in their queues after a crash, so the journal goes first. Killed in
+/// between, somebody is told twice.
+fn write_down(fork: &Fork) {
+    NEWS.with_borrow_mut(|news| {
+        if !news.is_empty() && (journal::commit_queues() || news.len() > MUCH_NEWS) {
+            LOG.with_borrow_mut(|log| {
+                if let Some(log) = log {
+                    log.write(news, || fork.snapshot());
+                }
+            });
+            news.clear();
+        }
+    });
+}
+
+/// `write_down()`: everything that has changed in rooms is written to the file; for when nothing is under way.
+fn write_all_down(_: &Lua, (): ()) -> LuaResult<()> {
+    FORK.with_borrow(write_down);
+    Ok(())
 }
 
 fn now() -> u64 {
@@ -465,6 +491,7 @@ fn iq_in(
 }
 
 fn tick(lua: &Lua, (): ()) -> LuaResult<Option<LuaTable>> {
+    FORK.with_borrow(write_down);
     let all = with(|fork| fork.tick(now()));
     if all.is_empty() { Ok(None) } else { decisions(lua, all).map(Some) }
 }
@@ -673,6 +700,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("message_in", lua.create_function(message_in)?)?;
     table.set("iq_in", lua.create_function(iq_in)?)?;
     table.set("tick", lua.create_function(tick)?)?;
+    table.set("write_down", lua.create_function(write_all_down)?)?;
     table.set("server_lost", lua.create_function(server_lost)?)?;
     table.set("online", lua.create_function(online)?)?;
     table.set("pam_join", lua.create_function(pam_join)?)?;

@@ -1,7 +1,7 @@
 //! What of rooms outlives the process: a file to which each change is appended.
 //!
-//! One line per change, written at once, so that a killed process loses none. What a crash of the machine takes costs a
-//! client nothing but presences that it knows already; nothing here waits for the disk. A line that is torn or not
+//! One line per change. What a crash of the machine takes costs a client nothing but presences that it knows already;
+//! nothing here waits for the disk. A line that is torn or not
 //! understood is passed over. Knows nothing of Lua or of accounts.
 
 use enjamb_muc_fork::Change;
