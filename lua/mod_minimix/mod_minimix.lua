@@ -17,7 +17,7 @@ end
 local mx = enjamb.minimix;
 local serialize = enjamb.serialize;
 
-local has, groupchat_in = mx.has, mx.groupchat_in;
+local has, groupchat_in, write_down = mx.has, mx.groupchat_in, mx.write_down;
 local error_reply, st_clone, st_reply = st.error_reply, st.clone, st.reply;
 local ipairs, next, pairs, select, tonumber = ipairs, next, pairs, select, tonumber;
 local find, sub = string.find, string.sub;
@@ -195,8 +195,11 @@ local function perform(decisions, account, stanza, origin)
 		end
 	end
 	depth = depth - 1;
-	if depth == 0 and next(unsaved) then
-		save();
+	if depth == 0 then
+		if next(unsaved) then
+			save();
+		end
+		write_down();
 	end
 	return true;
 end
@@ -452,6 +455,9 @@ local function deliver(event, account, pending, ...)
 		-- Nobody is there: whoever wakes devices may want to know (mod_cloud_notify does).
 		module:fire_event("message/bare/groupchat", { origin = event.origin, stanza = stanza });
 	end
+	if depth == 0 then
+		write_down(); -- what it led to has been queued
+	end
 	return true;
 end
 
@@ -590,7 +596,7 @@ end);
 module:hook_global("server-stopping", function ()
 	stopping = true;
 end, 1000);
-module:hook_global("server-stopped", mx.write_down, -10);
+module:hook_global("server-stopped", write_down, -10);
 
 if archive_groupchat then
 	module:require "archive".offer();

@@ -133,6 +133,29 @@ muc.versions("the account's server goes away and comes back", function (start)
 		end);
 	end
 
+	it("by kill -9 at once: what was said to a client that is away is there for it, once", function ()
+		local a, b = muc.two_servers(start, { config = "smacks_hibernation_time = 60" });
+		local room, owner = muc.open(b, { service = "rooms.b.test" });
+		local ada = a:resumable { available = true };
+		muc.enter(ada, room, "ada", { seconds = 10 });
+		ada:ack();
+		ada:sync();
+		b.srv:wait_for(all_acked);
+		ada:cut();
+		a.srv:wait_hibernating(ada.jid);
+		local queued = ("local q = session(%q).outgoing_stanza_queue; return #q"):format(ada.jid);
+		local before = a.srv:eval(queued);
+		muc.say(owner, room, "did you hear?");
+		a.srv:wait_for(queued .. " > " .. before);
+		a.srv:kill();
+		a.srv:launch();
+		eventually("in the room", function () assert.truthy(muc.truth(b.srv, room).ada); end);
+		local back = a:resume(ada);
+		back:expect({ body = "did you hear?" });
+		round_trip(room, back, owner);
+		assert.same({ "did you hear?" }, t.bodies(muc.got(back, 1, { type = "groupchat" })));
+	end);
+
 	-- A room that does not answer until the account's server has been killed; the clients have been told that theirs is handled.
 	local function unanswered(before, act)
 		local a, b = muc.two_servers(start, { config = "smacks_hibernation_time = 60; minimix_offline = 'stay'" });
