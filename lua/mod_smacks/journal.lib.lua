@@ -142,9 +142,16 @@ local function committed(session, h)
 		local wait = waiting[session] or {};
 		local last = wait[#wait];
 		if not last or last.h ~= h then
-			wait[#wait+1] = { h = h, position = jn.sync() };
-			waiting[session] = wait;
+			last = { h = h, position = jn.sync() };
+			wait[#wait+1] = last;
 		end
+		if last.position <= jn.durable() then
+			-- There was nothing to write: what others asked of the disk had this in it.
+			waiting[session] = nil;
+			session.smacks_durable_h = h;
+			return h;
+		end
+		waiting[session] = wait;
 	end
 	return durable;
 end

@@ -49,6 +49,22 @@ t.versions("durability 'power'", function (start)
 		repeat h = tonumber(c:expect({ name = "a" }).attr.h); until h == 3;
 	end);
 
+	it("acknowledges what the disk got on behalf of somebody else", function ()
+		local ctx = start { config = config };
+		local c, d = ctx:resumable { available = true }, ctx:resumable { available = true };
+		local function acked(client, expected)
+			client:send("<r xmlns='" .. t.sm3 .. "'/>");
+			repeat until tonumber(client:expect({ name = "a" }).attr.h) == expected;
+		end
+		acked(c, 1);
+		c:message(d.jid, "one");
+		d:expect({ body = "one" });
+		require "socket".sleep(2.5); -- what nobody asks about is kept after a second, without the disk being asked
+		d:message(d.jid, "two");
+		acked(d, 2);
+		acked(c, 2);
+	end);
+
 	it("says in <resumed/> only what the disk has, and waits for it", function ()
 		local ctx = start { config = config };
 		local c = ctx:resumable { available = true };
