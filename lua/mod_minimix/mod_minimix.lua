@@ -184,7 +184,7 @@ function actions.joined(d, _, stanza)
 end
 
 -- What is done may bring the next thing in before it returns: rooms of this server answer at once.
-local function perform(decisions, account, stanza, origin)
+local function act(decisions, account, stanza, origin)
 	depth = depth + 1;
 	for i = 1, #decisions do
 		local d = decisions[i];
@@ -195,12 +195,20 @@ local function perform(decisions, account, stanza, origin)
 		end
 	end
 	depth = depth - 1;
-	if depth == 0 then
-		if next(unsaved) then
-			save();
-		end
-		write_down();
+end
+
+-- All that an event leads to has been sent, and so is queued.
+local function done()
+	if depth > 0 then return; end
+	if next(unsaved) then
+		save();
 	end
+	write_down();
+end
+
+local function perform(decisions, account, stanza, origin)
+	act(decisions, account, stanza, origin);
+	done();
 	return true;
 end
 
@@ -444,7 +452,7 @@ local function deliver(event, account, pending, ...)
 	if pending == nil then
 		return;
 	elseif pending == true then
-		perform(mx.pending(), account, stanza);
+		act(mx.pending(), account, stanza);
 	elseif pending then
 		module:log("error", "A message from %s cannot be handed on: %s", stanza.attr.from, pending);
 		return true;
@@ -455,9 +463,7 @@ local function deliver(event, account, pending, ...)
 		-- Nobody is there: whoever wakes devices may want to know (mod_cloud_notify does).
 		module:fire_event("message/bare/groupchat", { origin = event.origin, stanza = stanza });
 	end
-	if depth == 0 then
-		write_down(); -- what it led to has been queued
-	end
+	done();
 	return true;
 end
 

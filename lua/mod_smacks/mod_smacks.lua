@@ -782,10 +782,7 @@ local function handle_a(session, stanza)
 		return true;
 	end
 	session.awaiting_ack = nil;
-	local queue = session.outgoing_stanza_queue;
-	if queue.seen then
-		queue:purge();
-	end
+	session.outgoing_stanza_queue:purge();
 	if has_metrics then
 		tx_acked_stanzas:sample(acked);
 	end
@@ -931,9 +928,7 @@ function do_resume(session, stanza)
 	local key = found.key;
 	local tell = is_hooked("delivery/success") and fire_success(original, key, found.acked);
 	sm.resume(peer, previd, h, false);
-	if original.outgoing_stanza_queue.seen then
-		original.outgoing_stanza_queue:purge();
-	end
+	original.outgoing_stanza_queue:purge();
 	local unacked = get_counts(key);
 	local age = found.since and math.max(0, os_time() - found.since) or 0;
 	if original.hibernating_watchdog then

@@ -104,8 +104,9 @@ function methods:resume()
 	return ipairs(self:table());
 end
 
--- Forgets what is known of stanzas that have left the queue, if anything is: `seen`.
+-- Forgets what is known of stanzas that have left the queue.
 function methods:purge()
+	if not self.seen then return; end
 	local unacked, _, first = get_counts(self.key);
 	if not unacked or unacked == 0 then
 		self.recent = {};

@@ -10,6 +10,16 @@ local function wait_inside(ctx, room, bare, inside)
 	]]):format(room, bare, tostring(inside)), 5, bare .. (inside and " in " or " out of ") .. room);
 end
 
+-- A room, its owner, and a client that has it bookmarked with autojoin and is in it.
+local function bookmarked(ctx)
+	local room, owner = muc.open(ctx);
+	local ada = muc.client(ctx);
+	bookmark(ada, room, true, "ada");
+	wait_inside(ctx, room, ada.bare, true);
+	muc.enter(ada, room, "ada");
+	return room, owner, ada;
+end
+
 muc.account("bookmarks (XEP-0402)", {}, function (ctx, it)
 	it("with autojoin the account joins, under the nick in it", function ()
 		local room, owner = muc.open(ctx);
@@ -50,11 +60,7 @@ muc.account("bookmarks (XEP-0402)", {}, function (ctx, it)
 	end);
 
 	it("that are retracted make the account leave, and its clients hear of it", function ()
-		local room, owner = muc.open(ctx);
-		local ada = muc.client(ctx);
-		bookmark(ada, room, true, "ada");
-		wait_inside(ctx, room, ada.bare, true);
-		muc.enter(ada, room, "ada");
+		local room, owner, ada = bookmarked(ctx);
 		retract(ada, room);
 		wait_inside(ctx, room, ada.bare, false);
 		assert.truthy(muc.has_code(muc.saw(ada, muc.presence_of(room, "ada", "unavailable")), "110"));
@@ -62,11 +68,7 @@ muc.account("bookmarks (XEP-0402)", {}, function (ctx, it)
 	end);
 
 	it("of which autojoin is taken away make the account leave", function ()
-		local room, owner = muc.open(ctx);
-		local ada = muc.client(ctx);
-		bookmark(ada, room, true, "ada");
-		wait_inside(ctx, room, ada.bare, true);
-		muc.enter(ada, room, "ada");
+		local room, owner, ada = bookmarked(ctx);
 		bookmark(ada, room, false, "ada");
 		wait_inside(ctx, room, ada.bare, false);
 		assert.truthy(muc.has_code(muc.saw(ada, muc.presence_of(room, "ada", "unavailable")), "110"));
@@ -74,11 +76,7 @@ muc.account("bookmarks (XEP-0402)", {}, function (ctx, it)
 	end);
 
 	it("that change the nick change the account's, for all", function ()
-		local room, owner = muc.open(ctx);
-		local ada = muc.client(ctx);
-		bookmark(ada, room, true, "ada");
-		wait_inside(ctx, room, ada.bare, true);
-		muc.enter(ada, room, "ada");
+		local room, owner, ada = bookmarked(ctx);
 		bookmark(ada, room, true, "countess");
 		assert.truthy(muc.has_code(muc.saw(ada, muc.presence_of(room, "ada", "unavailable")), "303"));
 		muc.in_step(ctx, room, owner, ada);
@@ -86,11 +84,7 @@ muc.account("bookmarks (XEP-0402)", {}, function (ctx, it)
 	end);
 
 	it("keep their nick when a client changes its own in the room", function ()
-		local room, owner = muc.open(ctx);
-		local ada = muc.client(ctx);
-		bookmark(ada, room, true, "ada");
-		wait_inside(ctx, room, ada.bare, true);
-		muc.enter(ada, room, "ada");
+		local room, owner, ada = bookmarked(ctx);
 		ada:send(("<presence to='%s/countess'/>"):format(room));
 		ada:expect(muc.presence_of(room, "countess", nil, "110"));
 		local items = ada:iq("get", "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='urn:xmpp:bookmarks:1'/></pubsub>")
@@ -108,11 +102,7 @@ muc.account("bookmarks (XEP-0402)", {}, function (ctx, it)
 	end);
 
 	it("with autojoin keep the account in a room that its last client leaves", function ()
-		local room, owner = muc.open(ctx);
-		local ada = muc.client(ctx);
-		bookmark(ada, room, true, "ada");
-		wait_inside(ctx, room, ada.bare, true);
-		muc.enter(ada, room, "ada");
+		local room, owner, ada = bookmarked(ctx);
 		muc.left(ada, room, "ada");
 		muc.say(owner, room, "still there?");
 		muc.settle(owner, ada);
@@ -134,11 +124,7 @@ end);
 
 muc.account("with no device online, where it's bookmarked (the default)", {}, function (ctx, it)
 	it("the account stays in rooms with autojoin, shown as away", function ()
-		local room, owner = muc.open(ctx);
-		local ada = muc.client(ctx);
-		bookmark(ada, room, true, "ada");
-		wait_inside(ctx, room, ada.bare, true);
-		muc.enter(ada, room, "ada");
+		local room, owner, ada = bookmarked(ctx);
 		ada:close();
 		ctx.srv:wait_gone(ada.jid);
 		muc.settle(owner);
@@ -161,11 +147,7 @@ muc.account("with no device online, where it's bookmarked (the default)", {}, fu
 	end);
 
 	it("the next device is served what it missed, and the account is present again", function ()
-		local room, owner = muc.open(ctx);
-		local ada = muc.client(ctx);
-		bookmark(ada, room, true, "ada");
-		wait_inside(ctx, room, ada.bare, true);
-		muc.enter(ada, room, "ada");
+		local room, owner, ada = bookmarked(ctx);
 		muc.say(owner, room, "m1");
 		ada:expect({ body = "m1" });
 		ada:close();
@@ -185,11 +167,7 @@ muc.account("with no device online, where it's bookmarked (the default)", {}, fu
 	end);
 
 	it("the account that was thrown out meanwhile joins as if for the first time", function ()
-		local room, owner = muc.open(ctx);
-		local ada = muc.client(ctx);
-		bookmark(ada, room, true, "ada");
-		wait_inside(ctx, room, ada.bare, true);
-		muc.enter(ada, room, "ada");
+		local room, owner, ada = bookmarked(ctx);
 		ada:close();
 		ctx.srv:wait_gone(ada.jid);
 		muc.admin_ok(owner, room, { affiliation = "outcast", jid = ada.bare });

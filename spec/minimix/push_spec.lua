@@ -32,6 +32,14 @@ local function pushes(app)
 	return #muc.got(app, 1, function (el) return el.name == "iq" and el.attr.type == "set" and el:child("pubsub"); end);
 end
 
+-- Somebody says something in the room and something in private: the device is woken for each.
+local function wake(app, ada, room, owner)
+	muc.say(owner, room, "hello");
+	pushed(app, ada);
+	owner:message(room .. "/ada", "psst");
+	pushed(app, ada);
+end
+
 local config = { stay = 'minimix_offline = "stay"', bookmarked = 'minimix_offline = "bookmarked"' };
 
 for name, option in pairs(config) do
@@ -42,10 +50,7 @@ for name, option in pairs(config) do
 			local room, owner = muc.open(ctx);
 			local app = ctx:login { resource = "app" };
 			local ada = asleep(ctx, room, { app = app, bookmarked = name == "bookmarked" });
-			muc.say(owner, room, "hello");
-			pushed(app, ada);
-			owner:message(room .. "/ada", "psst");
-			pushed(app, ada);
+			wake(app, ada, room, owner);
 			muc.settle(owner, app);
 			assert.equal(2, pushes(app));
 			assert.same({}, muc.got(owner, 1, { type = "error" }));
@@ -72,10 +77,7 @@ muc.versions("push for rooms on another server", function (start)
 			local room, owner = muc.open(b, { service = "rooms.b.test" });
 			local app = a:login { resource = "app" };
 			local ada = asleep(a, room, { app = app, bookmarked = name == "bookmarked" });
-			muc.say(owner, room, "hello");
-			pushed(app, ada);
-			owner:message(room .. "/ada", "psst");
-			pushed(app, ada);
+			wake(app, ada, room, owner);
 			muc.round_trip(room, owner, app);
 			assert.equal(2, pushes(app));
 		end);

@@ -63,6 +63,11 @@ impl Kept {
     fn describe(&self, journal: &mut Journal) -> Result<(), JournalError> {
         journal.set_meta(self.id, &kept::describe(&self.numbering, &self.state))
     }
+
+    fn push(&self, journal: &mut Journal, number: u64, stanza: Stanza) -> Result<(), JournalError> {
+        let (header, bytes) = stanza.encode();
+        journal.push_in_pieces(self.id, self.numbering.in_journal(number + 1), &[&header, bytes])
+    }
 }
 
 impl Keeper {
@@ -81,9 +86,7 @@ impl Keeper {
                     Some(Place::Here(q)) => Stanza { bytes: &q.bytes, at: q.at, summary: q.summary },
                     _ => LOST,
                 };
-                let (header, bytes) = stanza.encode();
-                let number = kept.numbering.in_journal(number + 1);
-                journal.push_in_pieces(kept.id, number, &[&header, bytes])?;
+                kept.push(journal, number, stanza)?;
             }
             journal.ack(kept.id, kept.numbering.in_journal(queue.first()))?;
             journal.set_inbound(kept.id, u64::from(kept.handled))
@@ -136,9 +139,7 @@ pub fn push(key: StreamKey, number: u64, stanza: Stanza) -> bool {
         if !behind.is_empty() && behind.contains(&key) {
             return false; // in order
         }
-        let (header, bytes) = stanza.encode();
-        let number = kept.numbering.in_journal(number + 1);
-        if journal.push_in_pieces(kept.id, number, &[&header, bytes]).is_err() {
+        if kept.push(journal, number, stanza).is_err() {
             behind.insert(key);
             return false;
         }

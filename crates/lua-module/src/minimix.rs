@@ -39,14 +39,13 @@ fn with<T>(f: impl FnOnce(&mut Fork) -> T) -> T {
         let answer = f(fork);
         let changes = fork.take_changes();
         if !changes.is_empty() {
-            write_down(fork);
             NEWS.with_borrow_mut(|news| news.extend(changes));
         }
         answer
     })
 }
 
-/// Writes down what has changed in rooms, but for what happened last: its stanzas may still be on their way into queues.
+/// Writes down what has changed in rooms; for when all that it led to is queued.
 ///
 /// What the file says that clients were told must be in their queues after a crash, so the journal goes first. Killed in
 /// between, somebody is told twice.
@@ -63,7 +62,7 @@ fn write_down(fork: &Fork) {
     });
 }
 
-/// `write_down()`: everything that has changed in rooms is written to the file; for when nothing is under way.
+/// `write_down()`: everything that has changed in rooms is written to the file; for when all that it led to is queued.
 fn write_all_down(_: &Lua, (): ()) -> LuaResult<()> {
     FORK.with_borrow(write_down);
     Ok(())
