@@ -6,14 +6,15 @@
 //! 1. Only raw accesses: `lua_rawget`, `lua_rawgeti`, `lua_rawlen`, `lua_next`. None of them runs Lua code, raises
 //!    an error for a table argument with these keys, or allocates. So no Lua error unwinds through a Rust frame here,
 //!    and no table changes while it is walked.
-//! 2. `lua_tolstring` is called in place on strings only. A number is copied to the top of the stack first, because
-//!    converting a key in place would break `lua_next`; that copy is the only allocation that the walk makes in Lua.
+//! 2. `lua_tolstring` is called on strings, and on copies of numbers at the top of the stack, because converting a key
+//!    in place would break `lua_next`. Those are the only allocations that the walk makes in Lua; they do not
+//!    collect garbage, since a finalizer could change the tables.
 //! 3. A byte slice borrowed from a Lua string is used only while the string is on the Lua stack, or in a table that
-//!    is.
+//!    is, directly or as the attributes of one.
 //! 4. `lua_checkstack` comes before every push; it fails by returning 0. The walk keeps its own list of open elements,
 //!    so the depth of a stanza costs Lua stack, never C stack.
-//! 5. The running function is a closure that [`function`] made: its upvalues are the strings "name", "attr" and "xmlns",
-//!    which are so made once and not for each stanza.
+//! 5. The running function is a closure that [`function`] made: its upvalues are the strings "name" and "attr", which
+//!    are so made once and not for each stanza.
 //! 6. On return, with or without an error, the Lua stack is as it was found.
 
 use enjamb_stanza::{Kind, Name, Summary, write};
@@ -24,8 +25,7 @@ use std::ffi::c_int;
 use std::fmt;
 use std::ops::Range;
 
-/// Slots that one level needs: what stays on the stack for it, and what is pushed and popped.
-const LEVEL_SLOTS: c_int = 2;
+/// Slots that are pushed and popped; each level needs another one, for its table.
 const SCRATCH_SLOTS: c_int = 8;
 /// How long a list of open elements is kept for the next walk.
 const KEPT_OPEN: usize = 64;
@@ -33,7 +33,6 @@ const KEPT_OPEN: usize = 64;
 const LEVELS: usize = 16;
 const NAME: c_int = ffi::lua_upvalueindex(1);
 const ATTR: c_int = ffi::lua_upvalueindex(2);
-const XMLNS: c_int = ffi::lua_upvalueindex(3);
 const DELAY: &[u8] = b"urn:xmpp:delay";
 const CLIENT: &[u8] = b"jabber:client";
 
@@ -87,10 +86,44 @@ thread_local! {
     static OPEN: Cell<Vec<Open>> = const { Cell::new(Vec::new()) };
 }
 
-/// An element whose end tag has not been written. Its table and its `xmlns` value are on the Lua stack.
+/// The value of an element's `xmlns`, to compare with its children's: what is equal is not written again.
+#[derive(Clone, Copy)]
+enum Namespace {
+    None,
+    /// A string of an attribute table whose element is on the Lua stack.
+    Text(*const [u8]),
+    /// Which is a mistake of whoever made it, and not ours to correct.
+    Number(f64),
+}
+
+impl Namespace {
+    /// # Safety
+    /// The element that it was found in is still on the stack.
+    unsafe fn is(self, text: &[u8]) -> bool {
+        match self {
+            // SAFETY: the caller says that the string is still there.
+            Namespace::Text(own) => unsafe { &*own == text },
+            _ => false,
+        }
+    }
+
+    /// # Safety
+    /// As [`Namespace::is`], of both.
+    unsafe fn equals(self, other: Namespace) -> bool {
+        match (self, other) {
+            // SAFETY: as above.
+            (own, Namespace::Text(text)) => unsafe { own.is(&*text) },
+            (Namespace::Number(own), Namespace::Number(other)) => own == other,
+            _ => false,
+        }
+    }
+}
+
+/// An element whose end tag has not been written. Its table is on the Lua stack.
 struct Open {
     /// Where its name stands in the output.
     name: Range<usize>,
+    namespace: Namespace,
     next: i64,
     len: i64,
 }
@@ -144,7 +177,12 @@ unsafe fn push_text(state: *mut lua_State, index: c_int) -> Result<(), &'static 
             ffi::LUA_TSTRING => ffi::lua_pushvalue(state, index),
             ffi::LUA_TNUMBER => {
                 ffi::lua_pushvalue(state, index);
+                let collects = ffi::lua_gc(state, ffi::LUA_GCISRUNNING) != 0;
+                ffi::lua_gc(state, ffi::LUA_GCSTOP);
                 ffi::lua_tolstring(state, -1, std::ptr::null_mut());
+                if collects {
+                    ffi::lua_gc(state, ffi::LUA_GCRESTART);
+                }
             }
             _ => return Err(type_name(state, index)),
         }
@@ -157,9 +195,9 @@ unsafe fn push_text(state: *mut lua_State, index: c_int) -> Result<(), &'static 
 /// # Safety
 /// `f` keeps to Lua's protocol for C functions.
 pub unsafe fn function(lua: &Lua, f: ffi::lua_CFunction) -> LuaResult<LuaFunction> {
-    let keys = ("name", "attr", "xmlns");
-    // SAFETY: the three strings are on the stack and become the upvalues of what is left there.
-    unsafe { lua.exec_raw(keys, |state| ffi::lua_pushcclosure(state, f, 3)) }
+    let keys = ("name", "attr");
+    // SAFETY: both strings are on the stack and become the upvalues of what is left there.
+    unsafe { lua.exec_raw(keys, |state| ffi::lua_pushcclosure(state, f, 2)) }
 }
 
 /// Appends the bytes of the stanza at `index` to `out`.
@@ -215,7 +253,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     unsafe fn run(&mut self, index: c_int) -> Result<(), Problem> {
         let state = self.state;
-        // SAFETY: as the module says; each level leaves its table and its xmlns on the stack until it is closed.
+        // SAFETY: as the module says; each level leaves its table on the stack until it is closed.
         unsafe {
             self.make_room()?;
             ffi::lua_pushvalue(state, index);
@@ -235,13 +273,12 @@ impl Walk<'_> {
                     let name = open.name.clone();
                     self.open.pop();
                     write::close(self.out, name);
-                    ffi::lua_pop(state, 2);
+                    ffi::lua_pop(state, 1);
                     continue;
                 }
                 let n = open.next;
                 open.next += 1;
-                // The table is below its xmlns.
-                match ffi::lua_rawgeti(state, -2, n) {
+                match ffi::lua_rawgeti(state, -1, n) {
                     ffi::LUA_TSTRING => {
                         write::escape(self.out, bytes(state, -1));
                         ffi::lua_pop(state, 1);
@@ -264,7 +301,7 @@ impl Walk<'_> {
     }
 
     unsafe fn make_room(&mut self) -> Result<(), Problem> {
-        let slots = LEVEL_SLOTS * LEVELS as c_int + SCRATCH_SLOTS;
+        let slots = LEVELS as c_int + SCRATCH_SLOTS;
         // SAFETY: as the module says.
         if unsafe { ffi::lua_checkstack(self.state, slots) } == 0 {
             return Err(Problem::TooDeep);
@@ -273,140 +310,119 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Whether the stanza of that name, with its attributes at `attr`, is in the stream's namespace; notes it.
-    unsafe fn is_of_the_stream(&mut self, name: Name, attr: c_int) -> bool {
-        let state = self.state;
-        // SAFETY: as `run`; what is pushed is popped again.
-        unsafe {
-            ffi::lua_pushvalue(state, XMLNS);
-            let ours = match ffi::lua_rawget(state, attr) {
-                ffi::LUA_TNIL => true,
-                ffi::LUA_TSTRING if bytes(state, -1) == CLIENT => {
-                    self.walked.declares_namespace = true;
-                    true
-                }
-                _ => false,
-            };
-            ffi::lua_pop(state, 1);
-            if ours {
-                self.walked.summary = Some(Summary { name, kind: Kind::Other, delayed: false });
-            }
-            ours
-        }
-    }
-
     /// Writes the start tag of the table on top of the stack, which is number `n` of the element that is open. Leaves
-    /// the table and its xmlns on the stack if the element has children, neither if not. False if it is to be left alone.
+    /// the table on the stack, and among the open elements, if it has children that are to be written yet. False if it
+    /// is to be left alone.
     unsafe fn start(&mut self, n: i64) -> Result<bool, Problem> {
         let state = self.state;
         let depth = self.open.len();
         // SAFETY: as `run`; indices are absolute, the slots were checked before.
         unsafe {
-            let table = self.first + LEVEL_SLOTS * depth as c_int;
-            let xmlns = table + 1;
+            let table = self.first + depth as c_int;
             ffi::lua_pushvalue(state, NAME);
             match ffi::lua_rawget(state, table) {
                 ffi::LUA_TSTRING => {}
                 _ if depth == 0 && self.only == Only::Stanzas => return Ok(false),
                 ffi::LUA_TNIL if depth > 0 => return Err(Problem::Child(n, "a table without a name")),
                 _ => {
-                    push_text(state, xmlns).map_err(Problem::Name)?;
-                    ffi::lua_replace(state, xmlns);
+                    push_text(state, -1).map_err(Problem::Name)?;
+                    ffi::lua_replace(state, -2);
                 }
             }
             let starts = self.out.len() + 1;
-            write::open(self.out, bytes(state, xmlns));
+            write::open(self.out, bytes(state, -1));
             let name = starts..self.out.len();
-            let stanza = match self.only {
-                Only::Stanzas if depth == 0 => match Name::from_bytes(&self.out[name.clone()]) {
-                    None => return Ok(false),
-                    stanza => stanza,
-                },
-                _ => None,
-            };
-
-            // The name gives its place to the value of xmlns, which is nil until it is met.
-            ffi::lua_pushnil(state);
-            ffi::lua_replace(state, xmlns);
-            let attr = table + 2;
+            if depth == 0 && self.only == Only::Stanzas {
+                let Some(name) = Name::from_bytes(&self.out[name.clone()]) else { return Ok(false) };
+                self.walked.summary = Some(Summary { name, kind: Kind::Other, delayed: false });
+            }
             ffi::lua_pushvalue(state, ATTR);
             if ffi::lua_rawget(state, table) != ffi::LUA_TTABLE {
                 self.note(&name);
                 return Err(Problem::NotATable(type_name(state, -1)));
             }
-            if let Some(stanza) = stanza
-                && !self.is_of_the_stream(stanza, attr)
-            {
+            let Some(namespace) = self.attributes(table + 2, &name)? else {
+                self.walked.summary = None;
                 return Ok(false);
-            }
-            // The parent's xmlns lies right below this table; the stanza itself has none.
-            let parent_xmlns = (depth > 0).then_some(table - 1);
-            self.attributes(attr, xmlns, parent_xmlns, &name)?;
-            if depth == 1 && !self.walked.summary.is_none_or(|s| s.delayed) {
-                let delay = &self.out[name.clone()] == b"delay"
-                    && ffi::lua_type(state, xmlns) == ffi::LUA_TSTRING
-                    && bytes(state, xmlns) == DELAY;
-                if let Some(summary) = &mut self.walked.summary {
-                    summary.delayed = delay;
-                }
+            };
+            if depth == 1
+                && let Some(summary) = &mut self.walked.summary
+                && !summary.delayed
+            {
+                summary.delayed = &self.out[name.clone()] == b"delay" && namespace.is(DELAY);
             }
             let len = ffi::lua_rawlen(state, table) as i64;
             if len == 0 {
                 write::end_empty(self.out);
                 ffi::lua_settop(state, table - 1);
+                return Ok(true);
+            }
+            write::end_open(self.out);
+            if len == 1
+                && self.only != Only::StartTag
+                && ffi::lua_rawgeti(state, table, 1) == ffi::LUA_TSTRING
+            {
+                write::escape(self.out, bytes(state, -1));
+                write::close(self.out, name);
+                ffi::lua_settop(state, table - 1);
             } else {
-                ffi::lua_settop(state, xmlns); // table and xmlns stay
-                write::end_open(self.out);
-                self.open.push(Open { name, next: 1, len });
+                ffi::lua_settop(state, table);
+                self.open.push(Open { name, namespace, next: 1, len });
             }
         }
         Ok(true)
     }
 
-    unsafe fn attributes(
-        &mut self,
-        attr: c_int,
-        xmlns: c_int,
-        parent_xmlns: Option<c_int>,
-        name: &Range<usize>,
-    ) -> Result<(), Problem> {
+    /// Writes the attributes in the table at `attr`, which is the top of the stack. None if they put the stanza into a
+    /// namespace of its own, and it is to be left alone.
+    unsafe fn attributes(&mut self, attr: c_int, name: &Range<usize>) -> Result<Option<Namespace>, Problem> {
         let state = self.state;
-        let is_top = parent_xmlns.is_none();
+        let parent = self.open.last().map(|open| open.namespace);
+        let stanza = parent.is_none() && self.only == Only::Stanzas;
+        let mut namespace = Namespace::None;
         let mut in_namespace = 0;
         let (key, value) = (attr + 1, attr + 2);
         // SAFETY: as `run`. The key stays on the stack, unconverted, for lua_next.
         unsafe {
             ffi::lua_pushnil(state);
             while ffi::lua_next(state, attr) != 0 {
-                let strings = ffi::lua_type(state, key) == ffi::LUA_TSTRING
-                    && ffi::lua_type(state, value) == ffi::LUA_TSTRING;
-                if !strings {
-                    let text = push_text(state, key).and_then(|()| push_text(state, value));
-                    if let Err(found) = text {
+                let (mut text_of_key, mut text_of_value) = (key, value);
+                if ffi::lua_type(state, key) != ffi::LUA_TSTRING {
+                    if let Err(found) = push_text(state, key) {
                         self.note(name);
-                        return Err(if ffi::lua_gettop(state) == value {
-                            Problem::AttributeKey(found)
-                        } else {
-                            let key = String::from_utf8_lossy(bytes(state, -1)).replace('\u{1}', "|");
-                            Problem::AttributeValue(key, found)
-                        });
+                        return Err(Problem::AttributeKey(found));
                     }
+                    text_of_key = ffi::lua_gettop(state);
                 }
-                let copies = if strings { 0 } else { 2 };
-                let (k, v) = (bytes(state, key + copies), bytes(state, value + copies));
-                if let Some(split) = k.iter().position(|&b| b == 1) {
-                    in_namespace += 1;
-                    let (namespace, local) = (&k[..split], &k[split + 1..]);
-                    write::attribute_in_namespace(self.out, in_namespace, namespace, local, v);
-                } else if k == b"xmlns" {
-                    ffi::lua_copy(state, value, xmlns);
-                    let inherited = parent_xmlns.is_some_and(|p| ffi::lua_rawequal(state, p, xmlns) != 0);
-                    let left_out = is_top && self.only == Only::Stanzas;
-                    if !inherited && !left_out {
+                let k = bytes(state, text_of_key);
+                let is_string = ffi::lua_type(state, value) == ffi::LUA_TSTRING;
+                if !is_string {
+                    if let Err(found) = push_text(state, value) {
+                        self.note(name);
+                        let key = String::from_utf8_lossy(k).replace('\u{1}', "|");
+                        return Err(Problem::AttributeValue(key, found));
+                    }
+                    text_of_value = ffi::lua_gettop(state);
+                }
+                let v = bytes(state, text_of_value);
+                if k == b"xmlns" {
+                    namespace = match is_string {
+                        true => Namespace::Text(v),
+                        false => Namespace::Number(ffi::lua_tonumberx(state, value, std::ptr::null_mut())),
+                    };
+                    if stanza {
+                        if !namespace.is(CLIENT) {
+                            return Ok(None);
+                        }
+                        self.walked.declares_namespace = true;
+                    } else if !parent.is_some_and(|p| p.equals(namespace)) {
                         write::attribute(self.out, k, v);
                     }
+                } else if let Some(split) = k.iter().position(|&b| b == 1) {
+                    in_namespace += 1;
+                    write::attribute_in_namespace(self.out, in_namespace, &k[..split], &k[split + 1..], v);
                 } else {
-                    if is_top
+                    if stanza
                         && k == b"type"
                         && let Some(summary) = &mut self.walked.summary
                     {
@@ -417,7 +433,7 @@ impl Walk<'_> {
                 ffi::lua_settop(state, key);
             }
         }
-        Ok(())
+        Ok(Some(namespace))
     }
 
     /// Remembers the element for an error message.
