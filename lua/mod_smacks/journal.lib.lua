@@ -314,6 +314,5 @@ return {
 		journal.tell = journal.tell or {};
 		journal.tell[host] = tell;
 	end;
-	touch = function (session) touched[session] = true; end;
 	touched = touched;
 };

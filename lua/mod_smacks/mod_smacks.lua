@@ -40,7 +40,7 @@ local state = module:require "state";
 
 local filters_out, filters_in = "stanzas/out", "stanzas/in";
 local format = string.format;
-local get_counts, sm_ack, sm_push, sm_received = sm.counts, sm.ack, sm.push, sm.received;
+local get_counts, sm_ack, sm_push, sm_received, sm_wants_ack = sm.counts, sm.ack, sm.push, sm.received, sm.wants_ack;
 local ipairs, next, pairs, tostring, type = ipairs, next, pairs, tostring, type;
 local os_time = os.time;
 
@@ -53,6 +53,12 @@ local xmlns_streams = "http://etherx.jabber.org/streams";
 
 local is_stanza_name = { message = true, presence = true, iq = true };
 local is_sm = { [xmlns_sm2] = true, [xmlns_sm3] = true };
+
+-- What Prosody fires for an <a/> or <r/>.
+local event_of = {};
+for xmlns in pairs(is_sm) do
+	event_of[xmlns] = { a = "stanza/"..xmlns..":a", r = "stanza/"..xmlns..":r" };
+end
 
 -- Resent stanzas are handed to the connection in pieces of about this many bytes, and no more than so many at a time:
 -- the rest stays where it is until the connection has taken them. If nothing says that it has, that is tried again after
@@ -128,6 +134,7 @@ end);
 -- State ---------------------------------------------------------------------------------------------------------------
 
 local host = module.host;
+local get_handlers = prosody.hosts[host].events.get_handlers;
 local old_sessions = module:open_store("smacks_h");
 
 -- By key. Outlives a reload, like the streams themselves.
@@ -137,7 +144,7 @@ local callbacks = module:shared("callbacks");
 
 local close_stream, is_bosh, waiting_stanzas = connection.close, connection.is_bosh, connection.waiting_stanzas;
 journal.describe_by(state.describe);
-local commit, is_kept = journal.commit, journal.is_kept;
+local commit, is_kept, touched = journal.commit, journal.is_kept, journal.touched;
 local fire_with_queue, is_hooked = queue_of.fire, queue_of.is_hooked;
 
 local function bare_jid(session)
@@ -197,7 +204,7 @@ local function request_ack(session, force)
 	local key = session.enjamb_stream;
 	if not key or session.destroyed or session.awaiting_ack then return; end
 	local now = time_now();
-	local wanted = sm.wants_ack(key, session.state == "inactive", force or false, now * 1000 // 1);
+	local wanted = sm_wants_ack(key, session.state == "inactive", force or false, now * 1000 // 1);
 	if wanted ~= true then
 		if wanted == false then return; end
 		if next(callbacks.to_ask) == nil then
@@ -295,21 +302,40 @@ local function outgoing(stanza, session)
 	return nil;
 end
 
+-- What to do with an <a/> or <r/> as soon as it is there. Each returns true if it was done.
+local at_once = {};
+
+-- Whether nobody but this module looks at stanzas that come in on the session, or handles this element.
+local function is_ours_alone(session, xmlns, name)
+	local list = session.filters[filters_in];
+	return list[2] == nil and #get_handlers(event_of[xmlns][name]) == 1;
+end
+
 local function incoming(stanza, session)
-	local count = session.handled_stanza_count;
-	if not count or not session.enjamb_stream then return stanza; end
-	local xmlns = stanza.attr.xmlns;
+	local count, key = session.handled_stanza_count, session.enjamb_stream;
+	if not count or not key then return stanza; end
+	local name, xmlns = stanza.name, stanza.attr.xmlns;
 	if not xmlns then
-		if is_stanza_name[stanza.name] then
-			journal.touch(session);
-			if stanza.name ~= "message" then
+		if is_stanza_name[name] then
+			touched[session] = true;
+			if name ~= "message" then
 				session.smacks_state_changed = true;
 			end
-			session.handled_stanza_count = sm_received(session.enjamb_stream, count);
+			session.handled_stanza_count = sm_received(key, count);
 		end
-	elseif stanza.name == "r" and is_sm[xmlns] then
+		return stanza;
+	elseif not is_sm[xmlns] then
+		return stanza;
+	end
+	if name == "r" then
 		-- When this is answered, what came before it has been processed, what comes after it may not have been.
 		stanza.enjamb_h = count;
+	end
+	-- Both are frequent, and their way through the router takes longer than what is done at its end.
+	local handle = at_once[name];
+	if handle and is_ours_alone(session, xmlns, name) and handle(session, stanza) then
+		sending.log_received(session, stanza);
+		return nil;
 	end
 	return stanza;
 end
@@ -361,7 +387,7 @@ local function manage(session, xmlns, id, timeout, waiting)
 	attach(session, key, handle, xmlns, id, timeout, waiting);
 	if is_kept(session) then
 		journal.keep(session);
-		journal.touch(session);
+		touched[session] = true;
 	end
 	sessions_started(1);
 end
@@ -406,7 +432,7 @@ local function stop_managing(session)
 	session.smacks = false;
 	session.awaiting_ack = nil;
 	session_of[key] = nil;
-	journal.touched[session] = nil;
+	touched[session] = nil;
 	if session.hibernating_watchdog then
 		session.hibernating_watchdog:cancel();
 		session.hibernating_watchdog = nil;
@@ -744,6 +770,12 @@ local function handle_r(session, stanza)
 	return true;
 end
 
+function at_once.r(session, stanza)
+	local thread = session.thread;
+	-- else something that came before it waits
+	return thread and thread.state == "ready" and handle_r(session, stanza);
+end
+
 journal.tell_by(function (session, h)
 	send_element(session, format("<a xmlns='%s' h='%d'/>", session.smacks, h));
 end);
@@ -761,6 +793,18 @@ local function fire_success(session, key, n)
 			module:fire_event("delivery/success", { session = session, stanza = stanza });
 		end
 	end;
+end
+
+local function acknowledged(session, acked, left, tell)
+	session.awaiting_ack = nil;
+	session.outgoing_stanza_queue:purge();
+	if has_metrics then
+		tx_acked_stanzas:sample(acked);
+	end
+	if tell then tell(); end
+	if left > 0 then
+		request_ack(session);
+	end
 end
 
 local function handle_a(session, stanza)
@@ -781,15 +825,16 @@ local function handle_a(session, stanza)
 		}) or nil);
 		return true;
 	end
-	session.awaiting_ack = nil;
-	session.outgoing_stanza_queue:purge();
-	if has_metrics then
-		tx_acked_stanzas:sample(acked);
-	end
-	if tell then tell(); end
-	if left > 0 then
-		request_ack(session);
-	end
+	acknowledged(session, acked, left, tell);
+	return true;
+end
+
+-- Only what nobody has to be told of, and what is true: the rest goes the usual way.
+function at_once.a(session, stanza)
+	if is_hooked("delivery/success") then return false; end
+	local acked, left = sm_ack(session.enjamb_stream, stanza.attr.h);
+	if not acked then return false; end
+	acknowledged(session, acked, left);
 	return true;
 end
 

@@ -19,6 +19,13 @@ local subject = setmetatable({}, {
 	end;
 });
 
+-- The line of the router, for what does not get there.
+local function log_received(session, stanza)
+	subject.stanza = stanza;
+	session.log("debug", "Received[%s]: %s", session.type, subject);
+	subject.stanza = "";
+end
+
 -- Another module may have put something of its own in its place, that stays.
 local function is_prosodys(send)
 	return type(send) == "function" and debug_info(send, "S").source:find("sessionmanager.lua", 1, true) ~= nil;
@@ -77,6 +84,7 @@ end
 
 return {
 	load = load;
+	log_received = log_received;
 	replace = replace;
 	restore = restore;
 	unload = unload;

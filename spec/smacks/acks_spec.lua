@@ -54,6 +54,58 @@ t.each("acks", { config = "smacks_hibernation_time = 60" }, function (ctx, it)
 		assert.truthy(#t.only(c.seen, "r") <= 2, #t.only(c.seen, "r") .. " requests");
 	end);
 
+	it("are seen by whoever filters what comes in", function ()
+		local c = ctx:resumable();
+		ctx.srv:eval(([[
+			prosody.seen = {};
+			require "util.filters".add_filter(session(%q), "stanzas/in", function (stanza)
+				table.insert(prosody.seen, stanza.name);
+				return stanza;
+			end);
+		]]):format(c.jid));
+		c:send(("<r xmlns='%s'/>"):format(t.sm3));
+		assert.equal("0", c:expect("a").attr.h);
+		c:ack(0);
+		c:sync();
+		assert.equal("r a", table.concat(ctx.srv:eval("return prosody.seen"), " ", 1, 2));
+	end);
+
+	it("are seen by whoever handles their events", function ()
+		local c, other = ctx:resumable(), ctx:login();
+		ctx.srv:eval([[
+			prosody.seen, prosody.see = {}, function (event) table.insert(prosody.seen, event.stanza.name); end
+			prosody.hosts.localhost.events.add_handler("stanza/urn:xmpp:sm:3:a", prosody.see, 1000);
+			prosody.hosts.localhost.events.add_handler("stanza/urn:xmpp:sm:3:r", prosody.see, 1000);
+		]]);
+		finally(function ()
+			ctx.srv:eval([[
+				prosody.hosts.localhost.events.remove_handler("stanza/urn:xmpp:sm:3:a", prosody.see);
+				prosody.hosts.localhost.events.remove_handler("stanza/urn:xmpp:sm:3:r", prosody.see);
+			]]);
+		end);
+		other:message(c.jid, "m1");
+		c:expect("r");
+		c:send(("<r xmlns='%s'/>"):format(t.sm3));
+		assert.equal("0", c:expect("a").attr.h);
+		c:ack(1);
+		c:sync();
+		assert.equal("r a", table.concat(ctx.srv:eval("return prosody.seen"), " ", 1, 2));
+		assert.equal(0, ctx:field(c.jid, "s.outgoing_stanza_queue:count_unacked()"));
+	end);
+
+	it("are in the debug log", function ()
+		local c, other = ctx:resumable(), ctx:login();
+		local mark = ctx.srv:log_size();
+		other:message(c.jid, "m1");
+		c:expect("r");
+		c:send(("<r xmlns='%s'/>"):format(t.sm3));
+		c:ack(1);
+		c:sync();
+		local log = ctx.srv:log(mark);
+		assert.truthy(log:match("Received%[c2s%]: <r [^\n]*xmlns='urn:xmpp:sm:3'"), log);
+		assert.truthy(log:match("Received%[c2s%]: <a [^\n]*h='1'"), log);
+	end);
+
 	it("remove stanzas from the queue", function ()
 		local c, other = ctx:resumable(), ctx:login();
 		for i = 1, 3 do other:message(c.jid, "m" .. i); end

@@ -165,13 +165,14 @@ impl Table {
     pub fn bury_all(&mut self, locs: impl IntoIterator<Item = Loc>) -> Result<(), Error> {
         let (mut id, mut bytes) = (0, 0);
         let mut result = Ok(());
-        for loc in locs {
+        // Not with `for`, which asks a VecDeque at every step which of its halves is meant.
+        locs.into_iter().for_each(|loc| {
             if loc.segment != id {
-                result = result.and(self.settle(id, bytes));
+                result = std::mem::replace(&mut result, Ok(())).and(self.settle(id, bytes));
                 (id, bytes) = (loc.segment, 0);
             }
             bytes += u64::from(loc.len);
-        }
+        });
         result.and(self.settle(id, bytes))
     }
 

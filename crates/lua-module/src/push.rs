@@ -7,6 +7,7 @@
 use crate::minimix::{self, Groupchat};
 use crate::smacks;
 use crate::walk::{self, Only};
+use enjamb_stream_management::Ask;
 use mlua::ffi::{self, lua_State};
 use mlua::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -144,6 +145,36 @@ unsafe extern "C-unwind" fn ack(state: *mut lua_State) -> c_int {
     2
 }
 
+/// `received(key, before)`: the count after one more stanza.
+unsafe extern "C-unwind" fn received(state: *mut lua_State) -> c_int {
+    // SAFETY: `state` comes from Lua; a C function has room for some values.
+    unsafe {
+        let key = ffi::lua_tointegerx(state, 1, std::ptr::null_mut());
+        // The count lives in a session field that anybody can set; modulo 2^32 every number is one.
+        let before = ffi::lua_tointegerx(state, 2, std::ptr::null_mut()) as u32;
+        let count = catch_unwind(|| smacks::received(key, before)).unwrap_or(before);
+        ffi::lua_pushinteger(state, i64::from(count));
+    }
+    1
+}
+
+/// `wants_ack(key, inactive, force, now)`: true, false, or in how many milliseconds to ask again.
+unsafe extern "C-unwind" fn wants_ack(state: *mut lua_State) -> c_int {
+    // SAFETY: as in `received`.
+    unsafe {
+        let key = ffi::lua_tointegerx(state, 1, std::ptr::null_mut());
+        let (inactive, force) = (ffi::lua_toboolean(state, 2) != 0, ffi::lua_toboolean(state, 3) != 0);
+        let now = ffi::lua_tointegerx(state, 4, std::ptr::null_mut());
+        let now = u64::try_from(now).unwrap_or_default();
+        match catch_unwind(|| smacks::wants_ack(key, inactive, force, now)).unwrap_or(Ask::No) {
+            Ask::No => ffi::lua_pushboolean(state, 0),
+            Ask::Now => ffi::lua_pushboolean(state, 1),
+            Ask::In(ms) => ffi::lua_pushinteger(state, ms as i64),
+        }
+    }
+    1
+}
+
 unsafe fn write(state: *mut lua_State, only: Only) -> c_int {
     let mut buffer = SCRATCH.take();
     // SAFETY: `state` comes from Lua; a table is made sure of.
@@ -258,6 +289,16 @@ pub fn push_function(lua: &Lua) -> LuaResult<LuaFunction> {
 pub fn ack_function(lua: &Lua) -> LuaResult<LuaFunction> {
     // SAFETY: as above.
     unsafe { lua.create_c_function(ack) }
+}
+
+pub fn received_function(lua: &Lua) -> LuaResult<LuaFunction> {
+    // SAFETY: as above.
+    unsafe { lua.create_c_function(received) }
+}
+
+pub fn wants_ack_function(lua: &Lua) -> LuaResult<LuaFunction> {
+    // SAFETY: as above.
+    unsafe { lua.create_c_function(wants_ack) }
 }
 
 pub fn serialize_function(lua: &Lua) -> LuaResult<LuaFunction> {

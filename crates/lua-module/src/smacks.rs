@@ -77,6 +77,17 @@ pub fn ack(stream: i64, h: &[u8]) -> Option<(usize, usize)> {
     })
 }
 
+/// One more stanza came in on a stream, which had counted `before`: how many that makes.
+pub fn received(stream: i64, before: u32) -> u32 {
+    let received = with(|r| r.update(key(stream), |s| s.received(H(before))));
+    received.unwrap_or(H(before).plus(1)).0
+}
+
+/// Whether to ask for an ack at `now`, in milliseconds.
+pub fn wants_ack(stream: i64, inactive: bool, force: bool, now: u64) -> Ask {
+    with(|r| r.get(key(stream)).map_or(Ask::No, |s| s.wants_ack(inactive, force, now)))
+}
+
 /// All that is queued is in the journal: it need not be here.
 fn release(registry: &mut Registry, key: StreamKey) {
     registry.update(key, |stream| stream.release(stream.queue().end()));
@@ -238,14 +249,6 @@ fn resume(
     }
 }
 
-/// `received(key, before)`: the count after one more stanza.
-fn received(_: &Lua, (stream, before): (i64, i64)) -> LuaResult<u32> {
-    // The count lives in a session field that anybody can set; modulo 2^32 every number is one.
-    let before = before as u32;
-    let received = with(|r| r.update(key(stream), |s| s.received(H(before))));
-    Ok(received.unwrap_or(H(before).plus(1)).0)
-}
-
 /// `recount(key, h)`: the client was told that this many were handled, and sends the rest again.
 fn recount(_: &Lua, (stream, h): (i64, u32)) -> LuaResult<()> {
     with(|r| r.update(key(stream), |s| s.recount(H(h))));
@@ -270,16 +273,6 @@ fn covered(lua: &Lua, (stream, h): (i64, Option<LuaString>)) -> Values {
         Ok(n) => n.into_lua_multi(lua),
         Err(error) => refused(lua, "undefined-condition", error.to_string(), Some(error)),
     }
-}
-
-/// `wants_ack(key, inactive, force, now)`: true, false, or in how many milliseconds to ask again.
-fn wants_ack(_: &Lua, (stream, inactive, force, now): (i64, bool, bool, u64)) -> LuaResult<LuaValue> {
-    let ask = with(|r| r.get(key(stream)).map_or(Ask::No, |s| s.wants_ack(inactive, force, now)));
-    Ok(match ask {
-        Ask::No => LuaValue::Boolean(false),
-        Ask::Now => LuaValue::Boolean(true),
-        Ask::In(ms) => LuaValue::Integer(ms as i64),
-    })
 }
 
 /// `requested(key, now)`: an `<r/>` goes out.
@@ -441,12 +434,12 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     smacks.set("enable", lua.create_function(enable)?)?;
     smacks.set("start", lua.create_function(start)?)?;
     smacks.set("resume", lua.create_function(resume)?)?;
-    smacks.set("received", lua.create_function(received)?)?;
+    smacks.set("received", push::received_function(lua)?)?;
     smacks.set("recount", lua.create_function(recount)?)?;
     smacks.set("handled", lua.create_function(handled)?)?;
     smacks.set("ack", push::ack_function(lua)?)?;
     smacks.set("covered", lua.create_function(covered)?)?;
-    smacks.set("wants_ack", lua.create_function(wants_ack)?)?;
+    smacks.set("wants_ack", push::wants_ack_function(lua)?)?;
     smacks.set("requested", lua.create_function(requested)?)?;
     smacks.set("hibernate", lua.create_function(hibernate)?)?;
     smacks.set("revoke", lua.create_function(revoke)?)?;
