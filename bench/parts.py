@@ -209,12 +209,19 @@ class Hibernating(Part):
         ours = variant.smacks == "enjamb"
         # what is measured is not where the queue is full
         more = {"options": ["smacks_max_queue_size = 5000"]} if ours else {}
+        if server.make == "prosody":
+            more["modules"] = ["enjamb_bench_void"]
         with server.server(self.bench, variant, **more) as running:
+            routing = 0
+            if server.make == "prosody":
+                routing = run(running, "route", sm="resume", clients=10, messages=400)["routing"]["us_each"]
+                yield {"what": "route", "us": routing}
             for length in (*self.lengths, self.longest) if ours else self.lengths:
-                clients = {50: 20, 400: 10, self.longest: 2}[length]
+                clients = {50: 40, 400: 20, self.longest: 2}[length]
                 told = run(running, "hibernate", sm="resume", clients=clients, messages=length)
                 empty = told["resuming_empty"]["us_each"]
-                yield {"what": "queue", "length": length, "us": told["queueing"]["us_each"]}
+                queueing = told["queueing"]["us_each"]
+                yield {"what": "queue", "length": length, "us": queueing, "beyond": max(0.0, queueing - routing)}
                 yield {"what": "resume", "length": length, "with_login_us": told["resuming"]["us_each"],
                        "us": max(0.0, told["resuming"]["us_each"] - empty / length)}
                 yield {"what": "resume-empty", "us": empty}
@@ -227,8 +234,10 @@ class Hibernating(Part):
         for gc, title in Sending.collectors:
             for length in (10, 100, 500):
                 yield Row(f"queued, queue of {length}, in the process, {title}", dict(what="hibernating", length=length, gc=gc))
+        yield Row("read and routed, then dropped, whole server", dict(what="route"))
         for length in (*self.lengths, self.longest):
             yield Row(f"queued, queue growing to {length:,}, whole server", dict(what="queue", length=length))
+            yield Row("of which beyond reading and routing", dict(what="queue", length=length), "beyond")
             yield Row(f"resumed, of {length:,}, whole server", dict(what="resume", length=length))
         yield Row("log-in and resumption of an empty queue, whole server", dict(what="resume-empty"))
 
@@ -236,6 +245,8 @@ class Hibernating(Part):
         kinds = (("queue", "queued for a session that hibernates"), ("resume", "resumed"))
         for what, title in kinds:
             yield ratio(f"a message {title}, of 400, whole server: Enjamb / Prosody's", "enjamb", "builtin", 0.1, what=what, length=400)
+        yield ratio("a message queued, of 400, whole server, beyond reading and routing it: Enjamb / Prosody's", "enjamb", "builtin",
+                    0.1, "beyond", what="queue", length=400)
         yield ratio("a message queued, queue of 500, in the process: Enjamb / Prosody's", "enjamb", "builtin", 0.1,
                     what="hibernating", length=500, gc="on")
         for what, title in kinds:

@@ -1,5 +1,5 @@
 //! `hibernate`: clients lose their connections, messages queue for them, they resume and get them. Also `acks`, which
-//! needs the same: messages that wait for an acknowledgement.
+//! needs the same: messages that wait for an acknowledgement. And `route`, what both cost without their queues.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -29,7 +29,8 @@ pub struct Options {
 const BATCH: u32 = 20;
 const QUIET: Duration = Duration::from_millis(200);
 
-/// Sends `count` messages to each of the receivers, from as many senders, and waits until the server has them all.
+/// Sends `count` messages to each of the receivers, from as many senders, and waits until the server has them all. The
+/// receivers' accounts are a letter and a number.
 struct Senders {
     clients: Vec<Client>,
     left: Rc<RefCell<Vec<u32>>>,
@@ -39,6 +40,7 @@ struct Senders {
 impl Senders {
     async fn log_in(
         common: &Common,
+        to: char,
         count: usize,
         traffic: &Rc<Traffic>,
         failures: &Failures,
@@ -48,7 +50,7 @@ impl Senders {
         let mut clients: Vec<Client> = Vec::new();
         for (i, session) in log_in(common, &accounts("s", count), traffic).await?.into_iter().enumerate() {
             let host = common.target.host.clone();
-            let mut messages = Messages::new(&format!("h{i}@{host}/r"), "chat", common.bytes);
+            let mut messages = Messages::new(&format!("{to}{i}@{host}/r"), "chat", common.bytes);
             let (left, done, mut number) = (Rc::clone(&left), done.clone(), 0);
             clients.push(spawn(session, failures, move |event: Event<'_>, out| {
                 if !is_answer(&event, "batch") {
@@ -116,7 +118,7 @@ pub async fn run(common: &Common, options: &Options) -> Result<Value, Error> {
         client.outbox.send(|out| out.stanza(0, b"<presence/>"));
         clients.push(client);
     }
-    let senders = Senders::log_in(common, n, &traffic, &failures).await?;
+    let senders = Senders::log_in(common, 'h', n, &traffic, &failures).await?;
     settle(&traffic, QUIET).await;
 
     let total = n as u64 * u64::from(options.messages);
@@ -177,7 +179,7 @@ pub async fn run_acks(common: &Common, options: &Options) -> Result<Value, Error
         session.mute = true;
         clients.push(receive(session, i, &tallies, &arrived, &pongs, &failures));
     }
-    let senders = Senders::log_in(common, n, &traffic, &failures).await?;
+    let senders = Senders::log_in(common, 'h', n, &traffic, &failures).await?;
     settle(&traffic, QUIET).await;
     let total = n as u64 * u64::from(options.messages);
     let mut complete = senders.send(common, options.messages).await;
@@ -207,5 +209,31 @@ pub async fn run_acks(common: &Common, options: &Options) -> Result<Value, Error
     Ok(json!({
         "scenario": "acks", "complete": complete, "acknowledging": phases[0], "pinging": phases[1],
         "failures": failures,
+    }))
+}
+
+/// Runs `route`: messages to receivers who are there, and of whom the server has been told to let nothing through.
+pub async fn run_route(common: &Common, options: &Options) -> Result<Value, Error> {
+    let (traffic, failures) = (Rc::new(Traffic::default()), Failures::default());
+    let (arrived, pongs) = (Counter::default(), Counter::default());
+    let n = options.clients;
+    let tallies: Tallies = Rc::default();
+    tallies.borrow_mut().resize_with(n, Tally::default);
+    let mut clients = Vec::new();
+    for (i, session) in log_in(common, &accounts("n", n), &traffic).await?.into_iter().enumerate() {
+        let client = receive(session, i, &tallies, &arrived, &pongs, &failures);
+        client.outbox.send(|out| out.stanza(0, b"<presence/>"));
+        clients.push(client);
+    }
+    let senders = Senders::log_in(common, 'n', n, &traffic, &failures).await?;
+    settle(&traffic, QUIET).await;
+    let meter = Meter::start(common.pid, &traffic);
+    let complete = senders.send(common, options.messages).await;
+    let routing = meter.stop(&traffic, n as u64 * u64::from(options.messages));
+    settle(&traffic, QUIET).await;
+    let failures = failures.take();
+    leave(clients.into_iter().chain(senders.clients)).await;
+    Ok(json!({
+        "scenario": "route", "complete": complete && arrived.get() == 0, "routing": routing, "failures": failures,
     }))
 }

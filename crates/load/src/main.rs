@@ -41,6 +41,7 @@ Scenarios, with the accounts they use:
     hibernate   h0, h1, ... lose their connections; s0, s1, ... write to them; they resume, then once more with nothing
                 waiting. Wants --sm resume
     acks        h0, h1, ... acknowledge late what s0, s1, ... wrote. Wants --sm acks or resume
+    route       s0, s1, ... write to n0, n1, ..., to whom the server must let nothing through
     idle        i0, i1, ... are there and do nothing
     crash       c0, c1, ... write to each other while connections and the server break. Prints {\"event\":\"online\"}
                 when all are logged in; to be told `stop` on standard input when the server is up for good
@@ -73,7 +74,7 @@ Options of groupchat:
     --window N            messages that may be under way (4)
     --muc DOMAIN          of the room (conference. and the host)
 
-Options of hibernate and acks:
+Options of hibernate, acks and route:
     --clients N           that lose their connections or acknowledge late (20)
     --messages N          for each (400)
     --step N              acks: how many messages an ack covers (1)
@@ -101,6 +102,7 @@ enum Scenario {
     Groupchat(groupchat::Options),
     Hibernate(hibernate::Options),
     Acks(hibernate::Options),
+    Route(hibernate::Options),
     Idle(usize, f64),
     Crash(crash::Options),
     Restart(restart::Options),
@@ -243,7 +245,7 @@ fn parse() -> Result<Option<(Common, Scenario)>, lexopt::Error> {
             window: a.window.unwrap_or(4),
             muc,
         }),
-        name @ ("hibernate" | "acks") => {
+        name @ ("hibernate" | "acks" | "route") => {
             let options = hibernate::Options {
                 clients: a.clients.unwrap_or(20),
                 messages: u32::try_from(a.messages.unwrap_or(400)).map_err(|e| format!("--messages: {e}"))?,
@@ -251,6 +253,7 @@ fn parse() -> Result<Option<(Common, Scenario)>, lexopt::Error> {
             };
             match (name, a.common.target.managed) {
                 ("hibernate", Managed::Resumable) => Scenario::Hibernate(options),
+                ("route", _) => Scenario::Route(options),
                 ("acks", Managed::Resumable | Managed::Acks) => Scenario::Acks(options),
                 _ => return Err(format!("{name} needs stream management, see --sm").into()),
             }
@@ -281,6 +284,7 @@ async fn run(common: &Common, scenario: Scenario) -> Result<Value, session::Erro
         Scenario::Groupchat(options) => groupchat::run(common, &options).await,
         Scenario::Hibernate(options) => hibernate::run(common, &options).await,
         Scenario::Acks(options) => hibernate::run_acks(common, &options).await,
+        Scenario::Route(options) => hibernate::run_route(common, &options).await,
         Scenario::Idle(clients, seconds) => idle::run(common, clients, seconds).await,
         Scenario::Crash(options) => crash::run(common, &options, &mut driver).await,
         Scenario::Restart(options) => restart::run(common, &options, &mut driver).await,
