@@ -48,7 +48,7 @@ test: packages-test install $(BUILD)/prosody-13
 
 bench: packages-test install $(BUILD)/prosody-13
 	$(CARGO) build --release --locked -p enjamb-load
-	python3 bench $(if $(QUICK),--quick) $(if $(CONTINUE),--continue)
+	python3 bench $(if $(QUICK),--quick) $(if $(CONTINUE),--continue) $(if $(PUBLISH),--publish)
 
 .PHONY: packages-run packages-test $(BUILD)/prosody-13
 

@@ -4,7 +4,7 @@
 
 Starts real servers on loopback, Prosody and ejabberd, the variants in turns, and loads them with crates/load.  Writes
 build/bench/samples.json, tables.md and plots, and prints the tables.  --publish also writes docs/performance.md's
-tables and docs/performance/*.svg.  What the parts are: bench/parts.py.
+tables, docs/performance/*.svg, and the README's figures if everything was measured.  What the parts are: bench/parts.py.
 
 A run that is interrupted keeps the rounds that it has: --continue goes on with it, --tables makes the tables of it.
 
@@ -28,6 +28,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from ejabberd import find_ejabberd  # noqa: E402
 from parts import PARTS  # noqa: E402
+from readme import figures  # noqa: E402
 from report import PAIRS, Results, table_of_bars  # noqa: E402
 from servers import REPO, VARIANTS, Failed, Installed, Missing, find_prosody, say  # noqa: E402
 
@@ -193,22 +194,27 @@ def write_down(bench, head, text, drawn):
         (plots / f"{name}.svg").write_text(svg)
 
 
-def publish(head, text, drawn):
-    """Puts each part's tables between its markers in docs/performance.md, and the plots beside it."""
-    page = REPO / "docs" / "performance.md"
+def put(page, sections):
+    """Puts each between its markers in a page of the repository."""
+    content = (REPO / page).read_text()
+    for name, section in sections.items():
+        begin, end = f"<!-- bench {name} -->", f"<!-- end of {name} -->"
+        found = re.search(re.escape(begin) + ".*?" + re.escape(end), content, re.S)
+        if found:
+            content = content.replace(found.group(0), f"{begin}\n{section}\n{end}")
+        else:
+            say(f"{page} has no place for ({name}): {begin} ... {end}")
+    (REPO / page).write_text(content)
+
+
+def publish(head, text, drawn, readme):
+    """The tables and plots of docs/performance.md, and if everything was measured the README's."""
+    # the page has its own titles
+    put("docs/performance.md", {name: f"{head}\n{section.split(chr(10), 1)[1].strip()}" for name, section in text.items()})
+    if readme:
+        put("README.md", {"figures": readme})
     directory = REPO / "docs" / "performance"
     directory.mkdir(exist_ok=True)
-    content = page.read_text()
-    for letter, section in text.items():
-        begin, end = f"<!-- bench {letter} -->", f"<!-- end of {letter} -->"
-        found = re.search(re.escape(begin) + ".*?" + re.escape(end), content, re.S)
-        if not found:
-            say(f"docs/performance.md has no place for ({letter}): {begin} ... {end}")
-            continue
-        # the page has its own titles
-        body = section.split("\n", 1)[1].strip()
-        content = content.replace(found.group(0), f"{begin}\n{head}\n{body}\n{end}")
-    page.write_text(content)
     for name, svg in drawn.items():
         (directory / f"{name}.svg").write_text(svg)
 
@@ -263,9 +269,10 @@ def main():
     if bench.publish and (run.broken or interrupted):
         say("not published: not everything was measured")
     elif bench.publish:
-        if measured < set(PARTS):
+        complete = measured == set(PARTS)
+        if not complete:
             del text["bars"]  # some of them would be missing
-        publish(head, text, drawn)
+        publish(head, text, drawn, figures(run.results, run.servers(), run.about) if complete else None)
     run.tell(f"{head}Samples and tables are in {bench.output}")
     return 1 if run.broken or interrupted or not run.results.all else 0
 
