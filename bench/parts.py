@@ -212,7 +212,7 @@ class Hibernating(Part):
         if server.make == "prosody":
             more["modules"] = ["enjamb_bench_void"]
         with server.server(self.bench, variant, **more) as running:
-            routing = 0
+            routing = None
             if server.make == "prosody":
                 routing = run(running, "route", sm="resume", clients=10, messages=400)["routing"]["us_each"]
                 yield {"what": "route", "us": routing}
@@ -221,7 +221,8 @@ class Hibernating(Part):
                 told = run(running, "hibernate", sm="resume", clients=clients, messages=length)
                 empty = told["resuming_empty"]["us_each"]
                 queueing = told["queueing"]["us_each"]
-                yield {"what": "queue", "length": length, "us": queueing, "beyond": max(0.0, queueing - routing)}
+                yield {"what": "queue", "length": length, "us": queueing,
+                       "beyond": None if routing is None else max(0.0, queueing - routing)}
                 yield {"what": "resume", "length": length, "with_login_us": told["resuming"]["us_each"],
                        "us": max(0.0, told["resuming"]["us_each"] - empty / length)}
                 yield {"what": "resume-empty", "us": empty}
