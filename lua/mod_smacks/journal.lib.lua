@@ -258,7 +258,6 @@ end, -100);
 
 module:hook_global("server-stopped", function ()
 	if not journal.open then return; end
-	-- On 0.12 a signal comes in at any time, even while a stanza is between being counted and being processed.
 	commit();
 	journal.open = false;
 	local ok, err = pcall(jn.close);

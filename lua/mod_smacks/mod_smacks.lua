@@ -1115,6 +1115,15 @@ function module.unload()
 	end
 end
 
+-- On 0.12 a signal is handled wherever it comes in, even while a stanza is between being counted and being processed, and
+-- with no connection to wait for the whole shutdown would take place there. So it goes on in the next turn of the main loop.
+module:hook_global("server-stopping", function ()
+	if not async.ready() then return; end
+	local wait, done = async.waiter();
+	timer.add_task(0, function () done(); end);
+	wait();
+end, -89);
+
 module:hook_global("server-stopping", function ()
 	for _, session in ipairs(managed_sessions()) do
 		if session.resumption_token then

@@ -10,6 +10,33 @@ local ends = {
 };
 
 t.versions("sessions outlive the server", function (start)
+	it("by a SIGTERM that comes between a stanza's being counted and its being processed", function ()
+		local ctx = start { config = config };
+		local from, to = ctx:resumable(), ctx:resumable();
+		-- Prosody 0.12 runs what a signal leads to wherever it is, if its main thread is executing Lua.
+		ctx.srv:eval(([[
+			require "util.filters".add_filter(session(%q), "stanzas/in", function (stanza)
+				if stanza.name == "message" then
+					require "util.signal".raise("SIGTERM");
+					for _ = 1, 1000 do local _ = #tostring(stanza); end
+				end
+				return stanza;
+			end);
+		]]):format(from.jid));
+		from:message(to.jid, "just then");
+		ctx.srv:wait_ended(20);
+		ctx.srv:launch();
+		local back = ctx:resume(from);
+		if back.resumed.attr.h == "0" then
+			back:message(to.jid, "just then"); -- as a client does with what was not handled
+		end
+		back:sync();
+		local other = ctx:resume(to);
+		other:expect({ body = "just then" });
+		other:sync();
+		assert.same({ "just then" }, t.bodies(other.seen));
+	end);
+
 	for how, stop in pairs(ends) do
 		it("by " .. how .. ": live and hibernating ones are resumed with their counters and queues", function ()
 			local ctx = start { config = config };

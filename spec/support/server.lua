@@ -342,6 +342,12 @@ local function wait_gone(self, seconds)
 	return true;
 end
 
+-- Waits for a server that ends by itself.
+function Server:wait_ended(seconds)
+	if self.control_conn then self.control_conn:close(); self.control_conn = nil; end
+	assert(wait_gone(self, seconds), "the server goes on");
+end
+
 -- Asks the server to stop and waits for it; true if it did so by itself.
 function Server:terminate(seconds)
 	if self.control_conn then self.control_conn:close(); self.control_conn = nil; end
