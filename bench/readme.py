@@ -50,10 +50,10 @@ def figures(results, servers, about):
         rows.append(['level `"process"` against `"none"`: burst, paced, groupchat', "", levels, ""])
         return table(["Server CPU", f"Prosody's mod_smacks {versions}", f"Enjamb {versions}", "ejabberd's own"], rows)
 
-    def crash(variant, *fields):
+    def crash(variant, separator, *fields):
         def text(server):
             found = results.samples("crash", server.label, variant, what="kill -9")
-            return fields[-1].join(f"{found[0][f]:,}" for f in fields[:-1]) if found else "–"
+            return separator.join(f"{found[0][f]:,}" for f in fields) if found else "–"
         return of_each(text)
 
     def back(server):
@@ -71,8 +71,8 @@ def figures(results, servers, about):
             row("memory of a 478-byte message queued for a connected session, bytes", "e", "rss", what="live"),
             row("the same for a disconnected session", "e", "rss", what="hibernating"),
             ["killed 10 times under load (`kill -9`): told handled, and lost",
-             *(crash(v, "handled_and_lost", "messages", " of ") for v in BOTH)],
-            ["sessions resumed after these; lost", *(crash(v, "resumed", "lost_sessions", "; ") for v in BOTH)],
+             *(crash(v, " of ", "handled_and_lost", "messages") for v in BOTH)],
+            ["sessions resumed after these; lost", *(crash(v, "; ", "resumed", "lost_sessions") for v in BOTH)],
             ["10,000 sessions with 100 messages each, after `kill -9`: back in; memory", "",
              value("g", "enjamb", "seconds", 1, " s", what="recovery") + "; " + value("g", "enjamb", "rss", 2**20, " MiB", what="recovery")],
             [f"300 clients back after a restart, each with {Restart.contacts} contacts and {Restart.rooms} persistent rooms, as a part of "

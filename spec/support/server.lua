@@ -302,6 +302,10 @@ function Server:spawn()
 	return self;
 end
 
+local function hang_up(self)
+	if self.control_conn then self.control_conn:close(); self.control_conn = nil; end
+end
+
 function Server:launch()
 	local o = self.opts;
 	self:spawn();
@@ -329,7 +333,7 @@ function Server:launch()
 			socket.sleep(0.03);
 		end
 	end
-	if self.control_conn then self.control_conn:close(); self.control_conn = nil; end
+	hang_up(self);
 	return self;
 end
 
@@ -344,13 +348,13 @@ end
 
 -- Waits for a server that ends by itself.
 function Server:wait_ended(seconds)
-	if self.control_conn then self.control_conn:close(); self.control_conn = nil; end
+	hang_up(self);
 	assert(wait_gone(self, seconds), "the server goes on");
 end
 
 -- Asks the server to stop and waits for it; true if it did so by itself.
 function Server:terminate(seconds)
-	if self.control_conn then self.control_conn:close(); self.control_conn = nil; end
+	hang_up(self);
 	if not self:alive() then return true; end
 	run("kill -TERM " .. self.pid);
 	if wait_gone(self, seconds or 30) then return true; end
@@ -360,7 +364,7 @@ function Server:terminate(seconds)
 end
 
 function Server:kill()
-	if self.control_conn then self.control_conn:close(); self.control_conn = nil; end
+	hang_up(self);
 	if self:alive() then
 		run("kill -KILL " .. self.pid);
 		wait_gone(self, 5);

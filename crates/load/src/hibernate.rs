@@ -84,42 +84,77 @@ impl Senders {
 
 type Tallies = Rc<RefCell<Vec<Tally>>>;
 
-fn receive(
-    session: Session,
-    i: usize,
-    tallies: &Tallies,
-    arrived: &Counter,
-    pongs: &Counter,
-    failures: &Failures,
-) -> Client {
-    let (tallies, arrived, pongs) = (Rc::clone(tallies), arrived.clone(), pongs.clone());
-    spawn(session, failures, move |event: Event<'_>, _| {
-        if let Some(number) = message_number(&event) {
-            if tallies.borrow_mut()[i].received(number) {
-                arrived.add();
-            }
-        } else if is_answer(&event, "pong") {
-            pongs.add();
+/// Receivers, whose accounts are a letter and a number, and what came to them.
+struct Receivers<'a> {
+    common: &'a Common,
+    letter: char,
+    count: usize,
+    traffic: Rc<Traffic>,
+    failures: Failures,
+    tallies: Tallies,
+    arrived: Counter,
+    pongs: Counter,
+}
+
+impl<'a> Receivers<'a> {
+    fn new(common: &'a Common, letter: char, count: usize) -> Receivers<'a> {
+        let tallies = Tallies::default();
+        tallies.borrow_mut().resize_with(count, Tally::default);
+        Receivers {
+            common,
+            letter,
+            count,
+            traffic: Rc::default(),
+            failures: Failures::default(),
+            tallies,
+            arrived: Counter::default(),
+            pongs: Counter::default(),
         }
-    })
+    }
+
+    fn accounts(&self) -> Vec<(String, String)> {
+        accounts(&self.letter.to_string(), self.count)
+    }
+
+    fn receive(&self, session: Session, i: usize) -> Client {
+        let (tallies, arrived, pongs) = (Rc::clone(&self.tallies), self.arrived.clone(), self.pongs.clone());
+        spawn(session, &self.failures, move |event: Event<'_>, _| {
+            if let Some(number) = message_number(&event) {
+                if tallies.borrow_mut()[i].received(number) {
+                    arrived.add();
+                }
+            } else if is_answer(&event, "pong") {
+                pongs.add();
+            }
+        })
+    }
+
+    /// Logs in, with as many senders, and waits until all is quiet. `mute` ones send neither presence nor, by themselves,
+    /// an ack.
+    async fn log_in(&self, mute: bool) -> Result<(Vec<Client>, Senders), Error> {
+        let mut clients = Vec::new();
+        let sessions = log_in(self.common, &self.accounts(), &self.traffic).await?;
+        for (i, mut session) in sessions.into_iter().enumerate() {
+            session.mute = mute;
+            let client = self.receive(session, i);
+            if !mute {
+                client.outbox.send(|out| out.stanza(0, b"<presence/>"));
+            }
+            clients.push(client);
+        }
+        let senders =
+            Senders::log_in(self.common, self.letter, self.count, &self.traffic, &self.failures).await?;
+        settle(&self.traffic, QUIET).await;
+        Ok((clients, senders))
+    }
 }
 
 /// Runs `hibernate`.
 pub async fn run(common: &Common, options: &Options) -> Result<Value, Error> {
-    let (traffic, failures) = (Rc::new(Traffic::default()), Failures::default());
-    let (arrived, pongs) = (Counter::default(), Counter::default());
     let n = options.clients;
-    let tallies: Tallies = Rc::default();
-    tallies.borrow_mut().resize_with(n, Tally::default);
-    let receivers = accounts("h", n);
-    let mut clients = Vec::new();
-    for (i, session) in log_in(common, &receivers, &traffic).await?.into_iter().enumerate() {
-        let client = receive(session, i, &tallies, &arrived, &pongs, &failures);
-        client.outbox.send(|out| out.stanza(0, b"<presence/>"));
-        clients.push(client);
-    }
-    let senders = Senders::log_in(common, 'h', n, &traffic, &failures).await?;
-    settle(&traffic, QUIET).await;
+    let receivers = Receivers::new(common, 'h', n);
+    let (mut clients, senders) = receivers.log_in(false).await?;
+    let (traffic, accounts) = (&receivers.traffic, receivers.accounts());
 
     let total = n as u64 * u64::from(options.messages);
     let mut complete = true;
@@ -134,28 +169,28 @@ pub async fn run(common: &Common, options: &Options) -> Result<Value, Error> {
         }
         tokio::time::sleep(QUIET).await;
         if messages > 0 {
-            let meter = Meter::start(common.pid, &traffic);
+            let meter = Meter::start(common.pid, traffic);
             complete &= senders.send(common, messages).await;
-            phases.push(meter.stop(&traffic, total));
+            phases.push(meter.stop(traffic, total));
         }
-        let meter = Meter::start(common.pid, &traffic);
+        let meter = Meter::start(common.pid, traffic);
         for (i, mut management) in lost.into_iter().enumerate() {
-            let (user, resource) = &receivers[i];
+            let (user, resource) = &accounts[i];
             let resumed =
-                Session::resume(&common.target, user, resource, &traffic, &mut management, |_| ()).await?;
+                Session::resume(&common.target, user, resource, traffic, &mut management, |_| ()).await?;
             let Resumption::Resumed(session) = resumed else {
                 return Err(Error::Unexpected("resume the session", "that it is lost".to_owned()));
             };
-            clients.push(receive(session, i, &tallies, &arrived, &pongs, &failures));
+            clients.push(receivers.receive(session, i));
         }
-        complete &= wait_until(common.patience, || arrived.get() >= total).await;
-        settle(&traffic, QUIET).await;
-        phases.push(meter.stop(&traffic, if messages > 0 { total } else { n as u64 }));
+        complete &= wait_until(common.patience, || receivers.arrived.get() >= total).await;
+        settle(traffic, QUIET).await;
+        phases.push(meter.stop(traffic, if messages > 0 { total } else { n as u64 }));
     }
-    let failures = failures.take();
+    let failures = receivers.failures.take();
     leave(clients.into_iter().chain(senders.clients)).await;
     let mut faults = Faults::default();
-    for tally in tallies.borrow().iter() {
+    for tally in receivers.tallies.borrow().iter() {
         faults += tally.faults(options.messages);
     }
     Ok(json!({
@@ -169,22 +204,14 @@ pub async fn run(common: &Common, options: &Options) -> Result<Value, Error> {
 
 /// Runs `acks`: the receivers acknowledge what they got only when all have it, by one `<a/>` for each `step`.
 pub async fn run_acks(common: &Common, options: &Options) -> Result<Value, Error> {
-    let (traffic, failures) = (Rc::new(Traffic::default()), Failures::default());
-    let (arrived, pongs) = (Counter::default(), Counter::default());
     let n = options.clients;
-    let tallies: Tallies = Rc::default();
-    tallies.borrow_mut().resize_with(n, Tally::default);
-    let mut clients = Vec::new();
-    for (i, mut session) in log_in(common, &accounts("h", n), &traffic).await?.into_iter().enumerate() {
-        session.mute = true;
-        clients.push(receive(session, i, &tallies, &arrived, &pongs, &failures));
-    }
-    let senders = Senders::log_in(common, 'h', n, &traffic, &failures).await?;
-    settle(&traffic, QUIET).await;
+    let receivers = Receivers::new(common, 'h', n);
+    let (clients, senders) = receivers.log_in(true).await?;
+    let (traffic, arrived, pongs) = (&receivers.traffic, &receivers.arrived, &receivers.pongs);
     let total = n as u64 * u64::from(options.messages);
     let mut complete = senders.send(common, options.messages).await;
     complete &= wait_until(common.patience, || arrived.get() >= total).await;
-    settle(&traffic, QUIET).await;
+    settle(traffic, QUIET).await;
 
     let acks: Vec<u8> = (options.step..=options.messages)
         .step_by(options.step as usize)
@@ -194,7 +221,7 @@ pub async fn run_acks(common: &Common, options: &Options) -> Result<Value, Error
     // Once with acks, once without: what it takes to know that they have been processed is not part of them.
     for (acks, count) in [(&acks[..], u64::from(options.messages / options.step)), (&[], 1)] {
         let goal = pongs.get() + n as u64;
-        let meter = Meter::start(common.pid, &traffic);
+        let meter = Meter::start(common.pid, traffic);
         for client in &clients {
             client.outbox.send(|out| {
                 out.raw(acks);
@@ -202,9 +229,9 @@ pub async fn run_acks(common: &Common, options: &Options) -> Result<Value, Error
             });
         }
         complete &= wait_until(common.patience, || pongs.get() >= goal).await;
-        phases.push(meter.stop(&traffic, n as u64 * count));
+        phases.push(meter.stop(traffic, n as u64 * count));
     }
-    let failures = failures.take();
+    let failures = receivers.failures.take();
     leave(clients.into_iter().chain(senders.clients)).await;
     Ok(json!({
         "scenario": "acks", "complete": complete, "acknowledging": phases[0], "pinging": phases[1],
@@ -214,26 +241,16 @@ pub async fn run_acks(common: &Common, options: &Options) -> Result<Value, Error
 
 /// Runs `route`: messages to receivers who are there, and of whom the server has been told to let nothing through.
 pub async fn run_route(common: &Common, options: &Options) -> Result<Value, Error> {
-    let (traffic, failures) = (Rc::new(Traffic::default()), Failures::default());
-    let (arrived, pongs) = (Counter::default(), Counter::default());
     let n = options.clients;
-    let tallies: Tallies = Rc::default();
-    tallies.borrow_mut().resize_with(n, Tally::default);
-    let mut clients = Vec::new();
-    for (i, session) in log_in(common, &accounts("n", n), &traffic).await?.into_iter().enumerate() {
-        let client = receive(session, i, &tallies, &arrived, &pongs, &failures);
-        client.outbox.send(|out| out.stanza(0, b"<presence/>"));
-        clients.push(client);
-    }
-    let senders = Senders::log_in(common, 'n', n, &traffic, &failures).await?;
-    settle(&traffic, QUIET).await;
-    let meter = Meter::start(common.pid, &traffic);
+    let receivers = Receivers::new(common, 'n', n);
+    let (clients, senders) = receivers.log_in(false).await?;
+    let meter = Meter::start(common.pid, &receivers.traffic);
     let complete = senders.send(common, options.messages).await;
-    let routing = meter.stop(&traffic, n as u64 * u64::from(options.messages));
-    settle(&traffic, QUIET).await;
-    let failures = failures.take();
+    let routing = meter.stop(&receivers.traffic, n as u64 * u64::from(options.messages));
+    settle(&receivers.traffic, QUIET).await;
+    let failures = receivers.failures.take();
     leave(clients.into_iter().chain(senders.clients)).await;
     Ok(json!({
-        "scenario": "route", "complete": complete && arrived.get() == 0, "routing": routing, "failures": failures,
+        "scenario": "route", "complete": complete && receivers.arrived.get() == 0, "routing": routing, "failures": failures,
     }))
 }

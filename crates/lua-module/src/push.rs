@@ -36,6 +36,12 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
+/// The integer at `index`; 0 if there is none.
+unsafe fn integer(state: *mut lua_State, index: c_int) -> i64 {
+    // SAFETY: the caller gives a valid state and index; a number is read, a string is not changed.
+    unsafe { ffi::lua_tointegerx(state, index, std::ptr::null_mut()) }
+}
+
 enum Answer {
     /// Not a stanza, or no such stream: nothing was done.
     Untouched,
@@ -53,7 +59,7 @@ unsafe fn queue(state: *mut lua_State, buffer: &mut Vec<u8>) -> Answer {
         if ffi::lua_type(state, 2) != ffi::LUA_TTABLE {
             return Answer::Untouched;
         }
-        let key = ffi::lua_tointegerx(state, 1, std::ptr::null_mut());
+        let key = integer(state, 1);
         match walk::walk(state, 2, Only::Stanzas, buffer) {
             Err(error) => Answer::Failed(error.to_string()),
             Ok(walk::Walked { summary: None, .. }) => Answer::Untouched,
@@ -133,7 +139,7 @@ unsafe extern "C-unwind" fn ack(state: *mut lua_State) -> c_int {
         if ffi::lua_type(state, 2) != ffi::LUA_TSTRING {
             return None;
         }
-        let key = ffi::lua_tointegerx(state, 1, std::ptr::null_mut());
+        let key = integer(state, 1);
         smacks::ack(key, walk::bytes(state, 2))
     }));
     let Ok(Some((acked, left))) = taken else { return 0 };
@@ -149,9 +155,9 @@ unsafe extern "C-unwind" fn ack(state: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn received(state: *mut lua_State) -> c_int {
     // SAFETY: `state` comes from Lua; a C function has room for some values.
     unsafe {
-        let key = ffi::lua_tointegerx(state, 1, std::ptr::null_mut());
+        let key = integer(state, 1);
         // The count lives in a session field that anybody can set; modulo 2^32 every number is one.
-        let before = ffi::lua_tointegerx(state, 2, std::ptr::null_mut()) as u32;
+        let before = integer(state, 2) as u32;
         let count = catch_unwind(|| smacks::received(key, before)).unwrap_or(before);
         ffi::lua_pushinteger(state, i64::from(count));
     }
@@ -162,9 +168,9 @@ unsafe extern "C-unwind" fn received(state: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn wants_ack(state: *mut lua_State) -> c_int {
     // SAFETY: as in `received`.
     unsafe {
-        let key = ffi::lua_tointegerx(state, 1, std::ptr::null_mut());
+        let key = integer(state, 1);
         let (inactive, force) = (ffi::lua_toboolean(state, 2) != 0, ffi::lua_toboolean(state, 3) != 0);
-        let now = ffi::lua_tointegerx(state, 4, std::ptr::null_mut());
+        let now = integer(state, 4);
         let now = u64::try_from(now).unwrap_or_default();
         match catch_unwind(|| smacks::wants_ack(key, inactive, force, now)).unwrap_or(Ask::No) {
             Ask::No => ffi::lua_pushboolean(state, 0),
