@@ -85,7 +85,7 @@ pub fn received(stream: i64, before: u32) -> u32 {
 
 /// Whether to ask for an ack at `now`, in milliseconds.
 pub fn wants_ack(stream: i64, inactive: bool, force: bool, now: u64) -> Ask {
-    with(|r| r.get(key(stream)).map_or(Ask::No, |s| s.wants_ack(inactive, force, now)))
+    with(|r| r.update(key(stream), |s| s.wants_ack(inactive, force, now))).unwrap_or(Ask::No)
 }
 
 /// All that is queued is in the journal: it need not be here.
@@ -392,24 +392,27 @@ fn totals(_: &Lua, (): ()) -> LuaResult<(usize, usize, usize)> {
     Ok((totals.stanzas, totals.bytes, totals.bytes_here))
 }
 
-/// `fate(name, type, recipient)`: "store", "return" or "discard".
+/// `fate(name, type, recipient)`: "store", "return" or "discard", and whether an error may be returned for what nobody stores.
 fn undelivered(
     _: &Lua,
     (name, kind, recipient): (LuaString, Option<LuaString>, LuaTable),
-) -> LuaResult<&'static str> {
+) -> LuaResult<(&'static str, bool)> {
     let is = |name| Ok::<_, LuaError>(recipient.raw_get::<Option<bool>>(name)?.unwrap_or(false));
     let recipient = Recipient {
         last_session: is("last_session")?,
         archived: is("archived")?,
         archive_result: is("archive_result")?,
         own: is("own")?,
+        closed: is("closed")?,
+        from_room: is("from_room")?,
     };
-    let Some(name) = Name::from_bytes(&name.as_bytes()) else { return Ok("discard") };
+    let Some(name) = Name::from_bytes(&name.as_bytes()) else { return Ok(("discard", false)) };
     let kind = kind.map(|k| Kind::from_type(&k.as_bytes())).unwrap_or_default();
     Ok(match fate(Summary { name, kind, delayed: false }, recipient) {
-        Fate::Store => "store",
-        Fate::Return => "return",
-        Fate::Discard => "discard",
+        Fate::Store => ("store", true),
+        Fate::StoreOrDiscard => ("store", false),
+        Fate::Return => ("return", true),
+        Fate::Discard => ("discard", false),
     })
 }
 

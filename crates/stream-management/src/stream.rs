@@ -17,8 +17,12 @@ const LIVE_SLACK_FACTOR: usize = 10;
 /// In seconds.
 const PATIENCE: u64 = 10;
 
-/// How often a peer is asked, in milliseconds, and how many stanzas beyond those that it may leave unacknowledged are a
-/// reason not to wait for that.
+/// A peer is asked when nothing has been sent for so many milliseconds, at least so often while something is, and at once
+/// when that many stanzas are outstanding beyond those that it may leave unacknowledged.
+///
+/// A client that logs out right after its last message must have been asked by then: what it did not acknowledge is
+/// delivered a second time.
+const QUIET: u64 = 60;
 const ASK_EVERY: u64 = 1000;
 const ASK_AT_ONCE: usize = 64;
 
@@ -63,6 +67,15 @@ pub struct Owner {
     pub timeout: u32,
 }
 
+/// What was sent since the last ack request, in milliseconds of the clock that [`Stream::wants_ack`] is given.
+#[derive(Clone, Copy, Debug)]
+struct Unasked {
+    since: u64,
+    /// The count when it was last looked at, and since when it has been that.
+    out: H,
+    quiet_since: u64,
+}
+
 /// Both counters of a stream, its queue, and when an ack is asked for.
 #[derive(Debug)]
 pub struct Stream {
@@ -83,6 +96,7 @@ pub struct Stream {
     /// The count up to which an ack was last asked for.
     requested: Option<H>,
     requested_at: Option<u64>,
+    unasked: Option<Unasked>,
     /// Since when more than [`LIVE_SLACK`] is unacknowledged beyond that, in seconds since 1970.
     ignored_since: Option<u64>,
 }
@@ -104,6 +118,7 @@ impl Stream {
             resend_from: None,
             requested: None,
             requested_at: None,
+            unasked: None,
             ignored_since: None,
         }
     }
@@ -236,11 +251,12 @@ impl Stream {
     }
 
     /// Whether to send an `<r/>` at `now`, in milliseconds of any clock. `inactive` is what the client says of itself
-    /// (XEP-0352); `force` asks even if little is outstanding, and at once.
+    /// (XEP-0352); `force` asks even if little is outstanding, and at once. To be called whenever something has been sent.
     ///
-    /// A request and its answer cost more than the stanza that they are about, so on a stream that can be resumed one a
-    /// second has to do, unless much is outstanding (XEP-0198 §4 leaves it to the entity when to ask).
-    pub fn wants_ack(&self, inactive: bool, force: bool, now: u64) -> Ask {
+    /// A request and its answer cost more than the stanza that they are about, so on a stream that can be resumed what
+    /// comes in quick succession is asked about once: the first at once, then when nothing more comes, at the latest after
+    /// a second (XEP-0198 §4 leaves it to the entity when to ask).
+    pub fn wants_ack(&mut self, inactive: bool, force: bool, now: u64) -> Ask {
         if self.awaiting_ack || self.is_hibernating() {
             return Ask::No;
         }
@@ -258,19 +274,25 @@ impl Stream {
         if outstanding <= allowed || self.requested == Some(out) {
             return Ask::No;
         }
-        // A clock that went back is no reason to wait.
+        // What is not acknowledged when a stream that nobody resumes is lost, has to be returned. And a clock that went
+        // back is no reason to wait.
         let asked = self.requested_at.filter(|&at| (at..at + ASK_EVERY).contains(&now));
-        // What is not acknowledged when a stream that nobody resumes is lost, has to be returned.
-        let asked = asked.filter(|_| self.owner.is_some());
-        match asked {
-            Some(at) if outstanding <= allowed.saturating_add(ASK_AT_ONCE) => Ask::In(at + ASK_EVERY - now),
-            _ => Ask::Now,
+        let waits = self.unasked.is_some_and(|u| u.quiet_since <= now) || asked.is_some();
+        if self.owner.is_none() || !waits || outstanding > allowed.saturating_add(ASK_AT_ONCE) {
+            return Ask::Now;
         }
+        let unasked = self.unasked.get_or_insert(Unasked { since: now, out, quiet_since: now });
+        if unasked.out != out {
+            (unasked.out, unasked.quiet_since) = (out, now);
+        }
+        let due = (unasked.quiet_since + QUIET).min(unasked.since + ASK_EVERY);
+        if due > now { Ask::In(due - now) } else { Ask::Now }
     }
 
     /// Notes that an `<r/>` goes out at `now`, in milliseconds of the same clock.
     pub fn requested(&mut self, now: u64) {
         self.requested_at = Some(now);
+        self.unasked = None;
         self.awaiting_ack = true;
         self.requested = Some(self.out());
     }
@@ -318,7 +340,7 @@ impl Stream {
         self.resend_from = Some(self.queue.first());
         self.state = State::Live;
         self.awaiting_ack = false;
-        (self.requested, self.requested_at) = (None, None);
+        (self.requested, self.requested_at, self.unasked) = (None, None, None);
         if self.queue.is_empty() {
             self.resent(self.queue.end());
         }

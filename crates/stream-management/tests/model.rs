@@ -311,18 +311,20 @@ impl World {
             Op::Request { session } => {
                 let Some(i) = self.pick(session) else { return Ok(()) };
                 let naive = &mut self.sessions[i];
-                let Some(stream) = self.registry.get(naive.key) else { return Ok(()) };
-                let wants = stream.wants_ack(false, true, self.now) == Ask::Now;
+                let (key, now) = (naive.key, self.now);
+                let mut ask = |inactive, force| {
+                    self.registry.update(key, |stream| stream.wants_ack(inactive, force, now))
+                };
+                let Some(wants) = ask(false, true).map(|ask| ask == Ask::Now) else { return Ok(()) };
                 prop_assert_eq!(wants, naive.away_since.is_none() && !naive.awaiting);
                 if naive.caught_up <= naive.acked {
-                    prop_assert_eq!(stream.wants_ack(false, false, self.now), Ask::No, "nothing to ask for");
+                    prop_assert_eq!(ask(false, false), Some(Ask::No), "nothing to ask for");
                 }
                 if wants {
-                    let now = self.now;
-                    self.registry.update(naive.key, |s| s.requested(now));
+                    self.registry.update(key, |s| s.requested(now));
                     naive.awaiting = true;
-                    let stream = self.registry.get(naive.key).expect("it was there");
-                    prop_assert_eq!(stream.wants_ack(true, true, now), Ask::No);
+                    let again = self.registry.update(key, |stream| stream.wants_ack(true, true, now));
+                    prop_assert_eq!(again, Some(Ask::No));
                 }
             }
             Op::Lose { session } => {
@@ -585,7 +587,7 @@ fn an_ack_is_asked_for_when_more_than_allowed_is_outstanding() {
     let mut asked = Vec::new();
     for n in 1..=6 {
         stream.push(b"x", SUMMARY, 0, false);
-        let asks = |inactive| stream.wants_ack(inactive, false, 0) == Ask::Now;
+        let mut asks = |inactive| stream.wants_ack(inactive, false, 0) == Ask::Now;
         asked.push((n, asks(false), asks(true)));
     }
     let expected =
@@ -602,38 +604,76 @@ fn an_ack_is_asked_for_when_more_than_allowed_is_outstanding() {
     assert_eq!(stream.wants_ack(false, false, 5_000), Ask::Now);
 }
 
-#[test]
-fn one_request_a_second_is_enough_unless_much_is_outstanding() {
-    let mut registry = Registry::default();
+fn resumable(registry: &mut Registry, limits: Limits) -> StreamKey {
     let resumption = Some((ResumptionId(7), 600));
-    let key = registry.start(Arc::new(Limits::default()), Some("a@b"), Enabled { resumption }, 0);
-    let resumable = registry.update(key, |stream| ask_once_a_second(stream, Ask::In(700)));
-    assert_eq!(resumable, Some(()));
-    // Nobody resumes this one: what is not acknowledged when it is lost is returned.
-    ask_once_a_second(&mut Stream::new(Arc::new(Limits::default()), H(0), H(0)), Ask::Now);
+    registry.start(Arc::new(limits), Some("a@b"), Enabled { resumption }, 0)
 }
 
-fn ask_once_a_second(stream: &mut Stream, soon: Ask) {
-    let push = |stream: &mut Stream, n: u32| {
-        for _ in 0..n {
-            stream.push(b"x", SUMMARY, 0, false);
-        }
-    };
-    push(stream, 1);
-    assert_eq!(stream.wants_ack(false, false, 10_000), Ask::Now, "the first at once");
-    stream.requested(10_000);
-    stream.ack(H(1)).unwrap();
-    push(stream, 1);
-    assert_eq!(stream.wants_ack(false, false, 10_300), soon);
-    assert_eq!(stream.wants_ack(false, true, 10_300), Ask::Now, "forced");
-    assert_eq!(stream.wants_ack(false, false, 9_000), Ask::Now, "the clock went back");
-    push(stream, 63);
-    assert_eq!(stream.wants_ack(false, false, 10_300), soon);
-    push(stream, 1);
-    assert_eq!(stream.wants_ack(false, false, 10_300), Ask::Now);
-    stream.ack(H(66)).unwrap();
-    push(stream, 1);
-    assert_eq!(stream.wants_ack(false, false, 11_000), Ask::Now);
+/// How many stanzas, sent one every so many milliseconds to a peer that answers at once, make how many requests; and how
+/// long after the last stanza the last request comes.
+fn asked_at_a_pace(every: u64, stanzas: u64) -> (usize, u64) {
+    let mut registry = Registry::default();
+    let key = resumable(&mut registry, Limits::default());
+    let (mut asked, mut last) = (0, 0);
+    let end = every * (stanzas - 1);
+    for now in 0..=end + 2_000 {
+        registry.update(key, |stream| {
+            if now % every == 0 && now <= end {
+                stream.push(b"x", SUMMARY, 0, false);
+            }
+            if stream.wants_ack(false, false, now) == Ask::Now {
+                stream.requested(now);
+                (asked, last) = (asked + 1, now);
+                stream.ack(stream.queue().sent()).expect("it was sent");
+            }
+        });
+    }
+    (asked, last - end)
+}
+
+#[test]
+fn a_peer_is_asked_when_the_line_is_quiet_and_once_a_second_while_it_is_not() {
+    assert_eq!(asked_at_a_pace(1, 1), (1, 0), "a single one at once");
+    assert_eq!(asked_at_a_pace(2_000, 5), (5, 0), "so is each that comes alone");
+    assert_eq!(asked_at_a_pace(1, 10), (2, 60), "the rest of a burst when it is over");
+    assert_eq!(asked_at_a_pace(100, 10), (10, 60), "what is slow, when nothing has followed");
+    // The first at once, then after each second, and after the last.
+    assert_eq!(asked_at_a_pace(50, 100), (6, 60));
+}
+
+#[test]
+fn nobody_is_asked_later_than_promised() {
+    let mut registry = Registry::default();
+    let key = resumable(&mut registry, Limits::default());
+    registry.update(key, |stream| {
+        let push = |stream: &mut Stream, n: u32| {
+            for _ in 0..n {
+                stream.push(b"x", SUMMARY, 0, false);
+            }
+        };
+        push(stream, 1);
+        stream.requested(10_000);
+        stream.ack(H(1)).unwrap();
+        push(stream, 1);
+        assert_eq!(stream.wants_ack(false, false, 10_300), Ask::In(60));
+        assert_eq!(stream.wants_ack(false, false, 10_340), Ask::In(20));
+        assert_eq!(stream.wants_ack(false, true, 10_340), Ask::Now, "forced");
+        push(stream, 1);
+        assert_eq!(stream.wants_ack(false, false, 10_340), Ask::In(60), "it is not quiet");
+        push(stream, 1);
+        assert_eq!(stream.wants_ack(false, false, 11_280), Ask::In(20), "within a second");
+        assert_eq!(stream.wants_ack(false, false, 9_000), Ask::Now, "the clock went back");
+        push(stream, 62);
+        assert_eq!(stream.wants_ack(false, false, 11_280), Ask::Now, "too many");
+    });
+    // Nobody resumes this one: what is not acknowledged when it is lost is returned.
+    let mut single = Stream::new(Arc::new(Limits::default()), H(0), H(0));
+    for n in 1..3 {
+        single.push(b"x", SUMMARY, 0, false);
+        assert_eq!(single.wants_ack(false, false, 10_000), Ask::Now);
+        single.requested(10_000);
+        single.ack(H(n)).unwrap();
+    }
 }
 
 #[test]
