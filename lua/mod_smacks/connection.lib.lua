@@ -8,7 +8,7 @@ local sessionmanager = require "core.sessionmanager";
 local st = require "util.stanza";
 local timer = require "util.timer";
 
-local ipairs, pairs, setmetatable = ipairs, pairs, setmetatable;
+local coroutine, ipairs, pairs, setmetatable = coroutine, ipairs, pairs, setmetatable;
 
 local xmlns_streams = "http://etherx.jabber.org/streams";
 local xmlns_stream_errors = "urn:ietf:params:xml:ns:xmpp-streams";
@@ -56,6 +56,27 @@ local function waiting_stanzas(session, element)
 		n = n + 1; -- the one that is being processed has left the queue
 	end
 	return n;
+end
+
+-- The same when a stream is closed from within the handling of one of its stanzas: a request whose answer is `last`, what
+-- was sent last, has been processed, though it has not left the queue yet.
+local function unanswered_stanzas(session, last)
+	local waiting = waiting_stanzas(session);
+	local kind = last and last.name == "iq" and last.attr.type;
+	if waiting == 0 or kind ~= "result" and kind ~= "error" then return waiting; end
+	local thread = session.thread;
+	for _, item in ipairs(thread.queue) do
+		if st.is_stanza(item) and item.name == "iq" and not item.attr.xmlns and item.attr.id == last.attr.id then
+			return waiting_stanzas(session, item);
+		end
+	end
+	-- One that has waited for something has left the queue. 0.12 does not say which it is; it is what runs now.
+	local current = thread.current_item;
+	if thread.state == "waiting" and coroutine.running() == thread.thread
+	and (not st.is_stanza(current) or current.attr.id == last.attr.id) then
+		return waiting - 1;
+	end
+	return waiting;
 end
 
 -- Tells whoever still has the session's old connection that it was replaced.
@@ -169,5 +190,6 @@ return {
 	is_bosh = is_bosh;
 	new_thread = new_thread;
 	settle = settle;
+	unanswered_stanzas = unanswered_stanzas;
 	waiting_stanzas = waiting_stanzas;
 };

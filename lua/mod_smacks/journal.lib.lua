@@ -10,6 +10,7 @@ local timer = require "util.timer";
 
 local enjamb = require "enjamb";
 local connection = module:require "connection";
+local contain = module:require "contain";
 
 local jn, sm = enjamb.journal, enjamb.smacks;
 local jn_commit, jn_handled, sm_handled = jn.commit, jn.handled, sm.handled;
@@ -34,13 +35,18 @@ local journal = module:shared("/*/smacks/journal");
 local touched = module:shared("/*/smacks/touched");
 -- At level "power": sessions that are owed an ack, and others that wait, for the disk.
 local waiting = module:shared("/*/smacks/waiting");
--- By host: each knows how to describe its own sessions.
-local keepers = module:shared("/*/smacks/keepers");
+-- By host: what each does with its own sessions, keep(session), dismiss(key, reason) and tell(session, h), and whether it
+-- keeps any (is_kept).
+local by_host = module:shared("/*/smacks/keeping");
+local own = {};
+by_host[host] = own;
 
--- Whether a session outlives the server.
-local function is_kept(session)
-	return journal.open and session.resumption_token ~= nil and session.smacks_timeout ~= nil;
+-- Whether a session outlives the server: levels are the host's, and not every account can come back.
+function own.is_kept(session)
+	return level ~= "none" and journal.open and session.resumption_token ~= nil and session.smacks_timeout ~= nil
+		and not session.smacks_in_memory_only;
 end
+local is_kept = own.is_kept;
 
 local function failed(err)
 	if not journal.failing then
@@ -52,11 +58,25 @@ end
 -- Makes a string of a session's state: state.lib.lua's.
 local describe;
 
+-- The sessions of these streams cannot be kept, so nothing of theirs may be acknowledged any more: they have to end. That
+-- is nobody else's trouble.
+local function dismiss(unkept)
+	for key, reason in pairs(unkept) do
+		for _, of_host in pairs(by_host) do
+			contain.attempt(nil, "ending a session that cannot be kept", of_host.dismiss, key, reason);
+		end
+	end
+end
+
 -- Keeps the state of a session, if it is another one than what is kept.
 local function keep(session)
 	session.smacks_state_changed = nil;
-	local text = describe(session, session.smacks_timeout);
-	if text == session.smacks_state then return; end
+	local described, text, reason = contain.attempt(session, "describing a session for the journal", describe, session, session.smacks_timeout);
+	if not text or not described then
+		return dismiss { [session.enjamb_stream] = described and reason or "an error was raised" };
+	elseif text == session.smacks_state then
+		return;
+	end
 	local ok, err = jn.keep(session.enjamb_stream, text);
 	if ok then
 		session.smacks_state = text;
@@ -64,31 +84,39 @@ local function keep(session)
 		failed(err);
 	end
 end
-keepers[host] = keep;
+own.keep = keep;
+
+-- Notes what has been processed of what came in on a session. Returns whether that is all.
+local function note(session, is_claiming)
+	local key, of_host = session.enjamb_stream, by_host[session.host];
+	if not key or session.destroyed or not of_host or not of_host.is_kept(session) then return true; end
+	if session.smacks_state_changed then
+		of_host.keep(session);
+	end
+	local n_waiting = waiting_stanzas(session);
+	if not is_claiming then
+		jn_handled(key, sm_handled(key, n_waiting));
+	end
+	return n_waiting == 0; -- else its count is not yet what it will be
+end
 
 -- Hands what is noted to the operating system. `h` is what is about to be claimed for `session`. Returns whether that
 -- may be.
 local function commit(session, h)
-	if not journal.open then return true; end
+	if level == "none" or not journal.open then return true; end
 	for other in pairs(touched) do
-		local key, n_waiting = other.enjamb_stream, 0;
-		if key and not other.destroyed and is_kept(other) then
-			if other.smacks_state_changed and keepers[other.host] then
-				keepers[other.host](other);
-			end
-			n_waiting = waiting_stanzas(other);
-			if other ~= session then
-				jn_handled(key, sm_handled(key, n_waiting));
-			end
-		end
-		if n_waiting == 0 then -- else its count is not yet what it will be
+		local ok, complete = contain.attempt(other, "noting what was handled", note, other, other == session);
+		if complete or not ok then
 			touched[other] = nil;
 		end
 	end
 	if session and is_kept(session) then
 		jn_handled(session.enjamb_stream, h);
 	end
-	local ok, err = jn_commit();
+	local ok, err, unkept = jn_commit();
+	if unkept then
+		dismiss(unkept);
+	end
 	if not ok then
 		failed(err);
 		return false;
@@ -100,9 +128,9 @@ local function commit(session, h)
 		module:log("error", "The journal of sessions: %s", err);
 	end
 	journal.trouble = err or journal.trouble;
-	if session then
-		session.smacks_committed_h = h;
-	end
+	if not session then return true; end
+	if session.smacks_dismissed then return false; end
+	session.smacks_committed_h = h;
 	return true;
 end
 
@@ -118,12 +146,12 @@ local function disk_has_more()
 			waiting[session] = nil;
 		end
 		if wait.done then
-			if h then wait.done(); end
+			if h then contain.attempt(nil, "going on with what waited for the disk", wait.done); end
 		elseif h then
 			session.smacks_durable_h = h;
-			if session.enjamb_stream and not session.destroyed and not session.hibernating then
-				local tell = journal.tell[session.host] or journal.tell[host];
-				if tell then tell(session, h); end
+			local of_host = by_host[session.host];
+			if of_host and session.enjamb_stream and not session.destroyed and not session.hibernating then
+				contain.attempt(session, "acknowledging", of_host.tell, session, h);
 			end
 		end
 	end
@@ -206,9 +234,21 @@ end
 
 -- Opens the journal, unless another host has. Not before the server has started: with -D it forks after the modules are
 -- loaded, and the journal has a thread.
+local function watch_disk()
+	if level ~= "power" or journal.watcher then return; end
+	-- Through the table: a reload replaces the function.
+	journal.watcher = server.watchfd(jn.watch(), function ()
+		jn.woken();
+		journal.disk_has_more();
+	end);
+end
+
 local function open()
 	if level == "none" then return false; end
-	if journal.open then return true; end
+	if journal.open then
+		watch_disk();
+		return true;
+	end
 	local directory = prosody.paths.data.."/enjamb-journal";
 	local found, err = jn.open(directory);
 	if not found then
@@ -217,7 +257,6 @@ local function open()
 	end
 	journal.open = true;
 	journal.recovery = found.seconds;
-	journal.tell = journal.tell or {};
 	if found.sessions and found.sessions > 0 then
 		local age = found.written and math.max(0, os.time() - found.written);
 		module:log("info", "%d sessions wait in the journal, which was last written %s (%s ago); it took %.1f seconds to read", found.sessions,
@@ -229,13 +268,7 @@ local function open()
 	if (found.damaged or 0) > 0 or (found.incomplete or 0) > 0 then
 		module:log("error", "The journal is damaged in %d places, %d sessions miss something", found.damaged, found.incomplete);
 	end
-	if level == "power" then
-		-- Through the table: a reload replaces the function.
-		journal.watcher = server.watchfd(jn.watch(), function ()
-			jn.woken();
-			journal.disk_has_more();
-		end);
-	end
+	watch_disk();
 	return true;
 end
 
@@ -300,6 +333,8 @@ end);
 
 return {
 	describe_by = function (f) describe = f; end;
+	-- dismiss(key, reason) ends the session of a stream that cannot be kept, if it is one of this host.
+	dismiss_by = function (f) own.dismiss = f; end;
 	commit = commit;
 	committed = committed;
 	committed_for_good = committed_for_good;
@@ -309,9 +344,7 @@ return {
 	open = open;
 	restored = restored;
 	-- tell(session, h) sends an ack that nobody asked for.
-	tell_by = function (tell)
-		journal.tell = journal.tell or {};
-		journal.tell[host] = tell;
-	end;
+	tell_by = function (tell) own.tell = tell; end;
 	touched = touched;
+	unload = function () by_host[host] = nil; end;
 };

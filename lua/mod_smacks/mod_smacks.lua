@@ -31,8 +31,10 @@ if enjamb.version ~= version then
 end
 local sm = enjamb.smacks;
 local connection = module:require "connection";
+local contain = module:require "contain";
 local journal = module:require "journal";
 local queue_of = module:require "queue";
+local rights = module:require "rights";
 local rooms = module:require "rooms";
 local sending = module:require "sending";
 local shell = module:require "shell";
@@ -228,7 +230,7 @@ function callbacks.ask_late()
 	local sessions = callbacks.to_ask;
 	callbacks.to_ask = {};
 	for session in pairs(sessions) do
-		request_ack(session);
+		contain.attempt(session, "asking for an ack", request_ack, session);
 	end
 end
 
@@ -385,6 +387,9 @@ local function manage(session, xmlns, id, timeout, waiting)
 	local account = id and bare_jid(session) or nil;
 	local key, handle = sm.start(limits, account, id, timeout, waiting or 0);
 	attach(session, key, handle, xmlns, id, timeout, waiting);
+	if id and not state.can_come_back(session) then
+		session.smacks_in_memory_only = true;
+	end
 	if is_kept(session) then
 		journal.keep(session);
 		touched[session] = true;
@@ -394,10 +399,6 @@ end
 
 -- Undelivered stanzas ---------------------------------------------------------------------------------------------------
 
-local function fate(stanza, recipient)
-	return sm.fate(stanza.name, stanza.attr.type, recipient);
-end
-
 local function is_last_session(session)
 	local user = prosody.hosts[host].sessions;
 	user = user and user[session.username];
@@ -406,17 +407,24 @@ local function is_last_session(session)
 	return other == session and next(user.sessions, resource) == nil;
 end
 
-module:hook("delivery/failure", function (event)
-	local session, stanza = event.session, event.stanza;
-	if not session.username then return; end
+-- What becomes of a stanza, and whether an error may be returned for it.
+local function fate(session, stanza)
 	local is_message = stanza.name == "message";
-	local verdict = fate(stanza, {
+	return sm.fate(stanza.name, stanza.attr.type, {
 		own = stanza.attr.from == session.full_jid;
-		last_session = is_message and is_last_session(session) and not session.smacks_account_gone;
+		last_session = is_message and is_last_session(session) and not session.smacks_account_gone and not session.smacks_in_memory_only;
 		archived = is_message and session.mam_requested
 			and stanza:get_child_with_attr("stanza-id", xmlns_sid, "by", bare_jid(session)) ~= nil;
 		archive_result = is_message and stanza:get_child("result", xmlns_mam) ~= nil;
+		closed = session.smacks_closed_by_client;
+		from_room = is_message and session.smacks_closed_by_client and rooms.is_from_room(session, stanza);
 	});
+end
+
+module:hook("delivery/failure", function (event)
+	local session, stanza = event.session, event.stanza;
+	if not session.username then return; end
+	local verdict = fate(session, stanza);
 	if verdict == "discard" then
 		return true;
 	elseif verdict == "store" then
@@ -438,6 +446,14 @@ local function stop_managing(session)
 		session.hibernating_watchdog = nil;
 	end
 	sm.revoke(key);
+end
+
+local function undelivered(session, stanza, error_by)
+	if contain.fire("delivery/failure", session, { session = session, stanza = stanza }) then return; end
+	local _, may_return = fate(session, stanza);
+	if may_return then
+		module:send(st.error_reply(stanza, "cancel", "recipient-unavailable", nil, error_by));
+	end
 end
 
 -- The session ends: what its client has not acknowledged is stored or returned.
@@ -464,9 +480,8 @@ local function give_up(session)
 			module:log("error", "What is queued for %s cannot be read and stays in the journal: %s", session.full_jid, err);
 			return;
 		end
-		if stanza and not module:fire_event("delivery/failure", { session = session, stanza = stanza })
-		and fate(stanza, { own = stanza.attr.from == session.full_jid }) ~= "discard" then
-			module:send(st.error_reply(stanza, "cancel", "recipient-unavailable", nil, error_by));
+		if stanza then
+			contain.attempt(session, "storing or returning a stanza", undelivered, session, stanza, error_by);
 		end
 	end
 	-- Only now: until here the stanzas were nowhere else. From here on they are, and the session must not come back.
@@ -524,7 +539,7 @@ local function expire_evicted(keys)
 	for _, key in ipairs(keys) do
 		local oldest = session_of[key];
 		if oldest then
-			expire(oldest, "Too many hibernating sessions");
+			contain.attempt(oldest, "ending a session", expire, oldest, "Too many hibernating sessions");
 		end
 	end
 end
@@ -546,6 +561,23 @@ function callbacks.full(session)
 		close_stream(session, "policy-violation", "Too many unacknowledged stanzas");
 	end
 end
+
+-- Ends a session that cannot be kept: what is in its queue is stored or returned.
+journal.dismiss_by(function (key, reason)
+	local session = session_of[key];
+	if not session or session.smacks_dismissed then return; end
+	session.smacks_dismissed = true;
+	session.log("error", "%s must end, it cannot be kept in the journal: %s", session.full_jid, reason);
+	timer.add_task(0, function () -- somebody else's ack may be under way
+		if session.destroyed or not session.enjamb_stream then
+			return;
+		elseif session.hibernating then
+			expire(session, "It cannot be kept in the journal");
+		else
+			close_stream(session, "policy-violation", "What the server has to keep of this session is too large");
+		end
+	end);
+end);
 
 -- Hibernation -----------------------------------------------------------------------------------------------------------
 
@@ -594,9 +626,10 @@ module:hook("pre-resource-unbind", function (event)
 end);
 
 -- The stream is closed on purpose: there is nothing to come back to.
-local function before_close(session)
+local function before_close(session, by_client)
 	local key = session.enjamb_stream;
 	if not key or session.smacks_closing then return; end
+	session.smacks_closed_by_client = by_client;
 	sm.revoke(key);
 	session.resumption_token = nil;
 	if session.hibernating_watchdog then
@@ -604,7 +637,7 @@ local function before_close(session)
 		session.hibernating_watchdog = nil;
 	end
 	if session.conn and session.handled_stanza_count then
-		local h = sm.handled(key, waiting_stanzas(session));
+		local h = sm.handled(key, connection.unanswered_stanzas(session, session.outgoing_stanza_queue:last()));
 		if h then
 			h = journal.committed(session, h);
 			send_element(session, format("<a xmlns='%s' h='%d'/>", session.smacks, h));
@@ -614,7 +647,7 @@ local function before_close(session)
 end
 
 module:hook("pre-session-close", function (event)
-	return before_close(event.session);
+	contain.attempt(event.session, "closing a stream", before_close, event.session, event.reason == false);
 end);
 
 local function on_s2s_destroyed(event)
@@ -685,7 +718,7 @@ function do_enable(session, stanza)
 			if is_bosh(session) then
 				local close = session.close; -- which does not fire pre-session-close
 				function session.close(self, reason)
-					before_close(session);
+					before_close(session, not reason);
 					return close(self, reason);
 				end
 			end
@@ -790,7 +823,7 @@ local function fire_success(session, key, n)
 	end
 	return function ()
 		for _, stanza in ipairs(stanzas) do
-			module:fire_event("delivery/success", { session = session, stanza = stanza });
+			contain.fire("delivery/success", session, { session = session, stanza = stanza });
 		end
 	end;
 end
@@ -870,6 +903,7 @@ end
 -- Gives `session` the connection of `from`. What came in behind `element`, the <resume/>, counts here.
 local function adopt_connection(session, from, element)
 	local waiting = waiting_stanzas(from, element);
+	session.role = rights.resumed(session, from);
 	connection.adopt(session, from);
 	session.awaiting_ack = nil;
 	session.smacks_over_limit = nil;
@@ -1100,6 +1134,9 @@ end
 function module.unload()
 	sending.unload();
 	shell.unload();
+	if not module.reloading then
+		journal.unload();
+	end
 	for _, session in ipairs(managed_sessions()) do
 		remove_filters(session);
 		if not module.reloading then
@@ -1124,27 +1161,31 @@ module:hook_global("server-stopping", function ()
 	wait();
 end, -89);
 
+local function stop(session)
+	if session.resumption_token then
+		-- Before mod_c2s closes the streams, which would end the sessions cleanly: their clients are to come back,
+		-- to their session if it is kept, else to ask what was handled.
+		local kept = is_kept(session);
+		if kept then
+			journal.keep(session);
+			kept = commit(session, sm.handled(session.enjamb_stream, waiting_stanzas(session)));
+		end
+		if not kept then
+			remember(session);
+			give_up(session);
+		end
+		connection.detach(session);
+		if not kept then
+			sessionmanager.destroy_session(session, "Server is shutting down");
+		end
+	elseif session.sends2s then
+		-- What the other server is not told now it takes for lost, and returns.
+		before_close(session);
+	end
+end
+
 module:hook_global("server-stopping", function ()
 	for _, session in ipairs(managed_sessions()) do
-		if session.resumption_token then
-			-- Before mod_c2s closes the streams, which would end the sessions cleanly: their clients are to come back,
-			-- to their session if it is kept, else to ask what was handled.
-			local kept = is_kept(session);
-			if kept then
-				journal.keep(session);
-				kept = commit(session, sm.handled(session.enjamb_stream, waiting_stanzas(session)));
-			end
-			if not kept then
-				remember(session);
-				give_up(session);
-			end
-			connection.detach(session);
-			if not kept then
-				sessionmanager.destroy_session(session, "Server is shutting down");
-			end
-		elseif session.sends2s then
-			-- What the other server is not told now it takes for lost, and returns.
-			before_close(session);
-		end
+		contain.attempt(session, "stopping a session", stop, session);
 	end
 end, -90);

@@ -4,6 +4,7 @@
 
 local parse_xml = require "util.xml".parse;
 
+local contain = module:require "contain";
 local sm = require "enjamb".smacks;
 
 local format = string.format;
@@ -75,6 +76,12 @@ function methods:get(number)
 	self.stanzas[number] = stanza;
 	self.recent[number % recent] = stanza;
 	return stanza;
+end
+
+-- The stanza that was queued last, if there is one.
+function methods:last()
+	local unacked, _, first = get_counts(self.key);
+	return unacked and unacked > 0 and self:get(first + unacked - 1) or nil;
 end
 
 -- To be called when somebody may have left marks on the stanza, before it can be forgotten.
@@ -150,7 +157,7 @@ end
 local function fire(event_name, session, event)
 	if not is_hooked(event_name) then return; end
 	event.managed = session;
-	local result = module:fire_event(event_name, setmetatable(event, event_mt));
+	local result = contain.fire(event_name, session, setmetatable(event, event_mt));
 	local queue = session.outgoing_stanza_queue;
 	if queue then
 		for number in pairs(queue.stanzas) do
@@ -168,7 +175,7 @@ local function fire_queued(session)
 	local unacked, _, first = get_counts(queue.key);
 	local number = first + unacked - 1;
 	local event = { origin = session; stanza = queue:get(number); managed = session };
-	module:fire_event(event_name, setmetatable(event, event_mt));
+	contain.fire(event_name, session, setmetatable(event, event_mt));
 	queue:save_marks(number);
 end
 

@@ -24,6 +24,18 @@ local function is_in(room_jid, session)
 	return room and room:get_occupant_by_real_jid(session.full_jid) ~= nil;
 end
 
+-- Whether a room sent it that the session's client is in, or somebody through the room.
+local function is_from_room(session, stanza)
+	if stanza.attr.type == "groupchat" or stanza:get_child("x", xmlns_muc_user) then return true; end
+	local room = jid.bare(stanza.attr.from);
+	if not room then return false; end
+	if session.smacks_rooms and session.smacks_rooms[room] then return true; end
+	for occupant in pairs(session.directed or {}) do
+		if jid.resource(occupant) and jid.bare(occupant) == room then return true; end
+	end
+	return false;
+end
+
 -- After mod_presence, and only what a client sends to a full JID.
 module:hook("pre-presence/full", function (event)
 	local session, stanza = event.origin, event.stanza;
@@ -66,5 +78,6 @@ local function say_that_it_is_out(session, state)
 end
 
 return {
+	is_from_room = is_from_room;
 	say_that_it_is_out = say_that_it_is_out;
 };

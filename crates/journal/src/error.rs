@@ -86,6 +86,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether nothing at all can be written, as opposed to one session's record: that is no reason to hold up others.
+    pub fn is_of_the_disk(&self) -> bool {
+        matches!(self, Error::Io { .. } | Error::Full { .. })
+    }
+
     pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         move |source| Error::Io { what, path: path.to_owned(), source }
     }

@@ -3,7 +3,8 @@
 //! Follows what happens to the streams of [`crate::smacks`]: a stanza that is queued, a count that is acknowledged, a
 //! session that ends. Records are handed to the operating system by [`commit`], which the shim calls before it
 //! acknowledges anything. If a record cannot be written, the stream is marked and caught up with as soon as that works
-//! again; until then `commit` fails and nothing more is acknowledged.
+//! again; until then `commit` fails and nothing more is acknowledged. What cannot be written whatever the disk does (it is
+//! too long) is that stream's trouble alone: `commit` names the stream, and its session has to end.
 //!
 //! A queue may be on disk only: [`fetch`] reads it.
 
@@ -39,6 +40,8 @@ struct Keeper {
     streams: SecondaryMap<StreamKey, Kept>,
     /// Streams of which the journal misses something.
     behind: HashSet<StreamKey>,
+    /// Streams of which something cannot be kept, and why, until the shim is told.
+    unkept: Vec<(StreamKey, JournalError)>,
     /// Sessions that were found at the start and that nobody has taken yet.
     found: HashSet<u64>,
     wake: Option<Wake>,
@@ -97,7 +100,11 @@ impl Keeper {
     fn commit(&mut self) -> Result<(), JournalError> {
         let behind: Vec<StreamKey> = self.behind.iter().copied().collect();
         for key in behind {
-            self.catch_up(key)?;
+            match self.catch_up(key) {
+                Err(error) if error.is_of_the_disk() => return Err(error),
+                Err(error) => self.unkept.push((key, error)),
+                Ok(()) => {}
+            }
             self.behind.remove(&key);
         }
         self.journal.commit()?;
@@ -233,6 +240,7 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
                 journal,
                 streams: SecondaryMap::new(),
                 behind: HashSet::new(),
+                unkept: Vec::new(),
                 found,
                 wake: None,
             }));
@@ -250,14 +258,16 @@ fn close(_: &Lua, (): ()) -> LuaResult<()> {
 }
 
 /// `keep(key, state)`: the stream is to survive; `state` is what the shim needs to bring its session back. Said again, it
-/// replaces the former one. `true`, or `nil, message`.
+/// replaces the former one. `true`; or `nil, message` if the disk cannot take it now. What cannot be kept whatever the disk
+/// does is told by the next `commit`.
 fn keep(lua: &Lua, (stream, state): (i64, LuaString)) -> LuaResult<LuaMultiValue> {
     let key = smacks::key(stream);
+    let id = new_id()?;
     let result = with(|keeper| {
         let state: Box<[u8]> = (*state.as_bytes()).into();
         if let Some(kept) = keeper.streams.get_mut(key) {
             kept.state = state;
-            return kept.describe(&mut keeper.journal).map_err(LuaError::external);
+            return kept.describe(&mut keeper.journal);
         }
         let numbering = smacks::with_stream(key, |stream| {
             let queue = stream.queue();
@@ -269,15 +279,14 @@ fn keep(lua: &Lua, (stream, state): (i64, LuaString)) -> LuaResult<LuaMultiValue
             )
         });
         let Some((numbering, handled)) = numbering else { return Ok(()) };
-        keeper.streams.insert(key, Kept { id: new_id()?, numbering, handled, state });
-        keeper.catch_up(key).map_err(LuaError::external)
+        keeper.streams.insert(key, Kept { id, numbering, handled, state });
+        keeper.catch_up(key)
     });
-    match result {
-        Some(Err(error)) => {
-            with(|keeper| keeper.behind.insert(key));
-            failed(lua, error)
-        }
-        _ => true.into_lua_multi(lua),
+    let Some(Err(error)) = result else { return true.into_lua_multi(lua) };
+    with(|keeper| keeper.behind.insert(key));
+    match error.is_of_the_disk() {
+        true => failed(lua, error),
+        false => true.into_lua_multi(lua),
     }
 }
 
@@ -297,12 +306,23 @@ fn handled(_: &Lua, (stream, h): (i64, Option<u32>)) -> LuaResult<()> {
     Ok(())
 }
 
-/// `commit()`: hands everything to the operating system. `true`, and what is wrong beside that; or `nil, message`.
+/// `commit()`: hands everything to the operating system. `true`, and what is wrong beside that; or `nil, message`. In either
+/// case then `{ [key] = reason }`, if there are streams that cannot be kept: their sessions have to end.
 fn commit(lua: &Lua, (): ()) -> LuaResult<LuaMultiValue> {
-    match with(|keeper| keeper.commit().map(|()| keeper.journal.take_trouble())) {
-        Some(Err(error)) => failed(lua, error),
-        Some(Ok(trouble)) => (true, trouble.map(|t| t.to_string())).into_lua_multi(lua),
-        None => true.into_lua_multi(lua),
+    let result = with(|keeper| {
+        let committed = keeper.commit().map(|()| keeper.journal.take_trouble());
+        (committed, std::mem::take(&mut keeper.unkept))
+    });
+    let Some((committed, unkept)) = result else { return true.into_lua_multi(lua) };
+    let reasons = (!unkept.is_empty()).then(|| lua.create_table()).transpose()?;
+    if let Some(reasons) = &reasons {
+        for (key, error) in unkept {
+            reasons.raw_set(smacks::number(key), error.to_string())?;
+        }
+    }
+    match committed {
+        Err(error) => (LuaNil, error.to_string(), reasons).into_lua_multi(lua),
+        Ok(trouble) => (true, trouble.map(|t| t.to_string()), reasons).into_lua_multi(lua),
     }
 }
 
@@ -368,6 +388,21 @@ fn found(lua: &Lua, (): ()) -> LuaResult<(LuaTable, LuaTable)> {
         }
     }
     Ok((states, reasons))
+}
+
+/// `rewrite(token, state)`: another state for a session that was found and waits. `true`, or `nil, message`.
+fn rewrite(lua: &Lua, (token, state): (i64, LuaString)) -> LuaResult<LuaMultiValue> {
+    let session = token as u64;
+    let result = with(|keeper| {
+        let description = keeper.journal.meta(session).map_err(LuaError::external)?;
+        let (numbering, _) = kept::read(&description).map_err(LuaError::external)?;
+        let description = kept::describe(&numbering, &state.as_bytes());
+        keeper.journal.set_meta(session, &description).map_err(LuaError::external)
+    });
+    match result {
+        Some(Err(error)) => failed(lua, error),
+        _ => true.into_lua_multi(lua),
+    }
 }
 
 /// `discard(token)`: that session does not come back.
@@ -452,6 +487,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     journal.set("woken", lua.create_function(woken)?)?;
     journal.set("ended", lua.create_function(ended)?)?;
     journal.set("found", lua.create_function(found)?)?;
+    journal.set("rewrite", lua.create_function(rewrite)?)?;
     journal.set("discard", lua.create_function(discard)?)?;
     journal.set("restore", lua.create_function(restore)?)?;
     journal.set("stats", lua.create_function(stats)?)?;
