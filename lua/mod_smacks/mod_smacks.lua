@@ -155,16 +155,27 @@ local function send(session, element)
 	return (session.sends2s or session.send)(element);
 end
 
--- Sends one of our own elements, which no filter of stanzas has to see, as text.
+-- Defined below: the filter of what goes out.
+local outgoing;
+
+-- Whether nothing but this module, and the transport, has a say in what the session sends. mod_csi_simple has while the
+-- client is inactive: it has paused the connection, and lets go what has come through its filter.
+local function sends_alone(session)
+	local list = session.filters and session.filters[filters_out];
+	if not list or list[1] ~= outgoing then return false; end
+	if session.sends2s then return list[2] == nil; end
+	-- mod_websocket's filter declares the namespace of stanzas, and ours declare their own.
+	return list[session.websocket_request and 3 or 2] == nil and sending.is_ours(session);
+end
+
+-- Sends one of our own elements: as text, past filters that are not there, or as others expect it.
 local function send_element(session, text)
 	if session.smacks_closing then
 		return; -- the stream may have its end tag already
-	elseif session.sends2s then
-		return session.sends2s(text);
-	elseif is_bosh(session) then
-		return session.send(parse_xml(text));
+	elseif not sends_alone(session) then
+		return (session.sends2s or session.send)(parse_xml(text));
 	end
-	return session.rawsend(text);
+	return (session.sends2s or session.rawsend)(text);
 end
 
 local request_of = {
@@ -271,8 +282,7 @@ local function end_full(key)
 	end);
 end
 
-
-local function outgoing(stanza, session)
+function outgoing(stanza, session)
 	local key = session.enjamb_stream;
 	if not key then return stanza; end
 	-- The bytes serve only if no filter comes after this one: mod_websocket's wants a stanza.

@@ -58,6 +58,12 @@ local function restore(session)
 	end
 end
 
+-- Whether send() is ours, and nobody has put one around it.
+local function is_ours(session)
+	local sends = session.smacks_send;
+	return sends ~= nil and session.send == sends.ours;
+end
+
 -- Of the whole process: the first host puts it there, the last one takes it away.
 local top_tag = module:shared("/*/smacks/top_tag");
 top_tag.hosts = top_tag.hosts or {};
@@ -83,6 +89,7 @@ local function unload()
 end
 
 return {
+	is_ours = is_ours;
 	load = load;
 	log_received = log_received;
 	replace = replace;

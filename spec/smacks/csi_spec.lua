@@ -58,6 +58,51 @@ t.each("client state with mod_csi_simple", { config = "smacks_hibernation_time =
 		assert.equal(0, ctx:field(c.jid, "#s.outgoing_stanza_queue"));
 	end);
 
+	it("answers an <r/> of an inactive client at once", function ()
+		local c = ctx:resumable();
+		c:send("<inactive xmlns='urn:xmpp:csi:0'/>");
+		assert.equal("0", c:ask_h());
+		assert.equal("0", c:ask_h()); -- and again: that answer left the connection paused, or not
+		local d = ctx:resumable();
+		d:send("<inactive xmlns='urn:xmpp:csi:0'/><r xmlns='urn:xmpp:sm:3'/>");
+		d:expect("a");
+	end);
+
+	it("answers in order with what is held back", function ()
+		local a, b = ctx:contacts();
+		local c = ctx:resumable { user = a, available = true };
+		c:sync();
+		c:send("<inactive xmlns='urn:xmpp:csi:0'/>");
+		local friend = ctx:login { user = b };
+		friend:presence(nil, "<status>held</status>");
+		friend:sync();
+		local seen = c:sync();
+		local held = t.only(seen, { name = "presence", from = friend.jid });
+		assert.equal("held", held[1] and held[1]:child_text("status"));
+		c:ack();
+		c:sync();
+		assert.equal(0, ctx:field(c.jid, "#s.outgoing_stanza_queue"));
+	end);
+
+	it("asks an inactive client when nothing has been read for long", function ()
+		local c = ctx:resumable();
+		c:sync();
+		c:send("<inactive xmlns='urn:xmpp:csi:0'/>");
+		ctx.srv:wait_for(("return session(%q).state == 'inactive'"):format(c.jid));
+		local function read_timeout()
+			return ctx:field(c.jid, "prosody.hosts[s.host].events.fire_event('c2s-read-timeout', { session = s })");
+		end
+		for _ = 1, 2 do
+			assert.equal(true, read_timeout());
+			c:expect("r");
+			c:ack();
+			ctx.srv:wait_for(("return not session(%q).awaiting_ack"):format(c.jid));
+		end
+		assert.equal(true, read_timeout());
+		c:expect("r");
+		assert.equal(false, read_timeout()); -- was asked, said nothing
+	end);
+
 	it("a session cut while inactive is resumed with everything", function ()
 		local a, b = ctx:contacts();
 		local c = ctx:resumable { user = a, available = true };
