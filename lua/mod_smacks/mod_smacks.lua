@@ -883,6 +883,7 @@ local function adopt_connection(session, from, element)
 	connection.adopt(session, from);
 	session.awaiting_ack = nil;
 	session.smacks_over_limit = nil;
+	session.smacks_draining = true;
 	if session.state then
 		session.state = "active"; -- XEP-0352 §5.2: not restored by a resumption
 	end
@@ -916,7 +917,9 @@ local function resend(session)
 		end
 		sm.resent(key, following);
 		batch = batch - #bytes;
-		session.rawsend(bytes);
+		if session.rawsend(bytes) == false then
+			connection.lost(session, "The connection takes no more");
+		end
 		if session.conn ~= conn or session.destroyed then break; end -- it is lost again
 		first, last = sm.resend(key);
 	end
@@ -927,6 +930,7 @@ end
 -- The same until all is sent.
 function callbacks.resend(session)
 	if session.destroyed or session.hibernating or not session.enjamb_stream then return; end
+	connection.resume_writes(session);
 	local more = resend(session);
 	request_ack(session, not more);
 	if more and not session.smacks_resend_timer then
@@ -937,8 +941,17 @@ function callbacks.resend(session)
 	end
 end
 
+-- A client that resumes in the background says so at once. What it has missed, and <resumed/>, may still be in the
+-- connection that mod_csi_simple pauses; it will pause it again when that is empty.
+module:hook("csi-client-inactive", function (event)
+	if event.origin.smacks_draining then
+		connection.resume_writes(event.origin);
+	end
+end, -10);
+
 module:hook("c2s-ondrain", function (event)
 	local session = event.session;
+	session.smacks_draining = nil;
 	if session.smacks_resend_timer then
 		timer.stop(session.smacks_resend_timer);
 		session.smacks_resend_timer = nil;

@@ -7,6 +7,7 @@
 local debug_info = require "debug".getinfo;
 local st = require "util.stanza";
 
+local connection = module:require "connection";
 local start_tag = require "enjamb".start_tag;
 local next, setmetatable, tostring, type = next, setmetatable, tostring, type;
 
@@ -42,7 +43,12 @@ local function replace(session)
 			t = filter("stanzas/out", t);
 		end
 		if t then
-			return session.rawsend(t);
+			local ok, err = session.rawsend(t);
+			if ok == false and session.enjamb_stream and not session.hibernating then
+				-- A paused connection can be full, on Prosody 13.
+				connection.lost(session, err or "The connection takes no more");
+			end
+			return ok, err;
 		end
 		return true;
 	end
