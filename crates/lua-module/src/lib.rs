@@ -12,6 +12,7 @@
 mod journal;
 mod kept;
 mod minimix;
+mod number;
 mod push;
 mod rooms;
 mod smacks;
