@@ -171,11 +171,11 @@ pub unsafe fn bytes<'a>(state: *mut lua_State, index: c_int) -> &'a [u8] {
 /// # Safety
 /// As [`bytes`], if it is a string.
 #[inline(always)]
-unsafe fn text<'a>(
+unsafe fn text(
     state: *mut lua_State,
     index: c_int,
-    number: &'a mut Option<Decimal>,
-) -> Result<&'a [u8], &'static str> {
+    number: &mut Option<Decimal>,
+) -> Result<&[u8], &'static str> {
     // SAFETY: as the caller says.
     unsafe {
         match ffi::lua_type(state, index) {
