@@ -41,8 +41,9 @@ local state = module:require "state";
 local filters_out, filters_in = "stanzas/out", "stanzas/in";
 local format = string.format;
 local get_counts, sm_ack, sm_push, sm_received, sm_wants_ack = sm.counts, sm.ack, sm.push, sm.received, sm.wants_ack;
-local ipairs, next, pairs, tostring, type = ipairs, next, pairs, tostring, type;
+local ipairs, next, pairs, tostring, type, xpcall = ipairs, next, pairs, tostring, type, xpcall;
 local os_time = os.time;
+local traceback = debug.traceback;
 
 local xmlns_client = "jabber:client";
 local xmlns_errors = "urn:ietf:params:xml:ns:xmpp-stanzas";
@@ -557,6 +558,19 @@ function callbacks.full(session)
 	end
 end
 
+-- A session that loses its connection, or gets another one, is active (XEP-0352 §5.2), and the modules that hold something
+-- back for an inactive client are told so: they send it, and it comes into the queue. What they have is in no journal, and
+-- what they remember of the session's filters is no longer so when it has those of another connection.
+local function release_held(session)
+	if not session.state or session.state == "active" then return; end
+	session.state = "active";
+	local event = { origin = session; stanza = st.stanza("active", { xmlns = "urn:xmpp:csi:0" }) };
+	local ok, err = xpcall(module.fire_event, traceback, module, "csi-client-active", event);
+	if not ok then
+		session.log("error", "A module that handles csi-client-active failed: %s", err);
+	end
+end
+
 -- Hibernation -----------------------------------------------------------------------------------------------------------
 
 -- Stands in for session.close while there is no connection: those of mod_websocket (0.12) and mod_bosh need one.
@@ -569,6 +583,7 @@ local function close_disconnected(session, reason)
 end
 
 local function start_hibernating(session, timeout)
+	release_held(session);
 	session.hibernating = os_time();
 	session.awaiting_ack = nil;
 	session.close = close_disconnected;
@@ -884,9 +899,6 @@ local function adopt_connection(session, from, element)
 	session.awaiting_ack = nil;
 	session.smacks_over_limit = nil;
 	session.smacks_draining = true;
-	if session.state then
-		session.state = "active"; -- XEP-0352 §5.2: not restored by a resumption
-	end
 	add_filters(session);
 	for _ = 1, waiting do
 		session.handled_stanza_count = sm_received(session.enjamb_stream, session.handled_stanza_count);
@@ -993,6 +1005,7 @@ function do_resume(session, stanza)
 		return nil, new_error(refused, old_h);
 	end
 
+	release_held(original);
 	local key = found.key;
 	local tell = is_hooked("delivery/success") and fire_success(original, key, found.acked);
 	sm.resume(peer, previd, h, false);
@@ -1150,6 +1163,7 @@ end, -89);
 module:hook_global("server-stopping", function ()
 	for _, session in ipairs(managed_sessions()) do
 		if session.resumption_token then
+			release_held(session);
 			-- Before mod_c2s closes the streams, which would end the sessions cleanly: their clients are to come back,
 			-- to their session if it is kept, else to ask what was handled.
 			local kept = is_kept(session);

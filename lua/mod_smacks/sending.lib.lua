@@ -11,6 +11,8 @@ local connection = module:require "connection";
 local start_tag = require "enjamb".start_tag;
 local next, setmetatable, tostring, type = next, setmetatable, tostring, type;
 
+local is_counted = { message = true, presence = true, iq = true };
+
 -- Logs turn it into text at once, so one is enough.
 local subject = setmetatable({}, {
 	__tostring = function (self)
@@ -39,12 +41,13 @@ local function replace(session)
 		subject.stanza = t;
 		session.log("debug", "Sending[%s]: %s", session.type, subject);
 		subject.stanza = "";
-		if t.name then
+		local name = t.name;
+		if name then
 			t = filter("stanzas/out", t);
 		end
 		if t then
 			local ok, err = session.rawsend(t);
-			if ok == false and session.enjamb_stream and not session.hibernating then
+			if ok == false and is_counted[name] and session.enjamb_stream and not session.hibernating then
 				-- A paused connection can be full, on Prosody 13.
 				connection.lost(session, err or "The connection takes no more");
 			end
