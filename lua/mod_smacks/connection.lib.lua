@@ -79,14 +79,19 @@ local function unanswered_stanzas(session, last)
 	return waiting;
 end
 
+-- mod_csi_simple may have paused it.
+local function resume_writes(conn)
+	if conn and conn.resume_writes then
+		conn:resume_writes();
+	end
+end
+
 -- Tells whoever still has the session's old connection that it was replaced.
 local function close_replaced(session)
 	local conn = session.conn;
 	session.conn = nil;
 	c2s_sessions[conn] = nil;
-	if conn.resume_writes then
-		conn:resume_writes(); -- mod_csi_simple may have paused it
-	end
+	resume_writes(conn);
 	-- Looks to the transport's own close like a session that has nothing but the connection.
 	local connection = {
 		type = "c2s_unbound"; host = session.host; conn = conn; ip = session.ip; log = session.log; id = session.id;
@@ -161,6 +166,17 @@ local function detach(session)
 	end
 end
 
+-- The connection did not take what the session has sent, and has to go before it takes what comes after that: the client
+-- counts what it gets.
+local function lost(session, reason)
+	local conn = session.conn;
+	session.log("info", "Disconnecting: %s", reason);
+	sessionmanager.destroy_session(session, reason);
+	if conn then
+		conn:close();
+	end
+end
+
 -- What came in on the old connection may still wait to be processed. Before the client is told that it was handled, it
 -- is, unless that takes too long: it will be, in any case.
 local function settle(session)
@@ -188,7 +204,9 @@ return {
 	close_replaced = close_replaced;
 	detach = detach;
 	is_bosh = is_bosh;
+	lost = lost;
 	new_thread = new_thread;
+	resume_writes = function (session) return resume_writes(session.conn); end;
 	settle = settle;
 	unanswered_stanzas = unanswered_stanzas;
 	waiting_stanzas = waiting_stanzas;

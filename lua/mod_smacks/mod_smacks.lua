@@ -157,16 +157,27 @@ local function send(session, element)
 	return (session.sends2s or session.send)(element);
 end
 
--- Sends one of our own elements, which no filter of stanzas has to see, as text.
+-- Defined below: the filter of what goes out.
+local outgoing;
+
+-- Whether nothing but this module, and the transport, has a say in what the session sends. mod_csi_simple has while the
+-- client is inactive: it has paused the connection, and lets go what has come through its filter.
+local function sends_alone(session)
+	local list = session.filters and session.filters[filters_out];
+	if not list or list[1] ~= outgoing then return false; end
+	if session.sends2s then return list[2] == nil; end
+	-- mod_websocket's filter declares the namespace of stanzas, and ours declare their own.
+	return list[session.websocket_request and 3 or 2] == nil and sending.is_ours(session);
+end
+
+-- Sends one of our own elements: as text, past filters that are not there, or as others expect it.
 local function send_element(session, text)
 	if session.smacks_closing then
 		return; -- the stream may have its end tag already
-	elseif session.sends2s then
-		return session.sends2s(text);
-	elseif is_bosh(session) then
-		return session.send(parse_xml(text));
+	elseif not sends_alone(session) then
+		return (session.sends2s or session.send)(parse_xml(text));
 	end
-	return session.rawsend(text);
+	return (session.sends2s or session.rawsend)(text);
 end
 
 local request_of = {
@@ -273,8 +284,7 @@ local function end_full(key)
 	end);
 end
 
-
-local function outgoing(stanza, session)
+function outgoing(stanza, session)
 	local key = session.enjamb_stream;
 	if not key then return stanza; end
 	-- The bytes serve only if no filter comes after this one: mod_websocket's wants a stanza.
@@ -579,6 +589,15 @@ journal.dismiss_by(function (key, reason)
 	end);
 end);
 
+-- A session that loses its connection, or gets another one, is active (XEP-0352 §5.2), and the modules that hold something
+-- back for an inactive client are told so: they send it, and it comes into the queue. What they have is in no journal, and
+-- what they remember of the session's filters is no longer so when it has those of another connection.
+local function release_held(session)
+	if not session.state or session.state == "active" then return; end
+	session.state = "active";
+	contain.fire("csi-client-active", session, { origin = session; stanza = st.stanza("active", { xmlns = "urn:xmpp:csi:0" }) });
+end
+
 -- Hibernation -----------------------------------------------------------------------------------------------------------
 
 -- Stands in for session.close while there is no connection: those of mod_websocket (0.12) and mod_bosh need one.
@@ -591,6 +610,7 @@ local function close_disconnected(session, reason)
 end
 
 local function start_hibernating(session, timeout)
+	release_held(session);
 	session.hibernating = os_time();
 	session.awaiting_ack = nil;
 	session.close = close_disconnected;
@@ -907,9 +927,7 @@ local function adopt_connection(session, from, element)
 	connection.adopt(session, from);
 	session.awaiting_ack = nil;
 	session.smacks_over_limit = nil;
-	if session.state then
-		session.state = "active"; -- XEP-0352 §5.2: not restored by a resumption
-	end
+	session.smacks_draining = true;
 	add_filters(session);
 	for _ = 1, waiting do
 		session.handled_stanza_count = sm_received(session.enjamb_stream, session.handled_stanza_count);
@@ -940,7 +958,9 @@ local function resend(session)
 		end
 		sm.resent(key, following);
 		batch = batch - #bytes;
-		session.rawsend(bytes);
+		if session.rawsend(bytes) == false then
+			connection.lost(session, "The connection takes no more");
+		end
 		if session.conn ~= conn or session.destroyed then break; end -- it is lost again
 		first, last = sm.resend(key);
 	end
@@ -951,6 +971,7 @@ end
 -- The same until all is sent.
 function callbacks.resend(session)
 	if session.destroyed or session.hibernating or not session.enjamb_stream then return; end
+	connection.resume_writes(session);
 	local more = resend(session);
 	request_ack(session, not more);
 	if more and not session.smacks_resend_timer then
@@ -961,8 +982,17 @@ function callbacks.resend(session)
 	end
 end
 
+-- A client that resumes in the background says so at once. What it has missed, and <resumed/>, may still be in the
+-- connection that mod_csi_simple pauses; it will pause it again when that is empty.
+module:hook("csi-client-inactive", function (event)
+	if event.origin.smacks_draining then
+		connection.resume_writes(event.origin);
+	end
+end, -10);
+
 module:hook("c2s-ondrain", function (event)
 	local session = event.session;
+	session.smacks_draining = nil;
 	if session.smacks_resend_timer then
 		timer.stop(session.smacks_resend_timer);
 		session.smacks_resend_timer = nil;
@@ -1004,6 +1034,7 @@ function do_resume(session, stanza)
 		return nil, new_error(refused, old_h);
 	end
 
+	release_held(original);
 	local key = found.key;
 	local tell = is_hooked("delivery/success") and fire_success(original, key, found.acked);
 	sm.resume(peer, previd, h, false);
@@ -1163,6 +1194,7 @@ end, -89);
 
 local function stop(session)
 	if session.resumption_token then
+		release_held(session);
 		-- Before mod_c2s closes the streams, which would end the sessions cleanly: their clients are to come back,
 		-- to their session if it is kept, else to ask what was handled.
 		local kept = is_kept(session);

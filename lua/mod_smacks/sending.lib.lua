@@ -7,8 +7,11 @@
 local debug_info = require "debug".getinfo;
 local st = require "util.stanza";
 
+local connection = module:require "connection";
 local start_tag = require "enjamb".start_tag;
 local next, setmetatable, tostring, type = next, setmetatable, tostring, type;
+
+local is_counted = { message = true, presence = true, iq = true };
 
 -- Logs turn it into text at once, so one is enough.
 local subject = setmetatable({}, {
@@ -38,11 +41,17 @@ local function replace(session)
 		subject.stanza = t;
 		session.log("debug", "Sending[%s]: %s", session.type, subject);
 		subject.stanza = "";
-		if t.name then
+		local name = t.name;
+		if name then
 			t = filter("stanzas/out", t);
 		end
 		if t then
-			return session.rawsend(t);
+			local ok, err = session.rawsend(t);
+			if ok == false and is_counted[name] and session.enjamb_stream and not session.hibernating then
+				-- A paused connection can be full, on Prosody 13.
+				connection.lost(session, err or "The connection takes no more");
+			end
+			return ok, err;
 		end
 		return true;
 	end
@@ -56,6 +65,12 @@ local function restore(session)
 	if sends and session.send == sends.ours then
 		session.send = sends.original;
 	end
+end
+
+-- Whether send() is ours, and nobody has put one around it.
+local function is_ours(session)
+	local sends = session.smacks_send;
+	return sends ~= nil and session.send == sends.ours;
 end
 
 -- Of the whole process: the first host puts it there, the last one takes it away.
@@ -83,6 +98,7 @@ local function unload()
 end
 
 return {
+	is_ours = is_ours;
 	load = load;
 	log_received = log_received;
 	replace = replace;

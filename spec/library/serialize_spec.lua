@@ -85,12 +85,63 @@ describe("serialize("..lib..", seed "..seed..")", function ()
 	end);
 
 	it("takes numbers where tostring does, and as it writes them", function ()
-		for _, n in ipairs { 5, -7, 1.5, 2^53, 1e100, 3.0 } do
+		local function check(n)
 			local e = setmetatable({ name = "x", attr = { id = n, [n] = "v" }, tags = {} }, st.stanza_mt);
 			assert.equal(tostring(e), (serialize(e)));
-			assert.equal("number", type(e.attr.id));
+			assert.equal("number", math.type(e.attr.id) and type(e.attr.id));
 			assert.equal("v", e.attr[n]);
+			local child = setmetatable({ name = n, attr = { xmlns = n }, tags = {}, "text" }, st.stanza_mt);
+			e = setmetatable({ name = "x", attr = { xmlns = "urn:x" }, tags = { child }, child }, st.stanza_mt);
+			assert.equal(tostring(e), (serialize(e)));
 		end
+		for _, n in ipairs { 5, -7, 0, 0.0, -0.0, 1.5, 2^53, 1e100, 3.0, 1e13, 1e14, -1e14, 99999999999999.5, 1e-4, 1e-5, 0.1 + 0.2,
+			math.maxinteger, math.mininteger, math.huge, -math.huge, 2^-1074, 2^-1022, 2^1023 * (2 - 2^-52) } do
+			check(n);
+		end
+		for _ = 1, rounds do
+			local n = random(5);
+			if n == 1 then -- any float
+				n = string.unpack("d", string.pack("i8", random(0)));
+				if n ~= n then n = 0.5; end
+			elseif n == 2 then -- between two of 14 digits
+				n = (random(10^13, 10^14) + random(0, 4) / 4) * (random(2) == 1 and 1 or -1);
+			elseif n == 3 then
+				n = random(10^14, 10^17) * 10.0 ^ random(-30, 30);
+			elseif n == 4 then
+				n = random(10000) / 10 ^ random(0, 8);
+			else
+				n = random(0) >> random(0, 63);
+			end
+			check(n);
+		end
+		for _, n in ipairs { 0/0, -(0/0) } do
+			local e = setmetatable({ name = "x", attr = { id = n }, tags = {} }, st.stanza_mt);
+			assert.equal(tostring(e), (serialize(e)));
+		end
+	end);
+
+	it("makes no strings of them", function ()
+		local e = setmetatable({ name = "x", attr = { id = "", to = ("x"):rep(50) }, tags = {} }, st.stanza_mt);
+		local numbers, strings = {}, {};
+		for n = 1, 1000 do
+			numbers[n] = 1000 + n + 0.25;
+			strings[n] = tostring(numbers[n]);
+		end
+		local function made_for(values)
+			collectgarbage();
+			collectgarbage("stop");
+			local before = collectgarbage("count");
+			for n = 1, #values do
+				e.attr.id = values[n];
+				serialize(e);
+			end
+			local made = collectgarbage("count") - before;
+			collectgarbage("restart");
+			return made;
+		end
+		local made = made_for(strings);
+		strings = nil; -- luacheck: ignore 311
+		assert.equal(made, made_for(numbers));
 	end);
 
 	it("leaves the stanza as it was", function ()

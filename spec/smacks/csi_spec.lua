@@ -58,6 +58,51 @@ t.each("client state with mod_csi_simple", { config = "smacks_hibernation_time =
 		assert.equal(0, ctx:field(c.jid, "#s.outgoing_stanza_queue"));
 	end);
 
+	it("answers an <r/> of an inactive client at once", function ()
+		local c = ctx:resumable();
+		c:send("<inactive xmlns='urn:xmpp:csi:0'/>");
+		assert.equal("0", c:ask_h());
+		assert.equal("0", c:ask_h()); -- and again: that answer left the connection paused, or not
+		local d = ctx:resumable();
+		d:send("<inactive xmlns='urn:xmpp:csi:0'/><r xmlns='urn:xmpp:sm:3'/>");
+		d:expect("a");
+	end);
+
+	it("answers in order with what is held back", function ()
+		local a, b = ctx:contacts();
+		local c = ctx:resumable { user = a, available = true };
+		c:sync();
+		c:send("<inactive xmlns='urn:xmpp:csi:0'/>");
+		local friend = ctx:login { user = b };
+		friend:presence(nil, "<status>held</status>");
+		friend:sync();
+		local seen = c:sync();
+		local held = t.only(seen, { name = "presence", from = friend.jid });
+		assert.equal("held", held[1] and held[1]:child_text("status"));
+		c:ack();
+		c:sync();
+		assert.equal(0, ctx:field(c.jid, "#s.outgoing_stanza_queue"));
+	end);
+
+	it("asks an inactive client when nothing has been read for long", function ()
+		local c = ctx:resumable();
+		c:sync();
+		c:send("<inactive xmlns='urn:xmpp:csi:0'/>");
+		ctx.srv:wait_for(("return session(%q).state == 'inactive'"):format(c.jid));
+		local function read_timeout()
+			return ctx:field(c.jid, "prosody.hosts[s.host].events.fire_event('c2s-read-timeout', { session = s })");
+		end
+		for _ = 1, 2 do
+			assert.equal(true, read_timeout());
+			c:expect("r");
+			c:ack();
+			ctx.srv:wait_for(("return not session(%q).awaiting_ack"):format(c.jid));
+		end
+		assert.equal(true, read_timeout());
+		c:expect("r");
+		assert.equal(false, read_timeout()); -- was asked, said nothing
+	end);
+
 	it("a session cut while inactive is resumed with everything", function ()
 		local a, b = ctx:contacts();
 		local c = ctx:resumable { user = a, available = true };
@@ -82,6 +127,60 @@ t.each("client state with mod_csi_simple", { config = "smacks_hibernation_time =
 			end
 		end
 		assert.equal("two", last);
+		d:ack();
+		d:sync();
+		assert.falsy(d.closed);
+		assert.equal(0, ctx:field(c.jid, "#s.outgoing_stanza_queue"));
+	end);
+end);
+
+t.each("a long queue with mod_csi_simple", {
+	config = "smacks_hibernation_time = 60; smacks_max_queue_size = 10000", modules = { "csi_simple" },
+}, function (ctx, it)
+	it("goes out although its client is inactive as soon as it has resumed", function ()
+		local c = ctx:resumable { available = true };
+		c:sync();
+		ctx:hibernate(c);
+		ctx.srv:eval(([[
+			for i = 1, 1000 do
+				session(%q).send(st.message({ to = %q, from = "x@localhost", type = "chat", id = "i" .. i }, i .. (" "):rep(1000)));
+			end
+		]]):format(c.jid, c.jid));
+		local d = ctx:authenticated(c.username);
+		d.token, d.h = c.token, c.h;
+		d:send(("<resume xmlns='urn:xmpp:sm:3' previd='%s' h='%d'/><inactive xmlns='urn:xmpp:csi:0'/>"):format(c.token, c.h));
+		d:expect("resumed");
+		d:expect({ id = "i1000" });
+	end);
+end);
+
+t.each("a connection with little room, and mod_csi_simple", {
+	config = "smacks_hibernation_time = 60; network_settings = { max_send_buffer_size = 65536 }", modules = { "csi_simple" },
+}, function (ctx, it)
+	it("that is full and paused is cut, and nothing is missing after the resumption", function ()
+		local a, b = ctx:contacts();
+		local c = ctx:resumable { user = a, available = true };
+		c:sync();
+		c:send("<inactive xmlns='urn:xmpp:csi:0'/>");
+		ctx.srv:wait_for(("return session(%q).state == 'inactive'"):format(c.jid));
+		local friend = ctx:login { user = b };
+		for i = 1, 20 do friend:presence(nil, ("<status>%d %s</status>"):format(i, ("x"):rep(5000))); end
+		friend:sync();
+		if ctx.version == "0.12" then -- has no limit, and nothing is lost
+			c:cut();
+		else
+			c:expect_closed();
+		end
+		ctx.srv:wait_hibernating(c.jid);
+		local d = ctx:resume(c);
+		d:sync();
+		local told = {};
+		for _, list in ipairs { c.seen, d.seen } do
+			for _, p in ipairs(t.only(list, { name = "presence", from = friend.jid })) do
+				told[#told + 1] = tonumber(p:child_text("status"):match("^%d+"));
+			end
+		end
+		for i = 1, 20 do assert.equal(i, told[i]); end
 		d:ack();
 		d:sync();
 		assert.falsy(d.closed);

@@ -12,6 +12,7 @@
 mod journal;
 mod kept;
 mod minimix;
+mod number;
 mod push;
 mod rooms;
 mod smacks;
@@ -22,6 +23,14 @@ use mlua::prelude::*;
 
 #[mlua::lua_module]
 fn enjamb(lua: &Lua) -> LuaResult<LuaTable> {
+    table(lua)
+}
+
+/// What `require "enjamb"` returns.
+///
+/// # Errors
+/// If there is no memory for it.
+pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     let exports = lua.create_table()?;
     exports.set("version", env!("CARGO_PKG_VERSION"))?;
     exports.set("serialize", push::serialize_function(lua)?)?;

@@ -394,6 +394,13 @@ pub enum Groupchat {
     Copies(bool),
 }
 
+/// Calls `each` for all clients that [`groupchat`] may give a copy to, in its order.
+pub fn resources(account: &[u8], from: &[u8], each: impl FnMut(&str)) {
+    let (Ok(account), Ok(from)) = (std::str::from_utf8(account), std::str::from_utf8(from)) else { return };
+    let room = from.split_once('/').map_or(from, |(room, _)| room);
+    with(|fork| fork.resources(account, room).for_each(each));
+}
+
 /// A groupchat message for an account. `stanza` are its bytes without `to`; `copy` is called for each client that gets
 /// a copy.
 pub fn groupchat(

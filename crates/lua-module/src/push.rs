@@ -1,12 +1,16 @@
 //! The functions that Lua calls directly, without mlua in between, because they run once per stanza or ack.
 //!
-//! Invariants of their `unsafe`: Lua calls them with a valid state; everything they borrow (the scratch buffer, the
-//! registry) is given back before a Lua function that can raise an error is called; a panic is caught and becomes an
-//! error value.
+//! Invariants of their `unsafe`: Lua calls them with a valid state; a panic is caught and becomes an error value.
+//!
+//! Making a Lua string can raise an error, if there is no memory, which leaves the function at once (`longjmp`): nothing
+//! is dropped, nothing after it happens. So whatever is to be a string is made one ([`push_string`]) before anything
+//! changes, and at that point nothing is borrowed and nothing is owned but by a thread-local. What comes after a change
+//! (numbers, booleans, values that are on the stack already) needs no memory.
 
 use crate::minimix::{self, Groupchat};
 use crate::smacks;
 use crate::walk::{self, Only};
+use enjamb_stanza::Summary;
 use enjamb_stream_management::Ask;
 use mlua::ffi::{self, lua_State};
 use mlua::prelude::*;
@@ -20,16 +24,56 @@ const KEPT_SCRATCH: usize = 64 << 10;
 
 thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// Resources of the clients that get a copy.
-    static COPIES: RefCell<Vec<Box<str>>> = const { RefCell::new(Vec::new()) };
+    /// The groupchat message in hand, while strings are made.
+    static BYTES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Resources of the clients that may get a copy, and which of them do. Their strings are on the stack, in this order.
+    static CLIENTS: RefCell<Vec<Box<str>>> = const { RefCell::new(Vec::new()) };
+    static COPIES: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-fn keep_scratch(mut buffer: Vec<u8>) {
+/// The scratch buffer, empty.
+fn scratch() -> Vec<u8> {
+    let mut buffer = SCRATCH.take();
+    buffer.clear();
+    buffer
+}
+
+fn keep_scratch(buffer: Vec<u8>) {
     if buffer.capacity() <= KEPT_SCRATCH {
-        buffer.clear();
         SCRATCH.set(buffer);
     }
 }
+
+/// Pushes the bytes as a Lua string. May collect garbage, and so run finalizers, and may raise an error: the thread-local
+/// has the buffer then.
+///
+/// # Safety
+/// A slot is free. The caller owns nothing that is to be dropped, and has borrowed nothing.
+unsafe fn push_string(state: *mut lua_State, buffer: Vec<u8>) {
+    let (data, len, kept) = (buffer.as_ptr(), buffer.len(), buffer.capacity() <= KEPT_SCRATCH);
+    SCRATCH.set(buffer);
+    // SAFETY: the bytes stay where they are until they are copied: collecting comes after that, or, if memory is
+    // short, before it and without finalizers, which alone could take the buffer.
+    unsafe { ffi::lua_pushlstring(state, data.cast(), len) };
+    if !kept {
+        drop(SCRATCH.take());
+    }
+}
+
+/// Pushes `nil` and a message.
+///
+/// # Safety
+/// As [`push_string`], with two slots.
+unsafe fn push_failure(state: *mut lua_State, message: String) -> c_int {
+    // SAFETY: as the caller says.
+    unsafe {
+        ffi::lua_pushnil(state);
+        push_string(state, message.into_bytes());
+    }
+    2
+}
+
+const PANICKED: &str = "internal error while serialising a stanza, please report it";
 
 /// Seconds since 1970.
 fn now() -> u64 {
@@ -42,40 +86,30 @@ unsafe fn integer(state: *mut lua_State, index: c_int) -> i64 {
     unsafe { ffi::lua_tointegerx(state, index, std::ptr::null_mut()) }
 }
 
-enum Answer {
-    /// Not a stanza, or no such stream: nothing was done.
-    Untouched,
-    /// Queued, to be sent.
-    Send { over_limit: Option<i64>, bytes_serve: bool },
-    /// Queued, not to be sent.
-    Hold { over_limit: Option<i64> },
-    /// Neither queued nor to be sent.
-    Failed(String),
+/// A stanza, written into the buffer.
+struct Written {
+    summary: Summary,
+    /// Make a string of it: it is going to be sent as these bytes.
+    to_send: bool,
 }
 
-unsafe fn queue(state: *mut lua_State, buffer: &mut Vec<u8>) -> Answer {
+/// Writes the stanza. `None`: it is none, or there is no such stream.
+unsafe fn write_stanza(
+    state: *mut lua_State,
+    stream: i64,
+    buffer: &mut Vec<u8>,
+) -> Result<Option<Written>, String> {
     // SAFETY: `walk` wants a table at an absolute index; both are made sure of.
     unsafe {
         if ffi::lua_type(state, 2) != ffi::LUA_TTABLE {
-            return Answer::Untouched;
+            return Ok(None);
         }
-        let key = integer(state, 1);
-        match walk::walk(state, 2, Only::Stanzas, buffer) {
-            Err(error) => Answer::Failed(error.to_string()),
-            Ok(walk::Walked { summary: None, .. }) => Answer::Untouched,
-            Ok(walk::Walked { summary: Some(summary), declares_namespace }) => {
-                match smacks::push(key, buffer, summary, now()) {
-                    None => Answer::Untouched,
-                    Some(queueing) => {
-                        let over_limit = queueing.over_limit.map(smacks::number);
-                        match queueing.send {
-                            true => Answer::Send { over_limit, bytes_serve: !declares_namespace },
-                            false => Answer::Hold { over_limit },
-                        }
-                    }
-                }
-            }
-        }
+        let walk::Walked { summary, declares_namespace } =
+            walk::walk(state, 2, Only::Stanzas, buffer).map_err(|error| error.to_string())?;
+        let Some(summary) = summary else { return Ok(None) };
+        let Some(sends_now) = smacks::sends_now(stream) else { return Ok(None) };
+        let to_send = sends_now && !declares_namespace && ffi::lua_toboolean(state, 3) != 0;
+        Ok(Some(Written { summary, to_send }))
     }
 }
 
@@ -87,49 +121,54 @@ unsafe fn queue(state: *mut lua_State, buffer: &mut Vec<u8>) -> Answer {
 /// - `true, over`: queued; send the stanza as it is (`want_bytes` was false, or it declares its namespace).
 /// - `false, over`: queued; do not send it, the client is away or is still being sent what is older.
 /// - `nil, message`: it cannot be serialised; it was not queued.
+/// - an error (there is no memory for the bytes): it was not queued.
 unsafe extern "C-unwind" fn push(state: *mut lua_State) -> c_int {
-    let mut buffer = SCRATCH.take();
-    // SAFETY: `state` comes from Lua.
-    let answer =
-        catch_unwind(AssertUnwindSafe(|| unsafe { queue(state, &mut buffer) })).unwrap_or_else(|_| {
-            Answer::Failed("internal error while serialising a stanza, please report it".into())
-        });
-    // SAFETY: nothing is borrowed here. Should Lua raise an out-of-memory error in a push, the buffer leaks.
+    let mut buffer = scratch();
+    // SAFETY: `state` comes from Lua, and a C function has room for some values. What `push_string` wants: the buffer and
+    // the message are given to it, the rest needs no dropping.
     unsafe {
-        ffi::lua_settop(state, 3);
-        let results = match answer {
-            Answer::Untouched => {
+        let stream = integer(state, 1);
+        let written = catch_unwind(AssertUnwindSafe(|| write_stanza(state, stream, &mut buffer)))
+            .unwrap_or_else(|_| Err(PANICKED.into()));
+        let Written { summary, to_send } = match written {
+            Ok(Some(written)) => written,
+            Ok(None) => {
+                keep_scratch(buffer);
                 ffi::lua_pushnil(state);
-                1
+                return 1;
             }
-            Answer::Send { over_limit, bytes_serve } => {
-                if bytes_serve && ffi::lua_toboolean(state, 3) != 0 {
-                    ffi::lua_pushlstring(state, buffer.as_ptr().cast(), buffer.len());
-                } else {
-                    ffi::lua_pushboolean(state, 1);
-                }
-                if let Some(key) = over_limit {
-                    ffi::lua_pushinteger(state, key);
-                }
-                1 + c_int::from(over_limit.is_some())
-            }
-            Answer::Hold { over_limit } => {
-                ffi::lua_pushboolean(state, 0);
-                match over_limit {
-                    Some(key) => ffi::lua_pushinteger(state, key),
-                    None => ffi::lua_pushnil(state),
-                }
-                2
-            }
-            Answer::Failed(message) => {
-                ffi::lua_pushnil(state);
-                ffi::lua_pushlstring(state, message.as_ptr().cast(), message.len());
-                2
+            Err(message) => {
+                keep_scratch(buffer);
+                return push_failure(state, message);
             }
         };
-        keep_scratch(buffer);
-        results
+        ffi::lua_settop(state, 3);
+        let queueing = if to_send {
+            push_string(state, buffer);
+            let bytes = walk::bytes(state, 4);
+            catch_unwind(|| smacks::push(stream, bytes, summary, now()))
+        } else {
+            let queueing = catch_unwind(|| smacks::push(stream, &buffer, summary, now()));
+            keep_scratch(buffer);
+            queueing
+        };
+        let Ok(queueing) = queueing else { return push_failure(state, PANICKED.into()) };
+        let Some(queueing) = queueing else {
+            ffi::lua_pushnil(state); // a finalizer has ended the stream
+            return 1;
+        };
+        let over_limit = queueing.over_limit.map(smacks::number);
+        if !queueing.send {
+            ffi::lua_pushboolean(state, 0);
+        } else if !to_send {
+            ffi::lua_pushboolean(state, 1);
+        }
+        match over_limit {
+            Some(key) => ffi::lua_pushinteger(state, key),
+            None => ffi::lua_pushnil(state),
+        }
     }
+    2
 }
 
 /// `ack(key, h)`: takes an `<a/>` that can be true: how many stanzas it covers, and how many are left; nothing if it cannot.
@@ -182,31 +221,27 @@ unsafe extern "C-unwind" fn wants_ack(state: *mut lua_State) -> c_int {
 }
 
 unsafe fn write(state: *mut lua_State, only: Only) -> c_int {
-    let mut buffer = SCRATCH.take();
-    // SAFETY: `state` comes from Lua; a table is made sure of.
-    let result = catch_unwind(AssertUnwindSafe(|| unsafe {
-        if ffi::lua_type(state, 1) != ffi::LUA_TTABLE {
-            return Err("a stanza must be a table".to_owned());
-        }
-        walk::walk(state, 1, only, &mut buffer).map_err(|e| e.to_string())
-    }))
-    .unwrap_or_else(|_| Err("internal error while serialising a stanza, please report it".into()));
-    // SAFETY: as in `push`.
+    let mut buffer = scratch();
+    // SAFETY: `state` comes from Lua; a table is made sure of. As in `push`.
     unsafe {
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            if ffi::lua_type(state, 1) != ffi::LUA_TTABLE {
+                return Err("a stanza must be a table".to_owned());
+            }
+            walk::walk(state, 1, only, &mut buffer).map(drop).map_err(|e| e.to_string())
+        }))
+        .unwrap_or_else(|_| Err(PANICKED.into()));
         ffi::lua_settop(state, 1);
-        let results = match result {
-            Ok(_) => {
-                ffi::lua_pushlstring(state, buffer.as_ptr().cast(), buffer.len());
+        match result {
+            Ok(()) => {
+                push_string(state, buffer);
                 1
             }
             Err(message) => {
-                ffi::lua_pushnil(state);
-                ffi::lua_pushlstring(state, message.as_ptr().cast(), message.len());
-                2
+                keep_scratch(buffer);
+                push_failure(state, message)
             }
-        };
-        keep_scratch(buffer);
-        results
+        }
     }
 }
 
@@ -222,7 +257,7 @@ unsafe extern "C-unwind" fn start_tag(state: *mut lua_State) -> c_int {
     unsafe { write(state, Only::StartTag) }
 }
 
-unsafe fn distribute(state: *mut lua_State, buffer: &mut Vec<u8>) -> Result<Groupchat, String> {
+unsafe fn write_groupchat(state: *mut lua_State, buffer: &mut Vec<u8>) -> Result<(), String> {
     // SAFETY: `walk` wants a table at an absolute index, which is made sure of; strings stay on the stack.
     unsafe {
         if ffi::lua_type(state, 4) != ffi::LUA_TTABLE
@@ -232,12 +267,44 @@ unsafe fn distribute(state: *mut lua_State, buffer: &mut Vec<u8>) -> Result<Grou
             return Err("wants account, from, id and a stanza".to_owned());
         }
         walk::walk(state, 4, Only::Everything, buffer).map_err(|e| e.to_string())?;
+        CLIENTS.with_borrow_mut(|clients| {
+            clients.clear();
+            minimix::resources(walk::bytes(state, 1), walk::bytes(state, 2), |c| clients.push(c.into()));
+            match ffi::lua_checkstack(state, clients.len() as c_int * 2 + 4) {
+                0 => Err("too many clients".to_owned()),
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+/// Pushes the resource of client number `n`; false if there is none.
+unsafe fn push_client(state: *mut lua_State, n: usize) -> bool {
+    let client = CLIENTS.with_borrow(|clients| clients.get(n).map(|c| (c.as_ptr(), c.len())));
+    let Some((data, len)) = client else { return false };
+    // SAFETY: the list, and so the text, stays what it is until the string is made of it; as in `push_string`.
+    unsafe { ffi::lua_pushlstring(state, data.cast(), len) };
+    true
+}
+
+/// `made`: for how many clients there is a string.
+unsafe fn distribute(state: *mut lua_State, buffer: &[u8], made: usize) -> Groupchat {
+    // SAFETY: `write_groupchat` has looked at the types; the strings stay on the stack.
+    unsafe {
         let account = walk::bytes(state, 1);
         let from = walk::bytes(state, 2);
         let id = (ffi::lua_type(state, 3) == ffi::LUA_TSTRING).then(|| walk::bytes(state, 3));
-        COPIES.with_borrow_mut(|copies| {
-            copies.clear();
-            Ok(minimix::groupchat(account, from, id, buffer, |resource| copies.push(resource.into())))
+        CLIENTS.with_borrow(|clients| {
+            COPIES.with_borrow_mut(|copies| {
+                copies.clear();
+                let (clients, mut from_here) = (&clients[..made.min(clients.len())], 0);
+                minimix::groupchat(account, from, id, buffer, |resource| {
+                    if let Some(n) = clients[from_here..].iter().position(|c| **c == *resource) {
+                        copies.push(from_here + n);
+                        from_here += n + 1;
+                    }
+                })
+            })
         })
     }
 }
@@ -248,37 +315,42 @@ unsafe fn distribute(state: *mut lua_State, buffer: &mut Vec<u8>) -> Result<Grou
 /// - `false, resources...`: these clients get a copy.
 /// - `true, resources...`: the same, after the decisions that `pending` gives.
 /// - `message`: it cannot be serialised.
+/// - an error (there is no memory for the resources): nothing has happened.
 unsafe extern "C-unwind" fn groupchat(state: *mut lua_State) -> c_int {
-    let mut buffer = SCRATCH.take();
-    // SAFETY: `state` comes from Lua.
-    let result = catch_unwind(AssertUnwindSafe(|| unsafe { distribute(state, &mut buffer) }))
-        .unwrap_or_else(|_| Err("internal error while distributing a message, please report it".into()));
-    let copies = COPIES.take();
-    // SAFETY: nothing is borrowed here. Should Lua raise an out-of-memory error in a push, the vectors leak.
+    let mut buffer = scratch();
+    // SAFETY: `state` comes from Lua. Strings are made while the thread-locals own everything, as in `push`.
     unsafe {
+        let written = catch_unwind(AssertUnwindSafe(|| write_groupchat(state, &mut buffer)))
+            .unwrap_or_else(|_| Err(PANICKED.into()));
         ffi::lua_settop(state, 4);
-        let mut results = 0;
+        if let Err(message) = written {
+            keep_scratch(buffer);
+            push_string(state, message.into_bytes());
+            return 1;
+        }
+        // Not as the scratch buffer: finalizers that run meanwhile may serialise something.
+        BYTES.set(buffer);
+        let mut n = 0;
+        while push_client(state, n) {
+            n += 1;
+        }
+        let buffer = BYTES.take();
+        let result = catch_unwind(AssertUnwindSafe(|| distribute(state, &buffer, n)));
+        keep_scratch(buffer);
         match result {
-            Ok(Groupchat::NotOurs) => {}
-            Ok(Groupchat::Copies(pending)) if ffi::lua_checkstack(state, copies.len() as c_int + 2) != 0 => {
-                ffi::lua_pushboolean(state, c_int::from(pending));
-                for resource in &copies {
-                    ffi::lua_pushlstring(state, resource.as_ptr().cast(), resource.len());
-                }
-                results = 1 + copies.len() as c_int;
-            }
-            Ok(Groupchat::Copies(_)) => {
-                ffi::lua_pushboolean(state, 0);
-                results = 1;
-            }
-            Err(message) => {
-                ffi::lua_pushlstring(state, message.as_ptr().cast(), message.len());
-                results = 1;
+            Ok(Groupchat::NotOurs) => return 0,
+            Ok(Groupchat::Copies(pending)) => ffi::lua_pushboolean(state, c_int::from(pending)),
+            Err(_) => {
+                push_string(state, PANICKED.as_bytes().to_vec());
+                return 1;
             }
         }
-        COPIES.set(copies);
-        keep_scratch(buffer);
-        results
+        COPIES.with_borrow(|copies| {
+            for &n in copies {
+                ffi::lua_pushvalue(state, 5 + n as c_int);
+            }
+            1 + copies.len() as c_int
+        })
     }
 }
 

@@ -55,6 +55,14 @@ pub fn insert(stream: Stream, account: &str, enabled: Enabled) -> StreamKey {
     with(|registry| registry.insert(stream, Some(account), enabled))
 }
 
+/// Whether what is pushed on a stream now is to be sent now; `None` if there is no such stream.
+pub fn sends_now(stream: i64) -> Option<bool> {
+    // Not by `with`: once per stanza, and it does not matter who else is unreachable.
+    REGISTRY.with_borrow(|registry| {
+        registry.get(key(stream)).map(|s| !s.is_hibernating() && s.resend_from().is_none())
+    })
+}
+
 /// Queues a stanza on a stream, if the stream is there.
 pub fn push(stream: i64, bytes: &[u8], summary: Summary, now: u64) -> Option<Queueing> {
     with(|registry| {

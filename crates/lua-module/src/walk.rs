@@ -6,9 +6,9 @@
 //! 1. Only raw accesses: `lua_rawget`, `lua_rawgeti`, `lua_rawlen`, `lua_next`. None of them runs Lua code, raises
 //!    an error for a table argument with these keys, or allocates. So no Lua error unwinds through a Rust frame here,
 //!    and no table changes while it is walked.
-//! 2. `lua_tolstring` is called on strings, and on copies of numbers at the top of the stack, because converting a key
-//!    in place would break `lua_next`. Those are the only allocations that the walk makes in Lua; they do not
-//!    collect garbage, since a finalizer could change the tables.
+//! 2. `lua_tolstring` is called on strings only: converting a number would allocate, which may collect garbage and so run
+//!    finalizers, which could change the tables; and a key that is converted in place breaks `lua_next`. What a number
+//!    looks like is known here ([`Decimal`]). So the walk allocates nothing in Lua.
 //! 3. A byte slice borrowed from a Lua string is used only while the string is on the Lua stack, or in a table that
 //!    is, directly or as the attributes of one.
 //! 4. `lua_checkstack` comes before every push; it fails by returning 0. The walk keeps its own list of open elements,
@@ -17,6 +17,7 @@
 //!    are so made once and not for each stanza.
 //! 6. On return, with or without an error, the Lua stack is as it was found.
 
+use crate::number::Decimal;
 use enjamb_stanza::{Kind, Name, Summary, write};
 use mlua::ffi::{self, lua_State};
 use mlua::prelude::*;
@@ -165,29 +166,45 @@ pub unsafe fn bytes<'a>(state: *mut lua_State, index: c_int) -> &'a [u8] {
     }
 }
 
-/// A string, or a number as Lua writes it: what Lua's string functions, and so Prosody's `tostring`, accept. Pushes
-/// one value, the string.
+/// A string, or a number as Lua writes it into `number`: what Lua's string functions, and so Prosody's `tostring`, accept.
 ///
 /// # Safety
-/// As [`walk`]; one free slot.
-unsafe fn push_text(state: *mut lua_State, index: c_int) -> Result<(), &'static str> {
-    // SAFETY: a copy is converted, never the original; the slot was checked by the caller.
+/// As [`bytes`], if it is a string.
+#[inline(always)]
+unsafe fn text(
+    state: *mut lua_State,
+    index: c_int,
+    number: &mut Option<Decimal>,
+) -> Result<&[u8], &'static str> {
+    // SAFETY: as the caller says.
     unsafe {
         match ffi::lua_type(state, index) {
-            ffi::LUA_TSTRING => ffi::lua_pushvalue(state, index),
-            ffi::LUA_TNUMBER => {
-                ffi::lua_pushvalue(state, index);
-                let collects = ffi::lua_gc(state, ffi::LUA_GCISRUNNING) != 0;
-                ffi::lua_gc(state, ffi::LUA_GCSTOP);
-                ffi::lua_tolstring(state, -1, std::ptr::null_mut());
-                if collects {
-                    ffi::lua_gc(state, ffi::LUA_GCRESTART);
-                }
-            }
-            _ => return Err(type_name(state, index)),
+            ffi::LUA_TSTRING => Ok(bytes(state, index)),
+            _ => decimal(state, index, number),
         }
     }
-    Ok(())
+}
+
+/// # Safety
+/// The state and the index are valid.
+#[cold]
+#[inline(never)]
+unsafe fn decimal(
+    state: *mut lua_State,
+    index: c_int,
+    number: &mut Option<Decimal>,
+) -> Result<&[u8], &'static str> {
+    // SAFETY: numbers are read as what they are, so that nothing is converted.
+    unsafe {
+        if ffi::lua_type(state, index) != ffi::LUA_TNUMBER {
+            return Err(type_name(state, index));
+        }
+        let decimal = match ffi::lua_isinteger(state, index) {
+            0 => Decimal::float(ffi::lua_tonumberx(state, index, std::ptr::null_mut())),
+            _ => Decimal::integer(ffi::lua_tointegerx(state, index, std::ptr::null_mut())),
+        };
+        Ok(number.insert(decimal).as_bytes())
+    }
 }
 
 /// A function that may call [`walk`].
@@ -324,13 +341,11 @@ impl Walk<'_> {
                 ffi::LUA_TSTRING => {}
                 _ if depth == 0 && self.only == Only::Stanzas => return Ok(false),
                 ffi::LUA_TNIL if depth > 0 => return Err(Problem::Child(n, "a table without a name")),
-                _ => {
-                    push_text(state, -1).map_err(Problem::Name)?;
-                    ffi::lua_replace(state, -2);
-                }
+                _ => {}
             }
             let starts = self.out.len() + 1;
-            write::open(self.out, bytes(state, -1));
+            let mut number = None;
+            write::open(self.out, text(state, -1, &mut number).map_err(Problem::Name)?);
             let name = starts..self.out.len();
             if depth == 0 && self.only == Only::Stanzas {
                 let Some(name) = Name::from_bytes(&self.out[name.clone()]) else { return Ok(false) };
@@ -386,29 +401,26 @@ impl Walk<'_> {
         unsafe {
             ffi::lua_pushnil(state);
             while ffi::lua_next(state, attr) != 0 {
-                let (mut text_of_key, mut text_of_value) = (key, value);
-                if ffi::lua_type(state, key) != ffi::LUA_TSTRING {
-                    if let Err(found) = push_text(state, key) {
+                let (mut key_number, mut value_number) = (None, None);
+                let k = match text(state, key, &mut key_number) {
+                    Ok(k) => k,
+                    Err(found) => {
                         self.note(name);
                         return Err(Problem::AttributeKey(found));
                     }
-                    text_of_key = ffi::lua_gettop(state);
-                }
-                let k = bytes(state, text_of_key);
-                let is_string = ffi::lua_type(state, value) == ffi::LUA_TSTRING;
-                if !is_string {
-                    if let Err(found) = push_text(state, value) {
+                };
+                let v = match text(state, value, &mut value_number) {
+                    Ok(v) => v,
+                    Err(found) => {
                         self.note(name);
                         let key = String::from_utf8_lossy(k).replace('\u{1}', "|");
                         return Err(Problem::AttributeValue(key, found));
                     }
-                    text_of_value = ffi::lua_gettop(state);
-                }
-                let v = bytes(state, text_of_value);
+                };
                 if k == b"xmlns" {
-                    namespace = match is_string {
-                        true => Namespace::Text(v),
-                        false => Namespace::Number(ffi::lua_tonumberx(state, value, std::ptr::null_mut())),
+                    namespace = match ffi::lua_type(state, value) {
+                        ffi::LUA_TSTRING => Namespace::Text(v),
+                        _ => Namespace::Number(ffi::lua_tonumberx(state, value, std::ptr::null_mut())),
                     };
                     if stanza {
                         if !namespace.is(CLIENT) {

@@ -239,6 +239,11 @@ impl Fork {
         Some((m.nick.to_string(), clients))
     }
 
+    /// The resources of all clients that [`Fork::groupchat`] may give a copy to, in its order.
+    pub fn resources(&self, account: &str, room: &str) -> impl Iterator<Item = &str> {
+        self.membership(account, room).into_iter().flat_map(|m| m.clients.iter().map(|c| &*c.resource))
+    }
+
     /// Accounts, memberships and bytes of the shared views, for metrics.
     pub fn totals(&self) -> (usize, usize, usize) {
         let memberships = self.accounts.values().map(|a| a.rooms.len()).sum();
