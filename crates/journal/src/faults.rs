@@ -21,6 +21,7 @@ pub(crate) enum Op {
     Read,
     Sync,
     Remove,
+    Restrict,
 }
 
 #[derive(Clone, Default)]
@@ -219,6 +220,10 @@ impl MemoryFiles {
 impl Files for Process {
     fn make_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
+    }
+
+    fn restrict(&self, _: &Path) -> io::Result<()> {
+        self.files.disk().check(self.life, Op::Restrict)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {

@@ -101,6 +101,14 @@ impl Journal {
         let lock = files.lock(&lock_path).map_err(Error::io("lock", &lock_path))?;
         let lock = lock.ok_or_else(|| Error::InUse { path: dir.to_owned() })?;
         let ids = list(&*files, dir)?;
+        // An earlier release left it to the umask. What cannot be mended is told, and no reason to lose sessions.
+        let mut exposed = None;
+        let ours = ids.iter().map(|id| segment::path(dir, *id));
+        for path in [dir.to_owned(), lock_path].into_iter().chain(ours) {
+            if let Err(e) = files.restrict(&path) {
+                exposed.get_or_insert(Error::io("take away others' access to", &path)(e));
+            }
+        }
 
         let mut recovery = Recovery { segments: ids.len(), ..Recovery::default() };
         let mut found = FxHashMap::default();
@@ -164,7 +172,7 @@ impl Journal {
             spare: None,
             reader: None,
             scratch: Vec::new(),
-            trouble: None,
+            trouble: exposed,
             background,
             _lock: lock,
         };

@@ -102,6 +102,18 @@ fn any_single_failure_is_survived() {
 }
 
 #[test]
+fn access_that_cannot_be_taken_away_is_told_and_no_reason_to_stop() {
+    let files = MemoryFiles::default();
+    drop(started(&files));
+    files.fail(Op::Restrict, 0, 10, EIO);
+    let (mut j, r) = open(&files, tiny());
+    assert!(r.is_whole());
+    let e = j.take_trouble().unwrap();
+    assert!(is_errno(&e, EIO) && e.to_string().contains("access"), "{e}");
+    assert_eq!(state(&mut j).len(), 1);
+}
+
+#[test]
 fn a_segment_that_cannot_be_read_is_not_given_up() {
     let files = MemoryFiles::default();
     let mut j = started(&files);
