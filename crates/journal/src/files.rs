@@ -16,11 +16,11 @@ pub type Lock = Box<dyn Any + Send + Sync>;
 
 /// A directory tree.
 pub trait Files: Send + Sync {
-    /// Creates the directory and those above it, if they are not there.
+    /// Creates the directory; false if it is there.
     ///
     /// # Errors
-    /// The operating system's.
-    fn make_dir(&self, dir: &Path) -> io::Result<()>;
+    /// The operating system's; `NotFound` if the one above is not there.
+    fn make_dir(&self, dir: &Path) -> io::Result<bool>;
 
     /// Takes a directory or file from everybody but its owner, if anybody else has access to it.
     ///
@@ -107,8 +107,12 @@ const FILE_MODE: u32 = 0o600;
 pub struct OsFiles;
 
 impl Files for OsFiles {
-    fn make_dir(&self, dir: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)
+    fn make_dir(&self, dir: &Path) -> io::Result<bool> {
+        match DirBuilder::new().mode(DIR_MODE).create(dir) {
+            Ok(()) => Ok(true),
+            Err(_) if dir.is_dir() => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     fn restrict(&self, path: &Path) -> io::Result<()> {

@@ -19,6 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 pub(crate) enum Job {
+    /// Sync these directories before anything is called durable: in one is ours, in the others what leads there.
+    Holders(Vec<PathBuf>),
     /// Sync what was found when the journal was opened: a killed process may not have got round to it.
     Found(Vec<u32>),
     /// Sync the segment; then everything up to the position is durable.
@@ -74,6 +76,7 @@ impl Background {
             shared: shared.clone(),
             named: None,
             failed: BTreeSet::new(),
+            holders: Vec::new(),
             doomed: Vec::new(),
             reached: 0,
         };
@@ -131,6 +134,8 @@ struct Worker {
     /// The segment whose name is known to be durable.
     named: Option<u32>,
     failed: BTreeSet<u32>,
+    /// Directories whose sync our own one's name still waits for.
+    holders: Vec<PathBuf>,
     /// To be removed, in this order.
     doomed: Vec<u32>,
     /// Durable up to here, but for what is in failed segments.
@@ -160,6 +165,10 @@ impl Worker {
 
     fn act(&mut self, job: Job) {
         match job {
+            Job::Holders(holders) => {
+                self.holders = holders;
+                self.sync_holders();
+            }
             Job::Found(segments) => {
                 for id in segments {
                     let path = segment::path(&self.dir, id);
@@ -168,6 +177,7 @@ impl Worker {
                 }
             }
             Job::Sync { segment, file, position } => {
+                self.sync_holders();
                 let mut synced = file.sync().map_err(Error::io("sync", &segment::path(&self.dir, segment)));
                 if synced.is_ok() && self.named != Some(segment) {
                     synced = self.files.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir));
@@ -188,13 +198,27 @@ impl Worker {
                 }
             }
         }
-        if self.failed.is_empty() {
+        if self.failed.is_empty() && self.holders.is_empty() {
             let before = self.shared.durable.fetch_max(self.reached, Ordering::Release);
             if before < self.reached
                 && let Some(tell) = self.shared.on_durable.get()
             {
                 tell();
             }
+        }
+    }
+
+    fn sync_holders(&mut self) {
+        while let Some(dir) = self.holders.last() {
+            if let Err(e) = self.files.sync_dir(dir) {
+                // Trying again would not help against missing rights, and acks must not wait for ever.
+                let hopeless = e.kind() == ErrorKind::PermissionDenied;
+                self.shared.news().error.get_or_insert(Error::io("sync", dir)(e));
+                if !hopeless {
+                    return;
+                }
+            }
+            self.holders.pop();
         }
     }
 
