@@ -287,7 +287,8 @@ function Server:spawn()
 	self.log_mark = #(read_file(self.logfile) or "");
 	os.remove(self.dir .. "/prosody.pid");
 	local flag = o.daemonize and "-D" or "-F";
-	local command = ("cd %s && exec lua5.4 %s --config %s %s >>%s/out 2>&1 </dev/null & echo $!"):format(
+	local umask = o.umask and "umask " .. o.umask .. "; " or "";
+	local command = umask .. ("cd %s && exec lua5.4 %s --config %s %s >>%s/out 2>&1 </dev/null & echo $!"):format(
 		quote(self.dir), quote(self.where.prosody), quote(self.config), flag, quote(self.dir));
 	local pid;
 	if o.daemonize then

@@ -21,6 +21,7 @@ pub(crate) enum Op {
     Read,
     Sync,
     Remove,
+    Restrict,
 }
 
 #[derive(Clone, Default)]
@@ -47,6 +48,9 @@ struct Disk {
     next: u64,
     names: BTreeMap<PathBuf, u64>,
     synced_names: BTreeMap<PathBuf, u64>,
+    /// Beside the root, which is always there.
+    dirs: BTreeSet<PathBuf>,
+    synced_dirs: BTreeSet<PathBuf>,
     locked: BTreeSet<PathBuf>,
     faults: Vec<Fault>,
     /// Bytes that can be written before the process dies.
@@ -105,7 +109,13 @@ impl MemoryFiles {
     pub fn lose_power(&self) {
         self.crash();
         let mut disk = self.disk();
-        disk.names = disk.synced_names.clone();
+        let Disk { names, synced_names, dirs, synced_dirs, .. } = &mut *disk;
+        // What is in a directory whose own name is gone cannot be found.
+        dirs.clear();
+        dirs.extend(synced_dirs.iter().filter(|d| is_below(d, synced_dirs)).cloned());
+        names.clear();
+        names.extend(synced_names.iter().filter(|(p, _)| is_below(p, dirs)).map(|(p, id)| (p.clone(), *id)));
+        (*synced_names, *synced_dirs) = (names.clone(), dirs.clone());
         for data in disk.data.values_mut() {
             data.bytes = data.synced.clone();
         }
@@ -145,6 +155,8 @@ impl MemoryFiles {
             next: disk.next,
             names: disk.names.clone(),
             synced_names: disk.synced_names.clone(),
+            dirs: disk.dirs.clone(),
+            synced_dirs: disk.synced_dirs.clone(),
             ..Disk::default()
         })))
     }
@@ -152,6 +164,11 @@ impl MemoryFiles {
     pub fn used(&self) -> usize {
         self.disk().used()
     }
+}
+
+/// Whether all directories above that path are there.
+fn is_below(path: &Path, dirs: &BTreeSet<PathBuf>) -> bool {
+    path.ancestors().skip(1).all(|above| above.parent().is_none() || dirs.contains(above))
 }
 
 impl Disk {
@@ -217,8 +234,16 @@ impl MemoryFiles {
 }
 
 impl Files for Process {
-    fn make_dir(&self, _: &Path) -> io::Result<()> {
-        Ok(())
+    fn make_dir(&self, dir: &Path) -> io::Result<bool> {
+        let mut disk = self.files.disk();
+        match is_below(dir, &disk.dirs) {
+            true => Ok(dir.parent().is_some() && disk.dirs.insert(dir.to_owned())),
+            false => Err(ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn restrict(&self, _: &Path) -> io::Result<()> {
+        self.files.disk().check(self.life, Op::Restrict)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
@@ -242,6 +267,9 @@ impl Files for Process {
     fn create(&self, path: &Path, new: bool) -> io::Result<Arc<dyn OpenFile>> {
         let mut disk = self.files.disk();
         disk.check(self.life, Op::Create)?;
+        if !is_below(path, &disk.dirs) {
+            return Err(ErrorKind::NotFound.into());
+        }
         let id = match disk.names.get(path).copied() {
             Some(_) if new => return Err(ErrorKind::AlreadyExists.into()),
             Some(id) => {
@@ -259,10 +287,16 @@ impl Files for Process {
         disk.names.remove(path).map(drop).ok_or(ErrorKind::NotFound.into())
     }
 
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut disk = self.files.disk();
         disk.check(self.life, Op::Sync)?;
-        disk.synced_names = disk.names.clone();
+        let Disk { names, synced_names, dirs, synced_dirs, .. } = &mut *disk;
+        let here = |path: &Path| path.parent() == Some(dir);
+        synced_names.retain(|path, _| !here(path));
+        synced_names
+            .extend(names.iter().filter(|(path, _)| here(path)).map(|(path, id)| (path.clone(), *id)));
+        synced_dirs.retain(|path| !here(path));
+        synced_dirs.extend(dirs.iter().filter(|path| here(path)).cloned());
         Ok(())
     }
 }

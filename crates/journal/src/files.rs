@@ -1,12 +1,13 @@
 //! The operating system's files, behind a trait, so that a test can fill the disk, cut a write or flip a bit.
 //!
-//! It knows nothing of segments and records. Everything takes paths and returns what the operating system said.
+//! It knows nothing of segments and records. Everything takes paths and returns what the operating system said. What it
+//! makes is for the owner alone, whatever the process's umask: in it are other people's messages.
 
 use std::any::Any;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,11 +16,17 @@ pub type Lock = Box<dyn Any + Send + Sync>;
 
 /// A directory tree.
 pub trait Files: Send + Sync {
-    /// Creates the directory and those above it, if they are not there.
+    /// Creates the directory; false if it is there.
+    ///
+    /// # Errors
+    /// The operating system's; `NotFound` if the one above is not there.
+    fn make_dir(&self, dir: &Path) -> io::Result<bool>;
+
+    /// Takes a directory or file from everybody but its owner, if anybody else has access to it.
     ///
     /// # Errors
     /// The operating system's.
-    fn make_dir(&self, dir: &Path) -> io::Result<()>;
+    fn restrict(&self, path: &Path) -> io::Result<()>;
 
     /// Locks the file against other processes and other locks of this one; `None` if somebody has it.
     ///
@@ -92,17 +99,33 @@ pub trait OpenFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
 }
 
+const DIR_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
 /// The files of this machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsFiles;
 
 impl Files for OsFiles {
-    fn make_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+    fn make_dir(&self, dir: &Path) -> io::Result<bool> {
+        match DirBuilder::new().mode(DIR_MODE).create(dir) {
+            Ok(()) => Ok(true),
+            Err(_) if dir.is_dir() => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn restrict(&self, path: &Path) -> io::Result<()> {
+        let there = fs::metadata(path)?;
+        if there.permissions().mode() & 0o077 == 0 {
+            return Ok(());
+        }
+        let mode = if there.is_dir() { DIR_MODE } else { FILE_MODE };
+        fs::set_permissions(path, Permissions::from_mode(mode))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Box::new(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -120,7 +143,7 @@ impl Files for OsFiles {
 
     fn create(&self, path: &Path, new: bool) -> io::Result<Arc<dyn OpenFile>> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true);
+        options.read(true).write(true).mode(FILE_MODE);
         match new {
             true => options.create_new(true),
             false => options.create(true).truncate(true),

@@ -22,7 +22,8 @@ use crate::session::Session;
 use crate::sync::{Background, Job};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeSet, VecDeque};
-use std::path::Path;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// More stanzas than this missing in a row are no gap: some number is wrong.
@@ -96,11 +97,19 @@ impl Journal {
     /// # Errors
     /// As [`Journal::open`].
     pub fn open_in(files: Arc<dyn Files>, dir: &Path, config: Config) -> Result<(Journal, Recovery), Error> {
-        files.make_dir(dir).map_err(Error::io("create", dir))?;
+        let mut holders = make_dirs(&*files, dir).map_err(Error::io("create", dir))?;
         let lock_path = dir.join("lock");
         let lock = files.lock(&lock_path).map_err(Error::io("lock", &lock_path))?;
         let lock = lock.ok_or_else(|| Error::InUse { path: dir.to_owned() })?;
         let ids = list(&*files, dir)?;
+        // An earlier release left it to the umask. What cannot be mended is told, and no reason to lose sessions.
+        let mut exposed = None;
+        let ours = ids.iter().map(|id| segment::path(dir, *id));
+        for path in [dir.to_owned(), lock_path].into_iter().chain(ours) {
+            if let Err(e) = files.restrict(&path) {
+                exposed.get_or_insert(Error::io("take away others' access to", &path)(e));
+            }
+        }
 
         let mut recovery = Recovery { segments: ids.len(), ..Recovery::default() };
         let mut found = FxHashMap::default();
@@ -143,7 +152,11 @@ impl Journal {
             return Err(Error::corrupt(dir, "the numbers of segments are used up"));
         };
         let file = create(&*files, dir, head)?;
+        // Always, since a process may have made ours and been killed before it got round to that.
+        holders.extend(above(dir).map(Path::to_owned));
+        holders.dedup();
         let background = Background::start(files.clone(), dir)?;
+        background.send(Job::Holders(holders));
         background.send(Job::Found(ids));
         let mut journal = Journal {
             files,
@@ -164,7 +177,7 @@ impl Journal {
             spare: None,
             reader: None,
             scratch: Vec::new(),
-            trouble: None,
+            trouble: exposed,
             background,
             _lock: lock,
         };
@@ -183,6 +196,25 @@ impl Journal {
         }
         Ok((journal, recovery))
     }
+}
+
+/// The directory in which that one is.
+fn above(dir: &Path) -> Option<&Path> {
+    dir.parent().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above })
+}
+
+/// Creates the directory and those above it that are not there. Returns those in which one was made.
+fn make_dirs(files: &dyn Files, dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let above = above(dir).filter(|above| *above != dir);
+    let (made, mut holders) = match (files.make_dir(dir), above) {
+        (Err(e), Some(above)) if e.kind() == ErrorKind::NotFound => {
+            let holders = make_dirs(files, above)?;
+            (files.make_dir(dir)?, holders)
+        }
+        (made, _) => (made?, Vec::new()),
+    };
+    holders.extend(above.filter(|_| made).map(Path::to_owned));
+    Ok(holders)
 }
 
 /// The segments' numbers, rising. Empty files at the end were never begun, and are removed.

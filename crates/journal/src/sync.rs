@@ -10,14 +10,17 @@
 use crate::error::Error;
 use crate::files::{Files, OpenFile};
 use crate::segment;
+use nix::sys::signal::{SigSet, SigmaskHow};
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 pub(crate) enum Job {
+    /// Sync these directories before anything is called durable: in one is ours, in the others what leads there.
+    Holders(Vec<PathBuf>),
     /// Sync what was found when the journal was opened: a killed process may not have got round to it.
     Found(Vec<u32>),
     /// Sync the segment; then everything up to the position is durable.
@@ -73,13 +76,14 @@ impl Background {
             shared: shared.clone(),
             named: None,
             failed: BTreeSet::new(),
+            holders: Vec::new(),
             doomed: Vec::new(),
             reached: 0,
         };
-        let thread = std::thread::Builder::new()
-            .name("enjamb-journal".into())
-            .spawn(move || worker.run(&queue))
-            .map_err(Error::io("start a thread for", dir))?;
+        let thread = with_signals_blocked(|| {
+            std::thread::Builder::new().name("enjamb-journal".into()).spawn(move || worker.run(&queue))
+        });
+        let thread = thread.map_err(Error::io("start a thread for", dir))?;
         Ok(Background { jobs: Some(jobs), shared, thread: Some(thread) })
     }
 
@@ -114,6 +118,15 @@ impl Drop for Background {
     }
 }
 
+/// Does something with all signals blocked. A thread inherits that from the one that starts it, so one that is started
+/// here never takes a signal: handlers, like those of Prosody, are made for the main thread.
+fn with_signals_blocked<T>(f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let result = f();
+    before.thread_set_mask()?;
+    result
+}
+
 struct Worker {
     files: Arc<dyn Files>,
     dir: PathBuf,
@@ -121,6 +134,8 @@ struct Worker {
     /// The segment whose name is known to be durable.
     named: Option<u32>,
     failed: BTreeSet<u32>,
+    /// Directories whose sync our own one's name still waits for.
+    holders: Vec<PathBuf>,
     /// To be removed, in this order.
     doomed: Vec<u32>,
     /// Durable up to here, but for what is in failed segments.
@@ -150,6 +165,10 @@ impl Worker {
 
     fn act(&mut self, job: Job) {
         match job {
+            Job::Holders(holders) => {
+                self.holders = holders;
+                self.sync_holders();
+            }
             Job::Found(segments) => {
                 for id in segments {
                     let path = segment::path(&self.dir, id);
@@ -158,6 +177,7 @@ impl Worker {
                 }
             }
             Job::Sync { segment, file, position } => {
+                self.sync_holders();
                 let mut synced = file.sync().map_err(Error::io("sync", &segment::path(&self.dir, segment)));
                 if synced.is_ok() && self.named != Some(segment) {
                     synced = self.files.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir));
@@ -178,13 +198,27 @@ impl Worker {
                 }
             }
         }
-        if self.failed.is_empty() {
+        if self.failed.is_empty() && self.holders.is_empty() {
             let before = self.shared.durable.fetch_max(self.reached, Ordering::Release);
             if before < self.reached
                 && let Some(tell) = self.shared.on_durable.get()
             {
                 tell();
             }
+        }
+    }
+
+    fn sync_holders(&mut self) {
+        while let Some(dir) = self.holders.last() {
+            if let Err(e) = self.files.sync_dir(dir) {
+                // Trying again would not help against missing rights, and acks must not wait for ever.
+                let hopeless = e.kind() == ErrorKind::PermissionDenied;
+                self.shared.news().error.get_or_insert(Error::io("sync", dir)(e));
+                if !hopeless {
+                    return;
+                }
+            }
+            self.holders.pop();
         }
     }
 

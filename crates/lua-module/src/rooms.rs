@@ -8,6 +8,7 @@ use enjamb_muc_fork::Change;
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// A file shorter than this many bytes is left to grow.
@@ -104,12 +105,19 @@ fn kept_lines(rooms: &HashMap<String, Kept>) -> String {
     out
 }
 
-/// Puts a whole file in the place of another.
+/// Puts a whole file in the place of another. Nobody but its owner may read it, whatever the umask, and whoever could
+/// read the other one.
 fn replace(path: &Path, text: &str) -> io::Result<File> {
     let new = path.with_extension("new");
-    fs::write(&new, text)?;
+    // One that a killed process left has the access rights that it was made with.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
     fs::rename(&new, path)?;
-    OpenOptions::new().append(true).open(path)
+    Ok(file)
 }
 
 impl Log {
@@ -166,6 +174,38 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn is_its_owners_alone_from_the_start_and_when_written_anew() {
+        let dir = std::env::temp_dir().join(format!("enjamb-rooms-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir(&dir).expect("a directory");
+        let path = dir.join("rooms");
+        let expose = |path: &Path| {
+            fs::write(path, "f\tr@c\t\t\n").expect("written");
+            fs::set_permissions(path, Permissions::from_mode(0o644)).expect("its owner may");
+        };
+        let mode = || fs::metadata(&path).expect("it is there").permissions().mode() & 0o777;
+        drop(Log::open(path.clone()).expect("made"));
+        assert_eq!(mode(), 0o600);
+        // What an earlier release left, finished or not.
+        expose(&path);
+        expose(&path.with_extension("new"));
+        let (mut log, _) = Log::open(path.clone()).expect("opened");
+        assert_eq!(mode(), 0o600);
+        expose(&path.with_extension("new"));
+        log.limit = 0;
+        let said = Change::Said { room: "r@c".into(), key: 7 };
+        log.write(std::slice::from_ref(&said), || vec![said.clone()]);
+        assert_eq!(mode(), 0o600);
+        log.write(std::slice::from_ref(&said), Vec::new);
+        assert_eq!(log.trouble(), None);
+        let text = fs::read_to_string(&path).expect("readable");
+        assert_eq!(text, "s\tr@c\t7\t\n".repeat(2));
+        fs::remove_dir_all(&dir).expect("removed");
+    }
 
     #[test]
     fn reads_what_it_wrote_and_no_torn_line() {

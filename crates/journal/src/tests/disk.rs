@@ -3,6 +3,7 @@
 use super::*;
 use crate::Error;
 use crate::faults::{EIO, ENOSPC, Op};
+use crate::files::Files;
 
 fn started(files: &MemoryFiles) -> Journal {
     let (mut j, _) = open(files, tiny());
@@ -102,6 +103,18 @@ fn any_single_failure_is_survived() {
 }
 
 #[test]
+fn access_that_cannot_be_taken_away_is_told_and_no_reason_to_stop() {
+    let files = MemoryFiles::default();
+    drop(started(&files));
+    files.fail(Op::Restrict, 0, 10, EIO);
+    let (mut j, r) = open(&files, tiny());
+    assert!(r.is_whole());
+    let e = j.take_trouble().unwrap();
+    assert!(is_errno(&e, EIO) && e.to_string().contains("access"), "{e}");
+    assert_eq!(state(&mut j).len(), 1);
+}
+
+#[test]
 fn a_segment_that_cannot_be_read_is_not_given_up() {
     let files = MemoryFiles::default();
     let mut j = started(&files);
@@ -141,6 +154,40 @@ fn what_is_durable_survives_the_loss_of_power() {
     drop(j);
     let (mut j, _) = open(&files, tiny());
     assert_eq!(state(&mut j)[&1].queue, [Some(b"synced".to_vec())]);
+}
+
+/// As far as a caller can tell from [`Journal::durable`], all above it included.
+#[test]
+fn the_directory_is_as_durable_as_what_is_in_it() {
+    let deep = Path::new("/var/lib/server/journal");
+    let open = |files: &MemoryFiles| Journal::open_in(files.process(), deep, tiny()).unwrap().0;
+    let made = |files: &MemoryFiles, n: usize| {
+        let all = ["/var", "/var/lib", "/var/lib/server", "/var/lib/server/journal"];
+        let above = all.iter().take(n).map(Path::new);
+        above.for_each(|dir| assert!(files.process().make_dir(dir).unwrap()));
+        for dir in ["/", "/var", "/var/lib", "/var/lib/server"].iter().take(n.min(3)) {
+            files.process().sync_dir(Path::new(dir)).unwrap();
+        }
+    };
+    // 4: a process was killed when it had made the directory and nothing else.
+    for there in 0..=4 {
+        for failures in 0..=8 {
+            let files = MemoryFiles::default();
+            made(&files, there);
+            let mut j = open(&files);
+            files.fail(Op::Sync, 0, failures, EIO);
+            j.set_meta(1, b"m").unwrap();
+            let position = j.commit().unwrap();
+            until(|| {
+                j.request_sync();
+                j.commit().unwrap();
+                j.durable() >= position
+            });
+            files.lose_power();
+            drop(j);
+            assert_eq!(state(&mut open(&files)).len(), 1, "{there} {failures}");
+        }
+    }
 }
 
 #[test]
