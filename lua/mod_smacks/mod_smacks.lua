@@ -260,10 +260,13 @@ end
 local function handle_read_timeout(event)
 	local session = event.session;
 	if not session.enjamb_stream then return; end
-	if session.awaiting_ack then
-		return false; -- it was asked and said nothing: the connection is dead
+	local last = session.smacks_silent_at;
+	if not session.awaiting_ack then
+		request_ack(session, true);
+	elseif last and session.ack_requested_at <= last then
+		return false; -- it was asked, had a whole period to answer, and said nothing: the connection is dead
 	end
-	request_ack(session, true);
+	session.smacks_silent_at = time_now();
 	return true;
 end
 
@@ -661,7 +664,7 @@ local function before_close(session, by_client)
 	if session.conn and session.handled_stanza_count then
 		local h = sm.handled(key, connection.unanswered_stanzas(session, session.outgoing_stanza_queue:last()));
 		if h then
-			h = journal.committed(session, h);
+			h = journal.claim(session, h);
 			send_element(session, format("<a xmlns='%s' h='%d'/>", session.smacks, h));
 		end
 	end
@@ -819,7 +822,7 @@ end
 local function handle_r(session, stanza)
 	local key = session.enjamb_stream;
 	if not key then return misplaced(session, stanza); end
-	local h = journal.committed(session, stanza.enjamb_h or sm.handled(key, waiting_stanzas(session)));
+	local h = journal.claim(session, stanza.enjamb_h or sm.handled(key, waiting_stanzas(session)));
 	send_element(session, format("<a xmlns='%s' h='%d'/>", stanza.attr.xmlns, h));
 	request_ack(session);
 	return true;
@@ -1054,7 +1057,7 @@ function do_resume(session, stanza)
 	adopt_connection(original, session, stanza);
 	original.smacks = stanza.attr.xmlns;
 	-- What <resumed/> will say, which mod_sasl2_sm writes itself. If not all of it is kept, the client sends the rest again.
-	local kept = journal.committed_for_good(original, original.handled_stanza_count);
+	local kept = journal.claim_for_good(original, original.handled_stanza_count);
 	if kept ~= original.handled_stanza_count then
 		sm.recount(key, kept);
 		original.handled_stanza_count = kept;
@@ -1202,7 +1205,8 @@ local function stop(session)
 		local kept = is_kept(session);
 		if kept then
 			journal.keep(session);
-			kept = commit(session, sm.handled(session.enjamb_stream, waiting_stanzas(session)));
+			touched[session] = true;
+			kept = commit();
 		end
 		if not kept then
 			remember(session);
