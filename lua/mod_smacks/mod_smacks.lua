@@ -100,6 +100,7 @@ local limits = sm.limits {
 	queue_bytes = get_number("smacks_max_queue_bytes", 64 * 1024 * 1024, 1);
 	account_bytes = get_number("smacks_max_account_queue_bytes", 256 * 1024 * 1024, 1);
 	server_bytes = get_number("smacks_max_server_queue_bytes", 8 * 1024 * 1024 * 1024, 1);
+	memory_bytes = get_number("smacks_max_memory_queue_bytes", 256 * 1024 * 1024, 1);
 	unacked = get_number("smacks_max_unacked_stanzas", 0, 0);
 	inactive_unacked = get_number("smacks_max_inactive_unacked_stanzas", 256, 0);
 	hibernated = get_number("smacks_max_hibernated_sessions", 10, 0);
@@ -382,7 +383,8 @@ end
 
 -- Puts a session under management. `waiting` stanzas have come in behind its <enable/>; nil: none are counted yet.
 local function manage(session, xmlns, id, timeout, waiting)
-	local account = id and bare_jid(session) or nil;
+	-- Resumable or not, its queue counts for the account.
+	local account = session.username and bare_jid(session) or nil;
 	local key, handle = sm.start(limits, account, id, timeout, waiting or 0);
 	attach(session, key, handle, xmlns, id, timeout, waiting);
 	if is_kept(session) then

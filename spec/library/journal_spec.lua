@@ -13,7 +13,7 @@ local enjamb = require "enjamb";
 local jn, sm = enjamb.journal, enjamb.smacks;
 
 local limits = sm.limits {
-	hibernation_time = 60, queue_stanzas = 1000, queue_bytes = 2^20, account_bytes = 2^40, server_bytes = 2^40;
+	hibernation_time = 60, queue_stanzas = 1000, queue_bytes = 2^20, account_bytes = 2^40, server_bytes = 2^40, memory_bytes = 2^40;
 	unacked = 0, inactive_unacked = 256, hibernated = 10;
 };
 

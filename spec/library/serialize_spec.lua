@@ -48,7 +48,7 @@ end
 
 local function new_stream(options)
 	local limits = sm.limits {
-		hibernation_time = 60, queue_stanzas = 100000, queue_bytes = 2^31, account_bytes = 2^40, server_bytes = 2^40;
+		hibernation_time = 60, queue_stanzas = 100000, queue_bytes = 2^31, account_bytes = 2^40, server_bytes = 2^40, memory_bytes = 2^40;
 		unacked = 0, inactive_unacked = 256, hibernated = 10;
 	};
 	local ok, id, timeout = sm.enable(limits, { account = "a@b", bound = true }, false, options and options.resume, nil);

@@ -143,6 +143,44 @@ t.versions("a long queue", function (start)
 		d:expect({ id = "i5" });
 	end);
 
+	it("counts what cannot be resumed for its account, too", function ()
+		local ctx = start { config = "smacks_max_account_queue_bytes = 30000" };
+		local user = ctx:user();
+		local function plain(resource, of)
+			local c = ctx:login { user = of or user, resource = resource, enable = {}, available = true };
+			c:sync();
+			c:ack();
+			return c;
+		end
+		local a, b, other = plain("a"), plain("b"), plain("c", ctx:user());
+		fill(ctx, a.jid, 4, 3000);
+		a:expect({ id = "i4" });
+		a:ack(); -- makes room
+		fill(ctx, a.jid, 4, 3000);
+		fill(ctx, b.jid, 4, 3000);
+		fill(ctx, other.jid, 8, 3000);
+		for _, c in ipairs { a, b, other } do c:sync(); end
+		fill(ctx, b.jid, 3, 3000);
+		b:expect({ name = "error" });
+		b:expect_closed();
+		a:sync();
+		other:sync();
+	end);
+
+	it("ends the one that holds most of the memory when there is too much in it", function ()
+		local ctx = start { config = "smacks_max_memory_queue_bytes = 30000" };
+		local kept, a, b = ctx:resumable { available = true }, ctx:login { enable = {} }, ctx:login { enable = {} };
+		fill(ctx, kept.jid, 20, 3000); -- that is on disk
+		fill(ctx, a.jid, 6, 3000);
+		fill(ctx, b.jid, 2, 3000);
+		for _, c in ipairs { kept, a, b } do c:sync(); end
+		fill(ctx, b.jid, 2, 3000);
+		a:expect({ name = "error" });
+		a:expect_closed();
+		b:sync();
+		kept:sync();
+	end);
+
 	it("ends the longest one of all when the server has too much", function ()
 		local ctx = start { config = "smacks_max_server_queue_bytes = 30000" };
 		local a, b = ctx:resumable { available = true }, ctx:resumable { available = true };

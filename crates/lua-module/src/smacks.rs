@@ -173,6 +173,7 @@ fn limits(_: &Lua, options: LuaTable) -> LuaResult<LuaLimits> {
         queue_bytes: options.get("queue_bytes")?,
         account_bytes: options.get("account_bytes")?,
         server_bytes: options.get("server_bytes")?,
+        memory_bytes: options.get("memory_bytes")?,
         unacked: options.get("unacked")?,
         inactive_unacked: options.get("inactive_unacked")?,
         hibernated: options.get("hibernated")?,

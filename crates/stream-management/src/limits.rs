@@ -9,10 +9,13 @@ pub struct Limits {
     pub queue_stanzas: usize,
     /// `smacks_max_queue_bytes`: how many bytes of stanzas may wait for a client, away or not.
     pub queue_bytes: usize,
-    /// `smacks_max_account_queue_bytes`: how many for all resumable sessions of one account together.
+    /// `smacks_max_account_queue_bytes`: how many for all sessions of one account together.
     pub account_bytes: usize,
     /// `smacks_max_server_queue_bytes`: how many for all sessions of the server together.
     pub server_bytes: usize,
+    /// `smacks_max_memory_queue_bytes`: how many of those may be in memory: of sessions that are not kept elsewhere, or
+    /// cannot be just now.
+    pub memory_bytes: usize,
     /// `smacks_max_unacked_stanzas`: how many stanzas may be unacknowledged before an ack is asked for.
     pub unacked: usize,
     /// `smacks_max_inactive_unacked_stanzas`: the same while the client says that it is inactive (XEP-0352).
@@ -29,6 +32,7 @@ impl Default for Limits {
             queue_bytes: 64 << 20,
             account_bytes: 256 << 20,
             server_bytes: 8 << 30,
+            memory_bytes: 256 << 20,
             unacked: 0,
             inactive_unacked: 256,
             hibernated: 10,

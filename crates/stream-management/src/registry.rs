@@ -12,7 +12,7 @@ use std::sync::Arc;
 slotmap::new_key_type! {
     /// Names a stream. A key whose stream is gone finds nothing, never another stream.
     pub struct StreamKey;
-    /// Names an account that has resumable streams.
+    /// Names an account that has streams.
     pub(crate) struct AccountKey;
 }
 
@@ -37,11 +37,13 @@ pub struct Totals {
     pub bytes_here: usize,
 }
 
-/// What is kept of an account that has resumable streams.
+/// What is kept of an account that has streams.
 #[derive(Debug)]
 struct Account {
     name: Box<str>,
-    /// In the order in which they were enabled. Looked up per account, so that an id is worth nothing to anybody else.
+    /// How many streams count for it.
+    members: usize,
+    /// Those that can be resumed, in the order in which they were enabled. Looked up per account, so that an id is worth nothing to anybody else.
     streams: Vec<(ResumptionId, StreamKey)>,
     bytes: usize,
 }
@@ -76,7 +78,8 @@ pub struct Registry {
     accounts: SlotMap<AccountKey, Account>,
     by_name: HashMap<Box<str>, AccountKey>,
     totals: Totals,
-    /// The stream that was said to have to go because the server holds too much. Until it has, no other is looked for.
+    /// The stream that was said to have to go because the server holds too much, on disk or in memory. Until it has, no
+    /// other is looked for.
     leaving: Option<StreamKey>,
 }
 
@@ -120,15 +123,17 @@ impl Registry {
         self.insert(stream, account, enabled)
     }
 
-    /// Puts a stream with a history under management.
+    /// Puts a stream with a history under management. Whether it can be resumed or not, what it holds counts for its
+    /// account, if it has one.
     pub fn insert(&mut self, mut stream: Stream, account: Option<&str>, enabled: Enabled) -> StreamKey {
-        let owner = account.zip(enabled.resumption);
-        stream.owner =
-            owner.map(|(account, (id, timeout))| Owner { account: self.account(account), id, timeout });
-        let (account, queued) = (stream.owner.as_ref().map(|o| o.account), totals(&stream));
+        let account = account.map(|name| self.account(name));
+        stream.account = account;
+        stream.owner = account.and(enabled.resumption).map(|(id, timeout)| Owner { id, timeout });
+        let (id, queued) = (stream.owner.as_ref().map(|o| o.id), totals(&stream));
         let key = self.streams.insert(stream);
-        if let (Some(account), Some((_, (id, _)))) = (account.and_then(|a| self.accounts.get_mut(a)), owner) {
-            account.streams.push((id, key));
+        if let Some(account) = account.and_then(|a| self.accounts.get_mut(a)) {
+            account.members += 1;
+            account.streams.extend(id.map(|id| (id, key)));
         }
         self.count(account, Totals::default(), queued);
         key
@@ -138,7 +143,8 @@ impl Registry {
         if let Some(&key) = self.by_name.get(name) {
             return key;
         }
-        let key = self.accounts.insert(Account { name: name.into(), streams: Vec::new(), bytes: 0 });
+        let key =
+            self.accounts.insert(Account { name: name.into(), members: 0, streams: Vec::new(), bytes: 0 });
         self.by_name.insert(name.into(), key);
         key
     }
@@ -153,7 +159,7 @@ impl Registry {
         let stream = self.streams.get_mut(key)?;
         let before = totals(stream);
         let result = f(stream);
-        let (account, after) = (stream.owner.as_ref().map(|o| o.account), totals(stream));
+        let (account, after) = (stream.account, totals(stream));
         self.count(account, before, after);
         Some(result)
     }
@@ -186,34 +192,44 @@ impl Registry {
         t.stanzas += 1;
         t.bytes += bytes.len();
         t.bytes_here = (t.bytes_here + stream.queue().bytes_here()).saturating_sub(here);
-        let mut crowded = t.bytes > stream.limits().server_bytes;
-        if let Some(account) = stream.owner.as_ref().and_then(|o| self.accounts.get_mut(o.account)) {
+        let limits = stream.limits();
+        let mut crowded = t.bytes > limits.server_bytes || !stored && t.bytes_here > limits.memory_bytes;
+        if let Some(account) = stream.account.and_then(|a| self.accounts.get_mut(a)) {
             account.bytes += bytes.len();
-            crowded |= account.bytes > stream.limits().account_bytes;
+            crowded |= account.bytes > limits.account_bytes;
         }
         let over_limit = match over_limit {
             true => Some(key),
-            false if crowded => self.crowded(key),
+            false if crowded => self.crowded(key, stored),
             false => None,
         };
         Some(Queueing { send, over_limit })
     }
 
     /// Who must go if the account of that stream, or the server, holds too much: of those who are away the one that
-    /// holds most, else the stream itself.
-    fn crowded(&mut self, key: StreamKey) -> Option<StreamKey> {
+    /// holds most, else the stream itself. If it is only the memory that holds too much, and the last stanza is in it:
+    /// the one that holds most there, away or not.
+    fn crowded(&mut self, key: StreamKey, stored: bool) -> Option<StreamKey> {
         let stream = self.streams.get(key)?;
-        let away = |(_, s): &(StreamKey, &Stream)| s.is_hibernating();
-        if let Some(account) = stream.owner.as_ref().and_then(|o| self.accounts.get(o.account))
-            && account.bytes > stream.limits().account_bytes
+        let limits = stream.limits();
+        let bytes = |s: &Stream| s.queue().bytes();
+        // Whoever holds nothing would go for nothing.
+        let away = |(_, s): &(StreamKey, &Stream)| s.is_hibernating() && bytes(s) > 0;
+        if let Some(account) = stream.account.and_then(|a| self.accounts.get(a))
+            && account.bytes > limits.account_bytes
         {
             let streams = account.streams.iter().filter_map(|&(_, k)| Some((k, self.streams.get(k)?)));
-            return longest(streams.filter(away)).or(Some(key));
+            return longest(streams.filter(away), bytes).or(Some(key));
         }
-        if self.totals.bytes > stream.limits().server_bytes
-            && self.leaving.is_none_or(|k| !self.streams.contains_key(k))
-        {
-            self.leaving = longest(self.streams.iter().filter(away)).or(Some(key));
+        if self.leaving.is_some_and(|k| self.streams.contains_key(k)) {
+            return None;
+        }
+        if self.totals.bytes > limits.server_bytes {
+            self.leaving = longest(self.streams.iter().filter(away), bytes).or(Some(key));
+            return self.leaving;
+        }
+        if !stored && self.totals.bytes_here > limits.memory_bytes {
+            self.leaving = longest(self.streams.iter(), |s| s.queue().bytes_here());
             return self.leaving;
         }
         None
@@ -239,17 +255,20 @@ impl Registry {
         self.streams.is_empty()
     }
 
-    /// Takes back the promise that the stream can be resumed: it was closed, or its time is over.
+    /// Takes back the promise that the stream can be resumed, if it was given: it was closed, or its time is over. It
+    /// counts for its account no longer.
     pub fn revoke(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let bytes = stream.queue().bytes();
-        let Some(owner) = stream.owner.take() else { return };
-        let Some(account) = self.accounts.get_mut(owner.account) else { return };
+        stream.owner = None;
+        let Some(account_key) = stream.account.take() else { return };
+        let Some(account) = self.accounts.get_mut(account_key) else { return };
         account.streams.retain(|&(_, k)| k != key);
         account.bytes = account.bytes.saturating_sub(bytes);
-        if account.streams.is_empty() {
+        account.members = account.members.saturating_sub(1);
+        if account.members == 0 {
             self.by_name.remove(&account.name);
-            self.accounts.remove(owner.account);
+            self.accounts.remove(account_key);
         }
     }
 
@@ -267,12 +286,12 @@ impl Registry {
         if stream.is_hibernating() {
             return None;
         }
-        let owner = stream.owner.clone()?;
+        let (timeout, account) = (stream.owner.as_ref()?.timeout, stream.account?);
         let allowed = stream.limits().hibernated;
         stream.hibernate(now);
         let mut waiting: Vec<(u64, StreamKey)> = self
             .accounts
-            .get(owner.account)
+            .get(account)
             .into_iter()
             .flat_map(|account| &account.streams)
             .filter_map(|&(_, k)| match self.streams.get(k)?.state() {
@@ -283,7 +302,7 @@ impl Registry {
         // Within one second, and if the clock went backwards, this stream is still the latest.
         waiting.sort_by_key(|&(since, k)| (k == key, since));
         waiting.truncate(waiting.len().saturating_sub(allowed));
-        Some(Hibernation { timeout: owner.timeout, evicted: waiting.into_iter().map(|(_, k)| k).collect() })
+        Some(Hibernation { timeout, evicted: waiting.into_iter().map(|(_, k)| k).collect() })
     }
 
     /// What a `<resume/>` would give, if it were granted now. Nothing changes.
@@ -331,6 +350,9 @@ fn totals(stream: &Stream) -> Totals {
     Totals { stanzas: queue.len(), bytes: queue.bytes(), bytes_here: queue.bytes_here() }
 }
 
-fn longest<'a>(streams: impl Iterator<Item = (StreamKey, &'a Stream)>) -> Option<StreamKey> {
-    streams.max_by_key(|(_, stream)| stream.queue().bytes()).map(|(key, _)| key)
+fn longest<'a>(
+    streams: impl Iterator<Item = (StreamKey, &'a Stream)>,
+    bytes: impl Fn(&Stream) -> usize,
+) -> Option<StreamKey> {
+    streams.max_by_key(|(_, stream)| bytes(stream)).map(|(key, _)| key)
 }

@@ -52,11 +52,9 @@ pub enum State {
     Hibernating(u64),
 }
 
-/// Which account may resume a stream, and by which id.
+/// How a stream's account may resume it.
 #[derive(Clone, Debug)]
 pub struct Owner {
-    /// By which its registry knows the account.
-    pub(crate) account: AccountKey,
     /// The id that was given in `<enabled/>`.
     pub id: ResumptionId,
     /// How long the stream may wait, in seconds.
@@ -71,6 +69,8 @@ pub struct Stream {
     received: u64,
     queue: Queue,
     state: State,
+    /// By which its registry knows the account for which it counts, if it does.
+    pub(crate) account: Option<AccountKey>,
     pub(crate) owner: Option<Owner>,
     limits: Arc<Limits>,
     awaiting_ack: bool,
@@ -96,6 +96,7 @@ impl Stream {
             received: 0,
             queue: Queue::starting_at(outbound),
             state: State::Live,
+            account: None,
             owner: None,
             limits,
             awaiting_ack: false,

@@ -168,6 +168,8 @@ struct World {
     sessions: Vec<Naive>,
     now: u64,
     ids: u128,
+    /// Who was said to have to go for the sake of the memory.
+    leaving: Option<StreamKey>,
 }
 
 impl World {
@@ -242,7 +244,7 @@ impl World {
                 if too_long || too_many {
                     prop_assert_eq!(pushed.over_limit, Some(key));
                 } else {
-                    self.check_crowd(pushed.over_limit, key, account)?;
+                    self.check_crowd(pushed.over_limit, key, account, stored)?;
                 }
             }
             Op::Release { session, but } => {
@@ -408,27 +410,37 @@ impl World {
 
     /// Whether it is right that this stream has to go when a stanza was queued for `key`.
     fn check_crowd(
-        &self,
+        &mut self,
         gone: Option<StreamKey>,
         key: StreamKey,
         account: usize,
+        stored: bool,
     ) -> Result<(), TestCaseError> {
         let held = |s: &Naive| s.sent[s.acked..].iter().map(Vec::len).sum::<usize>();
-        let resumable = |s: &&Naive| !s.gone && s.account == account && s.id.is_some();
-        let is_resumable = self.sessions.iter().any(|s| s.key == key && s.id.is_some());
-        let total: usize = self.sessions.iter().filter(resumable).map(held).sum();
-        if !is_resumable || total <= self.limits.account_bytes {
+        let held_here = |s: &Naive| s.sent[s.stored.max(s.acked)..].iter().map(Vec::len).sum::<usize>();
+        let there = || self.sessions.iter().filter(|s| !s.gone);
+        // Resumable or not.
+        let total: usize = there().filter(|s| s.account == account).map(held).sum();
+        let chosen = gone.and_then(|gone| there().find(|s| s.key == gone));
+        if total > self.limits.account_bytes {
+            let away = there().filter(|s| s.account == account && s.away_since.is_some());
+            match away.map(held).max().filter(|most| *most > 0) {
+                None => prop_assert_eq!(gone, Some(key)),
+                Some(most) => {
+                    let gone = chosen.expect("one has to go");
+                    prop_assert!(gone.away_since.is_some() && gone.account == account && held(gone) == most);
+                }
+            }
+            return Ok(());
+        }
+        let looked_after = there().any(|s| Some(s.key) == self.leaving);
+        let in_memory: usize = there().map(held_here).sum();
+        if stored || looked_after || in_memory <= self.limits.memory_bytes {
             prop_assert_eq!(gone, None);
             return Ok(());
         }
-        let away = self.sessions.iter().filter(resumable).filter(|s| s.away_since.is_some());
-        match away.map(held).max() {
-            None => prop_assert_eq!(gone, Some(key)),
-            Some(most) => {
-                let gone = self.sessions.iter().find(|s| Some(s.key) == gone).expect("one has to go");
-                prop_assert!(gone.away_since.is_some() && gone.account == account && held(gone) == most);
-            }
-        }
+        prop_assert_eq!(chosen.map(held_here), there().map(held_here).max(), "who holds most in memory");
+        self.leaving = gone;
         Ok(())
     }
 
@@ -470,6 +482,7 @@ proptest! {
     fn registry_and_model_agree(
         hibernated in 0usize..4,
         queue_stanzas in 1usize..6,
+        memory_bytes in 100usize..1000,
         ops in prop::collection::vec(op(), 1..120),
     ) {
         let limits = Limits {
@@ -477,12 +490,14 @@ proptest! {
             queue_stanzas: 20 * queue_stanzas,
             queue_bytes: 400,
             account_bytes: 600,
+            memory_bytes,
             ..Limits::default()
         };
         let mut world = World {
             registry: Registry::default(),
             limits: Arc::new(limits),
             sessions: Vec::new(),
+            leaving: None,
             now: 1_000,
             ids: 0,
         };
@@ -660,6 +675,74 @@ fn when_the_server_holds_too_much_one_goes_at_a_time() {
     registry.remove(short);
     assert_eq!(push(&mut registry, live, b"x"), None, "there is room again");
     assert_eq!(push(&mut registry, live, b"xxxx"), Some(live), "nobody is away");
+}
+
+#[test]
+fn what_cannot_be_resumed_counts_for_its_account() {
+    let limits = Arc::new(Limits { account_bytes: 20, ..Limits::default() });
+    let mut registry = Registry::default();
+    let start = |registry: &mut Registry, account: Option<&str>, id: Option<u128>| {
+        let enabled = Enabled { resumption: id.map(|id| (ResumptionId(id), 600)) };
+        registry.start(Arc::clone(&limits), account, enabled, 0)
+    };
+    let push = |registry: &mut Registry, key| {
+        registry.push(key, b"0123456789", SUMMARY, 0, false).unwrap().over_limit
+    };
+    let (one, two) = (start(&mut registry, Some("a@b"), None), start(&mut registry, Some("a@b"), None));
+    let (other, server) = (start(&mut registry, Some("c@b"), None), start(&mut registry, None, None));
+    assert_eq!(push(&mut registry, one), None);
+    assert_eq!(push(&mut registry, two), None);
+    for _ in 0..2 {
+        assert_eq!(push(&mut registry, other), None, "another account");
+    }
+    for _ in 0..9 {
+        assert_eq!(push(&mut registry, server), None, "no account");
+    }
+    assert_eq!(push(&mut registry, two), Some(two));
+    registry.remove(two);
+    assert_eq!(push(&mut registry, one), None);
+    // One that is away goes first, but not for nothing.
+    let (empty, away) =
+        (start(&mut registry, Some("a@b"), Some(1)), start(&mut registry, Some("a@b"), Some(2)));
+    registry.hibernate(empty, 1).unwrap();
+    assert_eq!(push(&mut registry, one), Some(one));
+    registry.hibernate(away, 1).unwrap();
+    assert_eq!(push(&mut registry, away), Some(away));
+    registry.revoke(away);
+    assert_eq!(push(&mut registry, one), Some(one));
+    registry.revoke(one);
+    registry.revoke(empty);
+    let three = start(&mut registry, Some("a@b"), None);
+    for _ in 0..2 {
+        assert_eq!(push(&mut registry, three), None, "the account begins anew");
+    }
+}
+
+#[test]
+fn when_the_memory_holds_too_much_the_one_that_holds_most_of_it_goes() {
+    let limits = Arc::new(Limits { memory_bytes: 25, ..Limits::default() });
+    let mut registry = Registry::default();
+    let mut start = |id| {
+        let enabled = Enabled { resumption: Some((ResumptionId(id), 600)) };
+        registry.start(Arc::clone(&limits), Some("a@b"), enabled, 0)
+    };
+    let (kept, live, away) = (start(1), start(2), start(3));
+    let push = |registry: &mut Registry, key, stored| {
+        registry.push(key, b"0123456789", SUMMARY, 0, stored).unwrap().over_limit
+    };
+    registry.hibernate(away, 1).unwrap();
+    assert_eq!(push(&mut registry, away, false), None);
+    assert_eq!(push(&mut registry, live, false), None);
+    for _ in 0..9 {
+        assert_eq!(push(&mut registry, kept, true), None, "that is on disk");
+    }
+    assert_eq!(push(&mut registry, live, false), Some(live), "although somebody is away");
+    assert_eq!(push(&mut registry, away, false), None, "it is being looked after");
+    registry.remove(live);
+    assert_eq!(push(&mut registry, kept, true), None);
+    assert_eq!(push(&mut registry, away, false), Some(away));
+    registry.remove(away);
+    assert_eq!(push(&mut registry, kept, false), None);
 }
 
 #[test]
