@@ -147,6 +147,18 @@ impl MemoryFiles {
         disk.names.keys().filter(|p| p.extension().is_some_and(|e| e == "seg")).cloned().collect()
     }
 
+    /// All that is in files, or would be after a crash of the machine.
+    pub fn each_content(&self, mut each: impl FnMut(&[u8])) {
+        let disk = self.disk();
+        let named: BTreeSet<u64> = disk.names.values().chain(disk.synced_names.values()).copied().collect();
+        for data in named.iter().map(|id| &disk.data[id]) {
+            each(&data.bytes);
+            if !data.bytes.starts_with(&data.synced) {
+                each(&data.synced);
+            }
+        }
+    }
+
     /// Another disk with the same bytes on it.
     pub fn copy(&self) -> MemoryFiles {
         let disk = self.disk();

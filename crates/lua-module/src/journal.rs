@@ -36,6 +36,8 @@ struct Kept {
 
 struct Keeper {
     journal: Journal,
+    /// From when the journal's time is counted.
+    opened: Instant,
     streams: SecondaryMap<StreamKey, Kept>,
     /// Streams of which the journal misses something.
     behind: HashSet<StreamKey>,
@@ -95,6 +97,7 @@ impl Keeper {
     }
 
     fn commit(&mut self) -> Result<(), JournalError> {
+        self.journal.tick(self.opened.elapsed());
         let behind: Vec<StreamKey> = self.behind.iter().copied().collect();
         for key in behind {
             self.catch_up(key)?;
@@ -231,6 +234,7 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
             said.set("seconds", started.elapsed().as_secs_f64())?;
             KEEPER.set(Some(Keeper {
                 journal,
+                opened: Instant::now(),
                 streams: SecondaryMap::new(),
                 behind: HashSet::new(),
                 found,
