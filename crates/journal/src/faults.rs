@@ -3,6 +3,8 @@
 //! A crash of the process keeps what was written, a crash of the machine only what was synced. A sync that fails loses
 //! what it should have synced for good, as Linux may: the next one succeeds and leaves a hole.
 
+#![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc, clippy::must_use_candidate)]
+
 use crate::files::{Files, Lock, OpenFile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -11,11 +13,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-pub(crate) const EIO: i32 = 5;
-pub(crate) const ENOSPC: i32 = 28;
+pub const EIO: i32 = 5;
+pub const ENOSPC: i32 = 28;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Op {
+pub enum Op {
     Create,
     Write,
     Read,
@@ -63,7 +65,7 @@ struct Disk {
 }
 
 #[derive(Clone, Default)]
-pub(crate) struct MemoryFiles(Arc<Mutex<Disk>>);
+pub struct MemoryFiles(Arc<Mutex<Disk>>);
 
 impl MemoryFiles {
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -121,6 +123,49 @@ impl MemoryFiles {
         }
     }
 
+    /// The machine has died. Of what was not synced some is there all the same: `survives` is asked for each page of so many
+    /// bytes, for each file's length, and for each name that was made or taken away. What was synced is there.
+    pub fn lose_power_in_pages(&self, page: usize, mut survives: impl FnMut() -> bool) {
+        self.crash();
+        let mut disk = self.disk();
+        let Disk { names, synced_names, dirs, synced_dirs, data, .. } = &mut *disk;
+        for dir in synced_dirs.iter() {
+            dirs.insert(dir.clone());
+        }
+        dirs.retain(|dir| synced_dirs.contains(dir) || survives());
+        let lost: Vec<PathBuf> = dirs.iter().filter(|dir| !is_below(dir, dirs)).cloned().collect();
+        dirs.retain(|dir| !lost.contains(dir));
+        let before = names.clone();
+        for path in before.keys().chain(synced_names.keys()).cloned().collect::<BTreeSet<_>>() {
+            let (now, then) = (before.get(&path), synced_names.get(&path));
+            let left = if now == then || survives() { now } else { then };
+            match left {
+                Some(id) if is_below(&path, dirs) => names.insert(path, *id),
+                _ => names.remove(&path),
+            };
+        }
+        (*synced_names, *synced_dirs) = (names.clone(), dirs.clone());
+        for data in data.values_mut() {
+            let len = if data.bytes.len() == data.synced.len() || survives() {
+                data.bytes.len()
+            } else {
+                data.synced.len()
+            };
+            let mut left = data.synced.clone();
+            left.resize(len, 0); // a hole reads as zeros
+            let ranges = (0..len).step_by(page.max(1)).map(|from| from..(from + page).min(len));
+            for range in ranges {
+                let written = data.bytes.get(range.clone());
+                if let Some(written) = written.filter(|w| left[range.clone()] != **w)
+                    && survives()
+                {
+                    left[range].copy_from_slice(written);
+                }
+            }
+            (data.bytes, data.synced) = (left.clone(), left);
+        }
+    }
+
     pub fn read(&self, path: &Path) -> Vec<u8> {
         let disk = self.disk();
         disk.data[&disk.names[path]].bytes.clone()
@@ -145,6 +190,18 @@ impl MemoryFiles {
     pub fn segments(&self) -> Vec<PathBuf> {
         let disk = self.disk();
         disk.names.keys().filter(|p| p.extension().is_some_and(|e| e == "seg")).cloned().collect()
+    }
+
+    /// All that is in files, or would be after a crash of the machine.
+    pub fn each_content(&self, mut each: impl FnMut(&[u8])) {
+        let disk = self.disk();
+        let named: BTreeSet<u64> = disk.names.values().chain(disk.synced_names.values()).copied().collect();
+        for data in named.iter().map(|id| &disk.data[id]) {
+            each(&data.bytes);
+            if !data.bytes.starts_with(&data.synced) {
+                each(&data.synced);
+            }
+        }
     }
 
     /// Another disk with the same bytes on it.
@@ -222,7 +279,7 @@ impl Drop for MemoryLock {
 }
 
 /// One life of a process on that disk.
-pub(crate) struct Process {
+pub struct Process {
     files: MemoryFiles,
     life: u64,
 }

@@ -1,14 +1,12 @@
 //! `enjamb.journal`: what is kept of the resumable streams, and what may therefore be acknowledged.
 //!
 //! Glue to [`Sessions`], which follows the streams of [`crate::smacks`] by itself.
-//!
-//! [`Sessions`]: enjamb_sessions::Sessions
 
 use crate::smacks::LuaLimits;
 use crate::state::{Handle, key, number, sessions, with};
 use crate::wake::Wake;
 use enjamb_journal::{Config, Error as JournalError, Journal, Recovery};
-use enjamb_sessions::{Level, Restored};
+use enjamb_sessions::{Level, Restored, Sessions};
 use enjamb_stream_management::{Enabled, H, ResumptionId, StreamKey};
 use mlua::prelude::*;
 use std::path::Path;
@@ -73,7 +71,10 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
             said.set("incomplete", recovery.incomplete.len())?;
             said.set("written", written)?;
             said.set("seconds", started.elapsed().as_secs_f64())?;
-            sessions(|s| s.open(journal));
+            with(|state| {
+                state.sessions.open(journal);
+                state.opened = Some(Instant::now());
+            });
             said.into_lua_multi(lua)
         }
     }
@@ -127,9 +128,19 @@ impl IntoLuaMulti for Told {
     }
 }
 
+/// The sessions, with the journal's clock right: by it what was acknowledged leaves the disk.
+fn now<T>(f: impl FnOnce(&mut Sessions) -> T) -> T {
+    with(|state| {
+        if let (Some(opened), Some(journal)) = (state.opened, state.sessions.journal()) {
+            journal.tick(opened.elapsed());
+        }
+        f(&mut state.sessions)
+    })
+}
+
 /// `commit()`: hands everything to the operating system, and tells as [`Told`] says.
 fn commit(_: &Lua, (): ()) -> LuaResult<Told> {
-    Ok(sessions(|s| {
+    Ok(now(|s| {
         let committed = s.commit();
         Told(committed, s.take_unkept())
     }))
@@ -146,7 +157,7 @@ fn claim(
         b"power" => Level::Power,
         _ => Level::Process,
     };
-    Ok(sessions(|s| {
+    Ok(now(|s| {
         let durable = durable.unwrap_or_else(|| s.journal().map_or(0, |j| j.durable()));
         let (claim, committed) = s.claim(key(stream), H(h), level, durable);
         (claim.h.0, claim.pending, Told(committed, s.take_unkept()))

@@ -6,10 +6,13 @@ use enjamb_stream_management::StreamKey;
 use mlua::prelude::*;
 use slotmap::{Key, KeyData};
 use std::cell::RefCell;
+use std::time::Instant;
 
 #[derive(Default)]
 pub struct State {
     pub sessions: Sessions,
+    /// From when the journal's time is counted.
+    pub opened: Option<Instant>,
     /// By which the journal's thread tells that the disk has more.
     pub wake: Option<Wake>,
 }
