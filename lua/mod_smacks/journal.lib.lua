@@ -133,8 +133,8 @@ local function commit()
 	return heed(jn_commit());
 end
 
--- What may be claimed to have been handled of `session` now: h, or less if that is not kept yet; and whether the rest may be
--- when the disk has it.
+-- What may be claimed to have been handled of `session` now: h, or less if that is not kept yet, or nothing if that cannot be
+-- told; and whether more may be when the disk has it.
 local function claim(session, h)
 	if level == "none" or not journal.open then return h, false; end
 	note_all(session);
@@ -164,11 +164,11 @@ local function disk_has_more()
 end
 journal.disk_has_more = disk_has_more;
 
--- The same for a <resumed/>, after which the peer sends again what it does not cover: so the disk is waited for, where
--- waiting is possible.
+-- The same for a <resumed/>, after which the peer sends again what it does not cover, and is sent what it has missed: so the
+-- disk is waited for, where waiting is possible. Nothing if it cannot be told what was handled.
 local function claim_for_good(session, h)
 	local claimed, pending = claim(session, h);
-	if claimed == h or not pending or not async.ready() then return claimed; end
+	if not pending or not async.ready() then return claimed; end
 	local key = session.enjamb_stream;
 	local wait, done = async.waiter(1, true);
 	resuming[key] = function (has)

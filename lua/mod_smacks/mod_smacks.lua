@@ -665,6 +665,8 @@ local function before_close(session, by_client)
 		local h = sm.handled(key, connection.unanswered_stanzas(session, session.outgoing_stanza_queue:last()));
 		if h then
 			h = journal.claim(session, h);
+		end
+		if h then
 			send_element(session, format("<a xmlns='%s' h='%d'/>", session.smacks, h));
 		end
 	end
@@ -823,7 +825,9 @@ local function handle_r(session, stanza)
 	local key = session.enjamb_stream;
 	if not key then return misplaced(session, stanza); end
 	local h = journal.claim(session, stanza.enjamb_h or sm.handled(key, waiting_stanzas(session)));
-	send_element(session, format("<a xmlns='%s' h='%d'/>", stanza.attr.xmlns, h));
+	if h then -- else the stream is gone
+		send_element(session, format("<a xmlns='%s' h='%d'/>", stanza.attr.xmlns, h));
+	end
 	request_ack(session);
 	return true;
 end
@@ -1058,7 +1062,10 @@ function do_resume(session, stanza)
 	original.smacks = stanza.attr.xmlns;
 	-- What <resumed/> will say, which mod_sasl2_sm writes itself. If not all of it is kept, the client sends the rest again.
 	local kept = journal.claim_for_good(original, original.handled_stanza_count);
-	if kept ~= original.handled_stanza_count then
+	if not kept then
+		connection.lost(original, "The disk does not say what it has");
+		return nil, new_error { condition = "internal-server-error", text = "The disk does not answer, try again" };
+	elseif kept ~= original.handled_stanza_count then
 		sm.recount(key, kept);
 		original.handled_stanza_count = kept;
 	end

@@ -123,47 +123,38 @@ impl MemoryFiles {
         }
     }
 
-    /// The machine has died. Of what was not synced some is there all the same: `survives` is asked for each page of so many
-    /// bytes, for each file's length, and for each name that was made or taken away. What was synced is there.
-    pub fn lose_power_in_pages(&self, page: usize, mut survives: impl FnMut() -> bool) {
+    /// The machine has died. Of what was not synced a part is there all the same, in the order in which it was written:
+    /// `survives(n)` says how many of the next n bytes, or of one name, are. Files are taken in the order of their names,
+    /// in which segments are written.
+    pub fn lose_power_in_order(&self, mut survives: impl FnMut(usize) -> usize) {
         self.crash();
         let mut disk = self.disk();
         let Disk { names, synced_names, dirs, synced_dirs, data, .. } = &mut *disk;
-        for dir in synced_dirs.iter() {
-            dirs.insert(dir.clone());
-        }
-        dirs.retain(|dir| synced_dirs.contains(dir) || survives());
-        let lost: Vec<PathBuf> = dirs.iter().filter(|dir| !is_below(dir, dirs)).cloned().collect();
-        dirs.retain(|dir| !lost.contains(dir));
-        let before = names.clone();
-        for path in before.keys().chain(synced_names.keys()).cloned().collect::<BTreeSet<_>>() {
-            let (now, then) = (before.get(&path), synced_names.get(&path));
-            let left = if now == then || survives() { now } else { then };
-            match left {
-                Some(id) if is_below(&path, dirs) => names.insert(path, *id),
-                _ => names.remove(&path),
+        dirs.retain(|dir| synced_dirs.contains(dir));
+        let mut whole = true;
+        let before = std::mem::take(names);
+        for path in before.keys().chain(synced_names.keys()).collect::<BTreeSet<_>>() {
+            let (now, then) = (before.get(path), synced_names.get(path));
+            // A name that was taken away may be there again.
+            let left = match now == then || now.is_some() && whole && survives(1) == 1 {
+                true => now,
+                false => then,
             };
-        }
-        (*synced_names, *synced_dirs) = (names.clone(), dirs.clone());
-        for data in data.values_mut() {
-            let len = if data.bytes.len() == data.synced.len() || survives() {
-                data.bytes.len()
-            } else {
-                data.synced.len()
-            };
-            let mut left = data.synced.clone();
-            left.resize(len, 0); // a hole reads as zeros
-            let ranges = (0..len).step_by(page.max(1)).map(|from| from..(from + page).min(len));
-            for range in ranges {
-                let written = data.bytes.get(range.clone());
-                if let Some(written) = written.filter(|w| left[range.clone()] != **w)
-                    && survives()
-                {
-                    left[range].copy_from_slice(written);
+            whole &= left.is_some() || now.is_none();
+            if let Some(id) = left.filter(|_| is_below(path, dirs)) {
+                names.insert(path.clone(), *id);
+                if let Some(data) = data.get_mut(id) {
+                    let more = data.bytes.len().saturating_sub(data.synced.len());
+                    let more_survives = if whole && more > 0 { survives(more).min(more) } else { 0 };
+                    whole &= more_survives == more;
+                    let mut left = data.synced.clone();
+                    left.extend_from_slice(&data.bytes[data.bytes.len() - more..][..more_survives]);
+                    data.bytes = left.clone();
+                    data.synced = left;
                 }
             }
-            (data.bytes, data.synced) = (left.clone(), left);
         }
+        (*synced_names, *synced_dirs) = (names.clone(), dirs.clone());
     }
 
     pub fn read(&self, path: &Path) -> Vec<u8> {

@@ -146,12 +146,12 @@ fn commit(_: &Lua, (): ()) -> LuaResult<Told> {
     }))
 }
 
-/// `claim(key, h, level, durable)`: how much may be said to have been handled if `h` has been, whether more may be as soon
-/// as the disk has it, and what [`Told`] says. `durable` is for tests: up to where the disk is taken to have everything.
+/// `claim(key, h, level, durable)`: how much may be said to have been handled if `h` has been (nil if that cannot be told
+/// yet), whether more may be as soon as the disk has it, and what [`Told`] says. `durable` is for tests: up to where the disk is taken to have everything.
 fn claim(
     _: &Lua,
     (stream, h, level, durable): (i64, u32, LuaString, Option<u64>),
-) -> LuaResult<(u32, bool, Told)> {
+) -> LuaResult<(Option<u32>, bool, Told)> {
     let level = match &*level.as_bytes() {
         b"none" => Level::None,
         b"power" => Level::Power,
@@ -160,7 +160,7 @@ fn claim(
     Ok(now(|s| {
         let durable = durable.unwrap_or_else(|| s.journal().map_or(0, |j| j.durable()));
         let (claim, committed) = s.claim(key(stream), H(h), level, durable);
-        (claim.h.0, claim.pending, Told(committed, s.take_unkept()))
+        (claim.h.map(|h| h.0), claim.pending, Told(committed, s.take_unkept()))
     }))
 }
 

@@ -19,32 +19,52 @@ pub enum Level {
 /// The answer to "how much may be said to have been handled".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// This much. Never less than was claimed before.
-    pub h: H,
+    /// This much. Never less than was claimed before. Nothing, if that cannot be told yet: the stream came back after the
+    /// death of the process, and whether the disk has what was found is not known before it has synced that.
+    pub h: Option<H>,
     /// What was asked for will be true when the disk has it, and [`Sessions::settled`](crate::Sessions::settled) tells.
     pub pending: bool,
 }
 
 /// Up to where one stream's claims are true.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Claims {
     /// What the operating system has.
     committed: H,
-    /// What the disk itself has.
-    durable: H,
+    /// What the disk itself has, if that is known.
+    durable: Option<H>,
     /// What it is going to have, with the position in the journal at which it has, the oldest first.
     waiting: VecDeque<(u64, H)>,
+    /// Something has been noted since that the disk must have before the next claim is settled, even if that is the same.
+    noted: bool,
+}
+
+impl Default for Claims {
+    fn default() -> Claims {
+        Claims::told(H(0))
+    }
 }
 
 impl Claims {
-    /// Both are true of what came from the disk, or was told before.
-    pub fn kept(h: H) -> Claims {
-        Claims { committed: h, durable: h, waiting: VecDeque::new() }
+    /// Of a stream whose peer was told this much.
+    pub fn told(h: H) -> Claims {
+        Claims { committed: h, durable: Some(h), waiting: VecDeque::new(), noted: false }
+    }
+
+    /// Of a stream that came back. What was found is in the operating system, but a process that was killed may not have
+    /// got round to having it synced.
+    pub fn found(h: H) -> Claims {
+        Claims { committed: h, durable: None, waiting: VecDeque::new(), noted: false }
+    }
+
+    /// The peer is there again. What is sent to it from here on counts as sent only if the journal has this.
+    pub fn resumed(&mut self) {
+        self.noted = true;
     }
 
     /// What may be claimed without anything having been written.
     pub fn standing(&self, level: Level) -> Claim {
-        let h = if level == Level::Power { self.durable } else { self.committed };
+        let h = if level == Level::Power { self.durable } else { Some(self.committed) };
         Claim { h, pending: false }
     }
 
@@ -53,13 +73,13 @@ impl Claims {
     pub fn committed(&mut self, h: H, level: Level, durable: u64, position: impl FnOnce() -> u64) -> Claim {
         self.committed = h;
         if level != Level::Power {
-            return Claim { h, pending: false };
+            return Claim { h: Some(h), pending: false };
         }
         let known = match self.waiting.back() {
             Some(&(_, last)) => last == h,
-            None => self.durable == h,
+            None => self.durable == Some(h),
         };
-        if !known {
+        if !known || std::mem::take(&mut self.noted) {
             self.waiting.push_back((position(), h));
         }
         self.settle(durable);
@@ -71,7 +91,7 @@ impl Claims {
         let mut news = None;
         while let Some(&(_, h)) = self.waiting.front().filter(|(position, _)| *position <= durable) {
             self.waiting.pop_front();
-            self.durable = h;
+            self.durable = Some(h);
             news = Some(h);
         }
         news
@@ -86,28 +106,49 @@ impl Claims {
 mod tests {
     use super::*;
 
+    fn claim(h: u32, pending: bool) -> Claim {
+        Claim { h: Some(H(h)), pending }
+    }
+
     #[test]
     fn a_claim_waits_for_the_disk_at_level_power_only() {
         let mut claims = Claims::default();
         for level in [Level::None, Level::Process] {
-            let claim = claims.committed(H(3), level, 0, || panic!("the disk is not asked"));
-            assert_eq!(claim, Claim { h: H(3), pending: false });
+            let answer = claims.committed(H(3), level, 0, || panic!("the disk is not asked"));
+            assert_eq!(answer, claim(3, false));
         }
-        assert_eq!(claims.committed(H(4), Level::Power, 0, || 10), Claim { h: H(0), pending: true });
+        assert_eq!(claims.committed(H(4), Level::Power, 0, || 10), claim(0, true));
         // The same count is not asked for twice, a higher one is.
         let again = claims.committed(H(4), Level::Power, 9, || panic!("it was asked"));
-        assert_eq!(again, Claim { h: H(0), pending: true });
-        assert_eq!(claims.committed(H(5), Level::Power, 9, || 20), Claim { h: H(0), pending: true });
+        assert_eq!(again, claim(0, true));
+        assert_eq!(claims.committed(H(5), Level::Power, 9, || 20), claim(0, true));
         assert_eq!(claims.settle(9), None);
         assert_eq!(claims.settle(15), Some(H(4)));
         assert!(claims.is_waiting());
         assert_eq!(claims.settle(20), Some(H(5)));
-        assert_eq!(claims.standing(Level::Power), Claim { h: H(5), pending: false });
+        assert_eq!(claims.standing(Level::Power), claim(5, false));
     }
 
     #[test]
     fn what_others_asked_of_the_disk_serves_too() {
         let mut claims = Claims::default();
-        assert_eq!(claims.committed(H(1), Level::Power, 30, || 30), Claim { h: H(1), pending: false });
+        assert_eq!(claims.committed(H(1), Level::Power, 30, || 30), claim(1, false));
+    }
+
+    #[test]
+    fn after_a_resumption_the_disk_is_asked_though_the_count_is_the_same() {
+        let mut claims = Claims::told(H(3));
+        claims.resumed();
+        assert_eq!(claims.committed(H(3), Level::Power, 0, || 9), claim(3, true));
+        assert_eq!(claims.committed(H(3), Level::Power, 9, || panic!("it was asked")), claim(3, false));
+    }
+
+    #[test]
+    fn what_was_found_is_not_claimed_before_the_disk_has_it() {
+        let mut claims = Claims::found(H(7));
+        assert_eq!(claims.standing(Level::Power), Claim { h: None, pending: false });
+        assert_eq!(claims.standing(Level::Process), claim(7, false));
+        assert_eq!(claims.committed(H(7), Level::Power, 0, || 5), Claim { h: None, pending: true });
+        assert_eq!(claims.settle(5), Some(H(7)));
     }
 }

@@ -115,7 +115,7 @@ impl Sessions {
         let key = self.streams.insert(stream, Some(account), enabled);
         self.found.remove(&token);
         self.kept.insert(key, kept);
-        self.claims.insert(key, Claims::kept(H(handled)));
+        self.claims.insert(key, Claims::found(H(handled)));
         if described.is_err() {
             self.behind.insert(key);
         }

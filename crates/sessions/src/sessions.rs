@@ -160,13 +160,13 @@ impl Sessions {
         durable: u64,
     ) -> (Claim, Result<Option<Error>, Error>) {
         if level == Level::None || self.journal.is_none() {
-            return (Claim { h, pending: false }, Ok(None));
+            return (Claim { h: Some(h), pending: false }, Ok(None));
         }
         self.note(key, |kept, journal, _| kept.handled(journal, h.0));
         let committed = self.commit();
         let stands_still = committed.is_err() || self.dismissed.contains(&key);
         let (Some(claims), Some(journal)) = (self.claims.entry(key), &self.journal) else {
-            return (Claim { h: H(0), pending: false }, committed); // the stream is gone
+            return (Claim { h: None, pending: false }, committed); // the stream is gone
         };
         let claims = claims.or_default();
         if stands_still {
@@ -200,7 +200,7 @@ impl Sessions {
     pub fn recount(&mut self, key: StreamKey, h: H) {
         self.streams.update(key, |s| s.recount(h));
         if self.claims.contains_key(key) {
-            self.claims.insert(key, Claims::kept(h));
+            self.claims.insert(key, Claims::told(h));
         }
         self.waiting.remove(&key);
         self.note(key, |kept, journal, _| kept.handled(journal, h.0));
@@ -260,7 +260,8 @@ impl Sessions {
         self.streams.resumable(peer, request)
     }
 
-    /// Grants a `<resume/>`: [`Registry::resume`].
+    /// Grants a `<resume/>`: [`Registry::resume`]. Before anything is sent again, claim what `<resumed/>` is to say, and
+    /// wait until that is not pending: then the journal knows, at the host's level, that the peer was there.
     ///
     /// # Errors
     /// Why it is refused.
@@ -269,6 +270,9 @@ impl Sessions {
         self.note(resumed.key, |kept, journal, stream| {
             kept.acked(journal, stream.queue()).and(kept.connected(journal, stream))
         });
+        if let Some(claims) = self.claims.entry(resumed.key) {
+            claims.or_default().resumed();
+        }
         Ok(resumed)
     }
 
