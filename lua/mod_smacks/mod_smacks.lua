@@ -572,8 +572,9 @@ function callbacks.full(session)
 			session.outgoing_stanza_queue:count_unacked(), session.outgoing_stanza_queue:count_bytes());
 		expire(session, "Too many stanzas queued");
 	else
-		session.log("warn", "Closing a stream whose peer does not acknowledge: %s", session.outgoing_stanza_queue);
-		close_stream(session, "policy-violation", "Too many unacknowledged stanzas");
+		session.log("warn", "Closing a stream, more is unacknowledged than it, its account or the server may hold: %s",
+			session.outgoing_stanza_queue);
+		close_stream(session, "policy-violation", "Too much is unacknowledged");
 	end
 end
 

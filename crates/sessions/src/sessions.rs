@@ -104,8 +104,8 @@ impl Sessions {
             let behind: Vec<StreamKey> = self.behind.iter().copied().collect();
             for key in behind {
                 let caught_up = match (self.kept.get_mut(key), self.streams.get(key)) {
-                    (Some(kept), Some(stream)) => kept.catch_up(journal, stream),
-                    _ => Ok(()),
+                    (Some(kept), Some(stream)) => kept.catch_up(journal, stream).map(|()| true),
+                    _ => Ok(false),
                 };
                 match caught_up {
                     Err(error) if error.is_of_the_disk() => return Err(error),
@@ -113,7 +113,9 @@ impl Sessions {
                         self.unkept.push((key, error));
                         self.dismissed.insert(key);
                     }
-                    Ok(()) => {}
+                    // All that is queued is in the journal: it need not be here.
+                    Ok(true) => drop(self.streams.update(key, |stream| stream.release(stream.queue().end()))),
+                    Ok(false) => {}
                 }
                 self.behind.remove(&key);
             }
