@@ -5,6 +5,7 @@
 //! understood is passed over. Knows nothing of Lua or of accounts.
 
 use enjamb_muc_fork::Change;
+use enjamb_muc_fork::view::Likeness;
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -21,7 +22,7 @@ const SAID: usize = 128;
 #[derive(Clone, Default)]
 pub struct Kept {
     /// By nickname, the likeness of the presence.
-    pub occupants: HashMap<String, u64>,
+    pub occupants: HashMap<String, Likeness>,
     /// Keys of the last messages.
     pub said: VecDeque<u64>,
 }
@@ -50,12 +51,19 @@ fn line(change: &Change, out: &mut String) {
     // Writing to a string does not fail.
     let _ = match change {
         Change::Occupant { room, nick, likeness } => {
-            writeln!(out, "+\t{}\t{}\t{likeness:x}", escape(room), escape(nick))
+            let jid = likeness.jid.map_or(String::new(), |jid| format!(":{jid:x}"));
+            writeln!(out, "+\t{}\t{}\t{:x}{jid}", escape(room), escape(nick), likeness.rest)
         }
         Change::Gone { room, nick } => writeln!(out, "-\t{}\t{}\t", escape(room), escape(nick)),
         Change::Said { room, key } => writeln!(out, "s\t{}\t{key:x}\t", escape(room)),
         Change::Forgotten { room } => writeln!(out, "f\t{}\t\t", escape(room)),
     };
+}
+
+fn read_likeness(text: &str) -> Option<Likeness> {
+    let hex = |text| u64::from_str_radix(text, 16).ok();
+    let (rest, jid) = text.split_once(':').map_or((text, None), |(rest, jid)| (rest, Some(jid)));
+    Some(Likeness { rest: hex(rest)?, jid: jid.map(hex).unwrap_or_default() })
 }
 
 fn read(text: &str) -> HashMap<String, Kept> {
@@ -66,7 +74,7 @@ fn read(text: &str) -> HashMap<String, Kept> {
         let room = unescape(room);
         match kind {
             "+" => {
-                let Ok(likeness) = u64::from_str_radix(likeness, 16) else { continue };
+                let Some(likeness) = read_likeness(likeness) else { continue };
                 rooms.entry(room).or_default().occupants.insert(unescape(what), likeness);
             }
             "-" => {
@@ -173,11 +181,19 @@ mod tests {
         let nick: Box<str> = "a\tb%\n".into();
         let mut text = String::new();
         for change in [
-            Change::Occupant { room: room.clone(), nick: nick.clone(), likeness: 7 },
-            Change::Occupant { room: room.clone(), nick: "gone".into(), likeness: 8 },
+            Change::Occupant {
+                room: room.clone(),
+                nick: nick.clone(),
+                likeness: Likeness { rest: 7, jid: Some(70) },
+            },
+            Change::Occupant {
+                room: room.clone(),
+                nick: "gone".into(),
+                likeness: Likeness { rest: 8, jid: None },
+            },
             Change::Gone { room: room.clone(), nick: "gone".into() },
             Change::Said { room: room.clone(), key: 9 },
-            Change::Occupant { room: "x@c".into(), nick: "n".into(), likeness: 1 },
+            Change::Occupant { room: "x@c".into(), nick: "n".into(), likeness: Likeness::default() },
             Change::Forgotten { room: "x@c".into() },
         ] {
             line(&change, &mut text);
@@ -191,7 +207,7 @@ mod tests {
         let rooms = read(&text);
         assert_eq!(rooms.len(), 1);
         let kept = &rooms["r@c"];
-        assert_eq!(kept.occupants, HashMap::from([(nick.to_string(), 7)]));
+        assert_eq!(kept.occupants, HashMap::from([(nick.to_string(), Likeness { rest: 7, jid: Some(70) })]));
         assert_eq!(kept.said, [9]);
         assert_eq!(read(&kept_lines(&rooms))["r@c"].occupants, kept.occupants);
     }

@@ -6,7 +6,7 @@
 use crate::decision::{Condition, Id};
 use crate::history::{Request, Said};
 use crate::membership::Membership;
-use crate::view::View;
+use crate::view::{Likeness, View};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -54,7 +54,7 @@ pub struct Restored {
     /// Clients that go on where they were.
     pub clients: Vec<RestoredClient>,
     /// Who was in the room, and the likeness of what was told of each ([`Change::Occupant`]).
-    pub occupants: Vec<(String, u64)>,
+    pub occupants: Vec<(String, Likeness)>,
     /// Keys of the last messages.
     pub said: Vec<u64>,
     /// It was asked for by iq (MUC2-PAM).
@@ -126,7 +126,7 @@ impl Room {
     }
 
     /// From now on an account compares what the room tells with what its clients know.
-    pub(crate) fn compare(&mut self, m: &mut Membership, known: HashMap<Box<str>, u64>) {
+    pub(crate) fn compare(&mut self, m: &mut Membership, known: HashMap<Box<str>, Likeness>) {
         self.doubtful.extend(known.keys().filter(|nick| !self.view.has(nick)).cloned());
         if m.known.replace(known).is_none() {
             self.comparing += 1;
@@ -139,7 +139,7 @@ impl Room {
         name: &str,
         m: &mut Membership,
         changes: &mut Vec<Change>,
-    ) -> Option<HashMap<Box<str>, u64>> {
+    ) -> Option<HashMap<Box<str>, Likeness>> {
         let known = m.known.take()?;
         self.comparing -= 1;
         self.doubt_no_more(name, changes);
@@ -165,7 +165,7 @@ pub enum Change {
         /// The occupant's nickname.
         nick: Box<str>,
         /// See [`crate::view::likeness`].
-        likeness: u64,
+        likeness: Likeness,
     },
     /// An occupant is gone.
     Gone {

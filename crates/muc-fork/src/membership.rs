@@ -2,7 +2,7 @@
 
 use crate::fork::{RestoredClient, Waits};
 use crate::history::{History, Request, Said};
-use crate::view::Seen;
+use crate::view::{Likeness, Seen};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -127,7 +127,7 @@ pub struct Membership {
     /// Its first join is not answered yet.
     pub never_in: bool,
     /// What the clients know, while the account joins again without telling them: by nickname, the likeness of the presence.
-    pub known: Option<HashMap<Box<str>, u64>>,
+    pub known: Option<HashMap<Box<str>, Likeness>>,
     /// The account joined again without its clients' knowing: what the room repeats, they may have.
     pub rejoined: bool,
     /// What was said while the account joined again: it comes after what the room repeats from before.

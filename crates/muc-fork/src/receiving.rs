@@ -117,11 +117,12 @@ impl Fork {
         if let Some(likeness) = room.view.tell(&mut m.seen, nick, presence) {
             self.changes.push(Change::Occupant { room: from.room.into(), nick: nick.into(), likeness });
         }
-        let known = m.known.as_ref().and_then(|known| known.get(nick));
-        let news = known != Some(&likeness(presence));
         let silent = m.is_quiet();
+        let mut news = true;
         if let Some(known) = &mut m.known {
-            known.insert(nick.into(), likeness(presence));
+            let likeness = likeness(presence);
+            let before = known.insert(nick.into(), likeness);
+            news = before.is_none_or(|before| likeness.is_news_after(before));
         }
         for client in &m.clients {
             let gets = match client.stage {

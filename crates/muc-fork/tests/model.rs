@@ -5,6 +5,7 @@
 
 use enjamb_muc_fork::decision::{Decision, Edit, Id};
 use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
+use enjamb_muc_fork::view::Likeness;
 use enjamb_muc_fork::{Change, Config, Fork, Offline, Request, Restored};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -171,7 +172,7 @@ struct World {
     /// The account's server was killed, and this is what it kept of the account.
     dead: Option<Vec<Restored>>,
     /// What outlives the engine: occupants and messages.
-    kept: (BTreeMap<String, u64>, BTreeSet<u64>),
+    kept: (BTreeMap<String, Likeness>, BTreeSet<u64>),
 }
 
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
