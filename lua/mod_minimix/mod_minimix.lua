@@ -522,9 +522,8 @@ module:hook("archive-should-store", function (event)
 	local stanza = event.stanza;
 	local attr = stanza.attr;
 	if attr.type ~= "groupchat" or not archive_groupchat or not attr.to or not attr.from then return; end
-	local room, nick = split(attr.from);
-	if kind_of_talk(stanza) == "said"
-	and mx.is_new(attr.to, room, nick, attr.id, stanza:get_child_text("body"), room_stamp(stanza, room) ~= nil) then
+	local room = split(attr.from);
+	if has(attr.to, room) and mx.is_new(attr.to, room, bytes_of(stanza)) then
 		event.reason = "minimix";
 		return true;
 	end

@@ -50,3 +50,50 @@ muc.account("who is who", gateway.options, function (ctx, it)
 		assert.same({}, muc.got(ada, mark, muc.presence_of(room, "bob")));
 	end);
 end);
+
+muc.account("who said what", gateway.options, function (ctx, it)
+	-- A client is in, "alarm" is said, the room forgets the account, "alarm" is said again.
+	local function again(first, second)
+		local room = gateway.open(ctx);
+		local ada = muc.client(ctx);
+		muc.enter(ada, room, "ada");
+		gateway.says(ctx, room, first);
+		ada:expect({ body = "alarm" });
+		gateway.forget(ctx, room);
+		gateway.script(ctx, room, { join = { gateway.own(), (first:gsub("</message>$", gateway.delay(0) .. "</message>")), second, gateway.subject() } });
+		local mark = muc.mark(ada);
+		forgotten(ctx, room, ada);
+		return muc.got(ada, mark, { name = "message", body = "alarm" }), room, ada;
+	end
+
+	it("the same words with another name of the room's are another message", function ()
+		local got, room, ada = again(gateway.words("bot", "alarm", { sid = "s1" }), gateway.words("bot", "alarm", { sid = "s2", stamp = gateway.ago(0) }));
+		assert.equal(1, #got);
+		assert.equal("s2", got[1]:child("stanza-id").attr.id);
+		-- in both devices
+		local also = muc.client(ctx, { user = ada.username });
+		local ids = {};
+		for i, el in ipairs(muc.enter(also, room, "ada").history) do ids[i] = el:child("stanza-id").attr.id; end
+		assert.same({ "s1", "s2" }, ids);
+	end);
+
+	it("the same words without any name, said twice, come twice", function ()
+		assert.equal(1, #again(gateway.words("bot", "alarm"), gateway.words("bot", "alarm", { stamp = gateway.ago(0) })));
+	end);
+
+	it("the same words under an id that is always the same come twice", function ()
+		assert.equal(1, #again(gateway.words("bot", "alarm", { id = "1" }), gateway.words("bot", "alarm", { id = "1", stamp = gateway.ago(0) })));
+	end);
+
+	it("what another device gets later has the time at which it was said", function ()
+		local room = gateway.open(ctx);
+		local ada = muc.client(ctx);
+		muc.enter(ada, room, "ada");
+		for _ = 1, 2 do
+			gateway.says(ctx, room, gateway.words("bot", "alarm"));
+			ada:expect({ body = "alarm" });
+		end
+		local also = muc.client(ctx, { user = ada.username });
+		assert.equal(2, #muc.enter(also, room, "ada").history);
+	end);
+end);

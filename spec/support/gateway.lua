@@ -60,6 +60,11 @@ function M.own(opts)
 	return presence(opts.nick or "$nick", { affiliation = "member", codes = opts.codes or { 110 }, id = id or nil, extra = opts.extra, jid = opts.jid });
 end
 
+-- The room's, so many seconds ago.
+function M.delay(seconds)
+	return ("<delay xmlns='%s' from='$room' stamp='%s'/>"):format(t.ns_delay, M.ago(seconds));
+end
+
 -- opts: id, stamp, sid
 function M.message(nick, inside, opts)
 	opts = opts or {};

@@ -6,9 +6,8 @@
 
 use crate::{journal, push, rooms};
 use enjamb_muc_fork::decision::{Decision, Edit, Id, Outcome};
-use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
-use enjamb_muc_fork::{Change, Config, Fork, Offline, Request, Restored, RestoredClient, Waits, history};
-use enjamb_stanza::{read, write};
+use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said};
+use enjamb_muc_fork::{Change, Config, Fork, Offline, Request, Restored, RestoredClient, Waits, chat};
 use mlua::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -347,45 +346,6 @@ fn presence_in(
     maybe(lua, all)
 }
 
-/// What rooms keep of the discussion: as Prosody's do. And the text, and the time in the room's own `<delay/>`.
-fn read_talk<'a>(stanza: &'a [u8], room: &str) -> (Talk, &'a [u8], Option<u64>) {
-    const HINTS: &[u8] = b"urn:xmpp:hints";
-    let (mut body, mut subject, mut thread, mut kept, mut passing, mut stamp) =
-        (None, false, false, false, false, None);
-    for child in read::children(stanza) {
-        match child.name {
-            b"body" => body = body.or(Some(child.inside)),
-            b"subject" => subject = true,
-            b"thread" => thread = true,
-            b"no-store" | b"no-permanent-store" if child.xmlns() == HINTS => passing = true,
-            b"store" if child.xmlns() == HINTS => kept = true,
-            b"encryption" if child.xmlns() == b"urn:xmpp:eme:0" => kept = true,
-            b"delay" if child.xmlns() == b"urn:xmpp:delay" && stamp.is_none() => {
-                let from = child.attribute(b"from").map(String::from_utf8_lossy);
-                let host = room.split_once('@').map_or(room, |(_, host)| host);
-                if from.is_none_or(|from| from == room || from == host) {
-                    stamp = child.attribute(b"stamp").and_then(time);
-                }
-            }
-            _ if child.xmlns() == b"urn:xmpp:chat-markers:0" => kept = true,
-            _ => {}
-        }
-    }
-    let talk = match body {
-        None if subject && !thread => Talk::Subject,
-        _ if passing => Talk::Passing,
-        None if !kept => Talk::Passing,
-        _ => Talk::Said,
-    };
-    (talk, body.unwrap_or(b""), stamp)
-}
-
-/// XEP-0082, to the second.
-fn time(stamp: &[u8]) -> Option<u64> {
-    let time = humantime::parse_rfc3339_weak(std::str::from_utf8(stamp).ok()?).ok()?;
-    time.duration_since(UNIX_EPOCH).ok().map(|d| d.as_secs())
-}
-
 /// What came of a groupchat message.
 pub enum Groupchat {
     /// It is none of ours.
@@ -412,8 +372,7 @@ pub fn groupchat(
         if !fork.has_room(room) {
             return None;
         }
-        let (talk, body, stamp) = read_talk(stanza, room);
-        fork.groupchat(FromRoom { account, room, nick, id }, talk, stanza, body, stamp, now(), copy)
+        fork.groupchat(FromRoom { account, room, nick, id }, &chat::read(stanza, room), now(), copy)
     });
     match all {
         None => Groupchat::NotOurs,
@@ -430,25 +389,11 @@ fn pending(lua: &Lua, (): ()) -> LuaResult<LuaTable> {
     decisions(lua, PENDING.take())
 }
 
-/// `is_new(account, room, nick, id, body, stamped)`
-#[allow(clippy::type_complexity)]
-fn is_new(
-    _: &Lua,
-    (account, room, nick, id, body, stamped): (
-        Text,
-        Text,
-        Option<Text>,
-        Option<Text>,
-        Option<LuaString>,
-        bool,
-    ),
-) -> LuaResult<bool> {
-    let mut escaped = Vec::new();
-    if let Some(body) = &body {
-        write::escape(&mut escaped, &body.as_bytes());
-    }
-    let key = history::key(str(&nick).unwrap_or(""), str(&id), &escaped);
-    Ok(with(|fork| fork.is_new(&account, &room, key, stamped)))
+/// `is_new(account, room, stanza)`: whether a groupchat message is to be archived for the account. `stanza` are its bytes
+/// without `to`.
+fn is_new(_: &Lua, (account, room, stanza): (Text, Text, LuaString)) -> LuaResult<bool> {
+    let stanza = stanza.as_bytes();
+    Ok(with(|fork| fork.is_new(&account, &room, &chat::read(&stanza, &room), now())))
 }
 
 /// `message_in(account, room, nick, type, id, condition)`

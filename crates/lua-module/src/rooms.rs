@@ -4,8 +4,8 @@
 //! nothing here waits for the disk. A line that is torn or not
 //! understood is passed over. Knows nothing of Lua or of accounts.
 
-use enjamb_muc_fork::Change;
 use enjamb_muc_fork::view::Likeness;
+use enjamb_muc_fork::{Change, Mark};
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const SMALL: u64 = 1 << 20;
 /// It is written anew when it is this many times as long as it was when it was last written anew.
 const GROWTH: u64 = 4;
-/// Keys of messages that are kept of a room.
+/// Messages that are known again of a room.
 const SAID: usize = 128;
 
 /// What was kept of a room.
@@ -23,8 +23,8 @@ const SAID: usize = 128;
 pub struct Kept {
     /// By nickname, the likeness of the presence.
     pub occupants: HashMap<String, Likeness>,
-    /// Keys of the last messages.
-    pub said: VecDeque<u64>,
+    /// The last messages.
+    pub said: VecDeque<Mark>,
 }
 
 pub struct Log {
@@ -55,26 +55,36 @@ fn line(change: &Change, out: &mut String) {
             writeln!(out, "+\t{}\t{}\t{:x}{jid}", escape(room), escape(nick), likeness.rest)
         }
         Change::Gone { room, nick } => writeln!(out, "-\t{}\t{}\t", escape(room), escape(nick)),
-        Change::Said { room, key } => writeln!(out, "s\t{}\t{key:x}\t", escape(room)),
+        Change::Said { room, mark } => {
+            let archived = mark.archived.map_or(String::new(), |archived| format!(":{archived:x}"));
+            writeln!(out, "s\t{}\t{:x}{archived}\t{:x}", escape(room), mark.words, mark.at)
+        }
         Change::Forgotten { room } => writeln!(out, "f\t{}\t\t", escape(room)),
     };
 }
 
-fn read_likeness(text: &str) -> Option<Likeness> {
-    let hex = |text| u64::from_str_radix(text, 16).ok();
-    let (rest, jid) = text.split_once(':').map_or((text, None), |(rest, jid)| (rest, Some(jid)));
-    Some(Likeness { rest: hex(rest)?, jid: jid.map(hex).unwrap_or_default() })
+fn hex(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok()
+}
+
+/// One number, or two with a colon between them.
+fn pair(text: &str) -> Option<(u64, Option<u64>)> {
+    match text.split_once(':') {
+        Some((first, second)) => Some((hex(first)?, Some(hex(second)?))),
+        None => Some((hex(text)?, None)),
+    }
 }
 
 fn read(text: &str) -> HashMap<String, Kept> {
     let mut rooms: HashMap<String, Kept> = HashMap::new();
     for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
         let fields: Vec<&str> = line.split('\t').collect();
-        let [kind, room, what, likeness] = fields[..] else { continue };
+        let [kind, room, what, more] = fields[..] else { continue };
         let room = unescape(room);
         match kind {
             "+" => {
-                let Some(likeness) = read_likeness(likeness) else { continue };
+                let Some((rest, jid)) = pair(more) else { continue };
+                let likeness = Likeness { rest, jid };
                 rooms.entry(room).or_default().occupants.insert(unescape(what), likeness);
             }
             "-" => {
@@ -83,12 +93,12 @@ fn read(text: &str) -> HashMap<String, Kept> {
                 }
             }
             "s" => {
-                let Ok(key) = u64::from_str_radix(what, 16) else { continue };
+                let (Some((words, archived)), Some(at)) = (pair(what), hex(more)) else { continue };
                 let said = &mut rooms.entry(room).or_default().said;
                 if said.len() == SAID {
                     said.pop_front();
                 }
-                said.push_back(key);
+                said.push_back(Mark { words, archived, at });
             }
             "f" => {
                 rooms.remove(&room);
@@ -105,8 +115,8 @@ fn kept_lines(rooms: &HashMap<String, Kept>) -> String {
         for (nick, &likeness) in &kept.occupants {
             line(&Change::Occupant { room: (**room).into(), nick: (**nick).into(), likeness }, &mut out);
         }
-        for &key in &kept.said {
-            line(&Change::Said { room: (**room).into(), key }, &mut out);
+        for &mark in &kept.said {
+            line(&Change::Said { room: (**room).into(), mark }, &mut out);
         }
     }
     out
@@ -192,7 +202,8 @@ mod tests {
                 likeness: Likeness { rest: 8, jid: None },
             },
             Change::Gone { room: room.clone(), nick: "gone".into() },
-            Change::Said { room: room.clone(), key: 9 },
+            Change::Said { room: room.clone(), mark },
+            Change::Said { room: room.clone(), mark: Mark { archived: None, ..mark } },
             Change::Occupant { room: "x@c".into(), nick: "n".into(), likeness: Likeness::default() },
             Change::Forgotten { room: "x@c".into() },
         ] {
@@ -208,7 +219,7 @@ mod tests {
         assert_eq!(rooms.len(), 1);
         let kept = &rooms["r@c"];
         assert_eq!(kept.occupants, HashMap::from([(nick.to_string(), Likeness { rest: 7, jid: Some(70) })]));
-        assert_eq!(kept.said, [9]);
+        assert_eq!(kept.said, [mark, Mark { archived: None, ..mark }]);
         assert_eq!(read(&kept_lines(&rooms))["r@c"].occupants, kept.occupants);
     }
 }

@@ -162,7 +162,7 @@ impl Fork {
                 all.push(Change::Occupant { room: name.clone(), nick: nick.into(), likeness });
             }
             for said in &room.recent {
-                all.push(Change::Said { room: name.clone(), key: said.key });
+                all.push(Change::Said { room: name.clone(), mark: said.mark });
             }
         }
         all
@@ -185,7 +185,7 @@ impl Fork {
             Membership::new(&kept.nick, kept.password.as_deref(), build::unattended(online).into(), now);
         let known = kept.occupants.into_iter().map(|(n, likeness)| (n.into(), likeness)).collect();
         self.rooms.entry(kept.room.as_str().into()).or_default().compare(&mut m, known);
-        m.said_before = kept.said.into_iter().collect();
+        m.repeats = kept.said;
         m.rejoined = true;
         m.never_in = kept.joining;
         m.pam = kept.pam;

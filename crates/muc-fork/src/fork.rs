@@ -4,7 +4,7 @@
 //! no account-level MUC, and otherwise the decisions.
 
 use crate::decision::{Condition, Id};
-use crate::history::{Request, Said};
+use crate::history::{Mark, Request, Said};
 use crate::membership::Membership;
 use crate::view::{Likeness, View};
 use std::cmp::Reverse;
@@ -55,8 +55,8 @@ pub struct Restored {
     pub clients: Vec<RestoredClient>,
     /// Who was in the room, and the likeness of what was told of each ([`Change::Occupant`]).
     pub occupants: Vec<(String, Likeness)>,
-    /// Keys of the last messages.
-    pub said: Vec<u64>,
+    /// The last messages ([`Change::Said`]).
+    pub said: Vec<Mark>,
     /// It was asked for by iq (MUC2-PAM).
     pub pam: bool,
     /// Resource and request `id` of clients that wait for the answer to that.
@@ -178,8 +178,8 @@ pub enum Change {
     Said {
         /// The room's bare JID.
         room: Box<str>,
-        /// See [`history::key`].
-        key: u64,
+        /// How it is known again.
+        mark: Mark,
     },
     /// No account is in the room any more.
     Forgotten {
@@ -263,8 +263,12 @@ pub(crate) const WIDE_HISTORY: usize = 100;
 pub(crate) const KEPT: usize = 100;
 pub(crate) const KEPT_AWAY: usize = 500;
 pub(crate) const KEPT_BYTES: usize = 2 << 20;
+/// For so many seconds after it joined again, the account takes what the room repeats for what its clients may have.
+pub(crate) const REPEATING: u64 = 60;
 /// Messages of a room among which the same one is looked for.
 pub(crate) const RECENT: usize = 64;
+/// What several accounts are told within so many seconds is told of one message.
+pub(crate) const SAME: u64 = 2;
 /// How long the account waits for its clients after a restart, in seconds.
 pub const GRACE: u64 = 300;
 

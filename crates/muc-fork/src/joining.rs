@@ -163,6 +163,9 @@ impl Fork {
             r.forget_seen(room, &mut m, &mut self.changes);
             r.accounts -= 1;
         }
+        let before = std::mem::take(&mut m.repeats);
+        m.repeats = m.history.iter().chain(&m.held).map(|said| said.mark).chain(before).collect();
+        m.repeats_until = u64::MAX;
         m.rejoined = true;
         m.renames.clear();
         m.changed_by = None;

@@ -1,9 +1,10 @@
 //! One account in one room.
 
-use crate::fork::{RestoredClient, Waits};
-use crate::history::{History, Request, Said};
+use crate::chat::Chat;
+use crate::fork::{KEPT_AWAY, KEPT_BYTES, RestoredClient, Waits};
+use crate::history::{History, Mark, Request, Said};
 use crate::view::{Likeness, Seen};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// How far a client is.
@@ -132,8 +133,9 @@ pub struct Membership {
     pub rejoined: bool,
     /// What was said while the account joined again: it comes after what the room repeats from before.
     pub held: Vec<Arc<Said>>,
-    /// Messages that came before a restart.
-    pub said_before: HashSet<u64>,
+    /// Messages that came before a restart, or before the account joined again: each may be repeated once, until then.
+    pub repeats: Vec<Mark>,
+    pub repeats_until: u64,
     /// What the room was last told of the account.
     pub shown: Arc<[u8]>,
     /// Who last changed that, and the `id` of its stanza.
@@ -185,7 +187,8 @@ impl Membership {
             known: None,
             rejoined: false,
             held: Vec::new(),
-            said_before: HashSet::new(),
+            repeats: Vec::new(),
+            repeats_until: u64::MAX,
             shown,
             changed_by: None,
             renames: Vec::new(),
@@ -248,9 +251,58 @@ impl Membership {
         }
     }
 
-    /// Whether a message came before.
-    pub fn has_said(&self, key: u64) -> bool {
-        self.said_before.contains(&key) || self.history.iter().chain(&self.held).any(|s| s.key == key)
+    /// Keeps a message until what was said before it has come. Not if there are too many.
+    pub fn hold(&mut self, said: &Arc<Said>) -> bool {
+        let bytes: usize = self.held.iter().map(|said| said.stanza.len()).sum();
+        let fits = self.held.len() < KEPT_AWAY && bytes + said.stanza.len() <= KEPT_BYTES;
+        if fits {
+            self.repeats.push(said.mark);
+            self.held.push(said.clone());
+        }
+        fits
+    }
+
+    /// The message from before that the room repeats by this one, if it does.
+    pub fn repeated(&self, chat: &Chat, now: u64) -> Option<usize> {
+        if chat.stamp.is_none() || now > self.repeats_until {
+            return None;
+        }
+        let mark = chat.mark(now);
+        let repeats = |before: &Mark| mark.repeats(before, chat.named);
+        // Where the room has a name for one of them only, that may be another one's.
+        let sure = self.repeats.iter().position(|b| b.archived == mark.archived && repeats(b));
+        sure.or_else(|| self.repeats.iter().position(repeats))
+    }
+
+    /// Whether the room says a second time what it has a name for (XEP-0359).
+    pub fn is_known(&self, mark: Mark) -> bool {
+        mark.archived.is_some() && self.history.iter().any(|said| said.mark.archived == mark.archived)
+    }
+
+    /// A kept message makes way for what the room says of it now.
+    pub fn forget(&mut self, mark: Mark) {
+        if let Some(i) = self.history.iter().position(|said| said.mark == mark)
+            && let Some(old) = self.history.remove(i)
+        {
+            self.history_bytes -= old.stanza.len();
+        }
+    }
+
+    /// What a message takes back is gone from what is kept for those who join later.
+    pub fn take_back(&mut self, room: &str, chat: &Chat, now: u64) {
+        if chat.takes_back.is_none() {
+            return;
+        }
+        let tombstone = |old: &Said, stanza: Vec<u8>| {
+            Arc::new(Said { stanza: stanza.into(), stamped: old.stamped, mark: old.mark })
+        };
+        if let Some((i, stanza)) = chat.take_back(self.history.iter().map(|s| &*s.stanza), room, now) {
+            let said = tombstone(&self.history[i], stanza);
+            self.history_bytes = self.history_bytes + said.stanza.len() - self.history[i].stanza.len();
+            self.history[i] = said;
+        } else if let Some((i, stanza)) = chat.take_back(self.held.iter().map(|s| &*s.stanza), room, now) {
+            self.held[i] = tombstone(&self.held[i], stanza);
+        }
     }
 
     pub fn note_sent(&mut self, id: &str, resource: &str) {

@@ -1,12 +1,13 @@
 //! What rooms send to accounts.
 
 use crate::build;
+use crate::chat::Chat;
 use crate::decision::{Decision, Edit, Id, Outcome};
 use crate::fork::{
     ANSWER_TIMEOUT, Change, ENTRY, Fork, Given, KEPT, KEPT_AWAY, KEPT_BYTES, LINGER, PERSONAL, RECENT,
-    SETTLE_TIMEOUT, at, set_id,
+    REPEATING, SAME, SETTLE_TIMEOUT, at, set_id,
 };
-use crate::history::{self, Said};
+use crate::history::Said;
 use crate::input::{FromRoom, Iq, Message, Presence, Said as RoomSaid, Talk};
 use crate::membership::{Client, Phase, Stage};
 use crate::view::likeness;
@@ -47,9 +48,7 @@ impl Fork {
                     return Some(out); // of the stay that is ending
                 }
                 match (m.phase, own) {
-                    (Phase::Joining, true) => {
-                        self.let_in(from, nick, said, presence, now + SETTLE_TIMEOUT, &mut out)
-                    }
+                    (Phase::Joining, true) => self.let_in(from, nick, said, presence, now, &mut out),
                     (Phase::Joining | Phase::Joined | Phase::Leaving, false) => {
                         self.occupant(from, nick, presence, &mut out);
                     }
@@ -165,7 +164,7 @@ impl Fork {
         nick: &str,
         said: RoomSaid,
         presence: &[u8],
-        due: u64,
+        now: u64,
         out: &mut Vec<Decision>,
     ) {
         let Some(a) = self.accounts.get_mut(from.account) else { return };
@@ -174,6 +173,7 @@ impl Fork {
         };
         m.phase = Phase::Joined;
         m.failures = 0;
+        m.repeats_until = now + REPEATING;
         // Clients are told of a leave that the room never confirmed before they are told that they are in.
         let old_nick = std::mem::replace(&mut m.nick, nick.into());
         let before = m.own.replace(presence.into());
@@ -259,7 +259,7 @@ impl Fork {
         m.never_in = false;
         m.answer_pam(from.account, from.room, Outcome::In(nick.into()), out);
         out.push(Decision::Persist { account: from.account.into() });
-        self.wake(from.account, from.room, due);
+        self.wake(from.account, from.room, now + SETTLE_TIMEOUT);
         self.show_latest(from.account, from.room, out);
     }
 
@@ -448,17 +448,12 @@ impl Fork {
         out.push(Decision::Persist { account: account.into() });
     }
 
-    /// A groupchat message. `stanza` are its bytes without `to`, `body` its text, `stamp` the time in the room's own
-    /// `<delay/>`. Calls `to` for each client that gets a copy of the stanza in hand, after the decisions that are
+    /// A groupchat message. Calls `to` for each client that gets a copy of the stanza in hand, after the decisions that are
     /// returned.
-    #[allow(clippy::too_many_arguments)]
     pub fn groupchat(
         &mut self,
         from: FromRoom,
-        talk: Talk,
-        stanza: &[u8],
-        body: &[u8],
-        stamp: Option<u64>,
+        chat: &Chat,
         now: u64,
         mut to: impl FnMut(&str),
     ) -> Option<Vec<Decision>> {
@@ -469,6 +464,7 @@ impl Fork {
         if m.phase == Phase::Away {
             return Some(out);
         }
+        m.take_back(from.room, chat, now);
         if m.phase == Phase::Joining && m.known.is_none() {
             // Of the stay that is ending; the join will bring it again.
             for client in m.clients.iter().filter(|c| !c.stays()) {
@@ -476,57 +472,75 @@ impl Fork {
             }
             return Some(out);
         }
-        let before = stamp.is_some() && talk != Talk::Subject;
-        let joining = !m.settled && m.phase == Phase::Joined;
-        let repeated = joining && before;
-        let who = from.nick.unwrap_or("");
-        if talk == Talk::Passing {
+        if chat.talk == Talk::Passing {
             for client in m.clients.iter().filter(|c| c.is_in()) {
                 to(&client.resource);
             }
             return Some(out);
         }
-        let key = history::key(who, from.id, body);
-        let repeated_to_us = before && (m.settled || m.rejoined) && m.has_said(key);
-        if repeated_to_us && (m.settled || m.history.iter().chain(&m.held).any(|s| s.key == key)) {
+        let before = chat.stamp.is_some() && chat.talk != Talk::Subject;
+        let joining = !m.settled && m.phase == Phase::Joined;
+        let mark = chat.mark(now);
+        if before && m.settled && m.is_known(mark) {
             return Some(out);
         }
-        let same = room.recent.iter().rev().find(|s| *s.stanza == *stanza);
+        let again = m.repeated(chat, now);
+        let repeated = again.map(|i| m.repeats[i]);
+        let is_held = repeated.is_some_and(|before| m.held.iter().any(|said| said.mark == before));
+        if let Some(i) = again {
+            // Once for each time; but what comes before the account is in may come with the history of several joins.
+            if m.phase == Phase::Joined {
+                m.repeats.remove(i);
+            } else if !is_held {
+                m.repeats[i] = mark;
+            }
+        }
+        // What several accounts are told is kept once; what one is told twice was said twice.
+        let same = room.recent.iter().rev().find(|s| {
+            *s.stanza == *chat.stanza
+                && s.mark.at.abs_diff(mark.at) <= SAME
+                && !m.history.iter().chain(&m.held).any(|had| Arc::ptr_eq(had, s))
+        });
         let said = match same {
             Some(said) => said.clone(),
             None => {
-                let said = Arc::new(Said {
-                    stanza: stanza.into(),
-                    at: stamp.unwrap_or(now),
-                    stamped: stamp.is_some(),
-                    key,
-                });
+                let said = Arc::new(Said { stanza: chat.stanza.into(), stamped: chat.stamp.is_some(), mark });
+                // It may have been kept when another account was told, or is when this one is.
+                let kept = repeated.is_some()
+                    || m.phase == Phase::Joining
+                    || (before && room.recent.iter().any(|s| mark.repeats(&s.mark, chat.named)));
                 if room.recent.len() == RECENT {
                     room.recent.pop_front();
                 }
                 room.recent.push_back(said.clone());
-                self.changes.push(Change::Said { room: from.room.into(), key });
+                if !kept {
+                    self.changes.push(Change::Said { room: from.room.into(), mark });
+                }
                 said
             }
         };
-        if repeated_to_us {
-            // Those who are in have it from before the restart; it is for those who join later.
+        if let Some(before) = repeated {
+            // Those who are in have it; it is for those who join later, as the room has it now.
             m.given += 1;
-            m.keep(said, KEPT, KEPT_BYTES);
-            return Some(out);
-        }
-        if m.phase == Phase::Joining && talk == Talk::Said {
-            if m.held.len() < KEPT_AWAY {
-                m.held.push(said);
+            if is_held {
+                return Some(out); // they get it in its turn
             }
+            m.forget(before);
+            m.keep(said, if m.history.len() < KEPT { KEPT } else { KEPT_AWAY }, KEPT_BYTES);
             return Some(out);
         }
-        if talk == Talk::Subject {
+        if m.phase == Phase::Joining && chat.talk == Talk::Said {
+            if m.hold(&said) {
+                return Some(out);
+            }
+            self.changes.push(Change::Said { room: from.room.into(), mark });
+        }
+        if chat.talk == Talk::Subject {
             m.subject = Some(said);
             if m.phase == Phase::Joined {
-                m.settle(from.account, from.room, false, &mut out);
+                m.settle(from.account, from.room, false, &mut self.changes, &mut out);
             }
-        } else if repeated {
+        } else if joining && before {
             m.given += 1;
             let used = m.clients.iter().any(Client::is_in);
             m.keep(said, if used { KEPT } else { KEPT_AWAY }, KEPT_BYTES);
@@ -539,7 +553,7 @@ impl Fork {
         } else {
             // Something that was said just now: what was said before is complete.
             if m.phase == Phase::Joined {
-                m.settle(from.account, from.room, true, &mut out);
+                m.settle(from.account, from.room, true, &mut self.changes, &mut out);
             }
             let used = m.clients.iter().any(Client::is_in);
             m.keep(said, if used { KEPT } else { KEPT_AWAY }, KEPT_BYTES);
@@ -551,11 +565,13 @@ impl Fork {
         Some(out)
     }
 
-    /// Whether a groupchat message from a room is for this account, and was not there before: `key` as
-    /// [`history::key`], `stamp` as in [`Fork::groupchat`].
-    pub fn is_new(&self, account: &str, room: &str, key: u64, stamped: bool) -> bool {
-        self.membership(account, room)
-            .is_some_and(|m| m.phase != Phase::Away && !(stamped && (!m.rejoined || m.has_said(key))))
+    /// Whether a groupchat message from a room is worth keeping, for this account, and was not there before.
+    pub fn is_new(&self, account: &str, room: &str, chat: &Chat, now: u64) -> bool {
+        chat.talk == Talk::Said
+            && self.membership(account, room).is_some_and(|m| {
+                let had = !m.rejoined || m.repeated(chat, now).is_some() || m.is_known(chat.mark(now));
+                m.phase != Phase::Away && !(chat.stamp.is_some() && had)
+            })
     }
 
     /// A message that is no groupchat: a private one, a voice request, or an error. Nobody gets it if no client is in

@@ -2,7 +2,7 @@
 
 use crate::build;
 use crate::decision::{Decision, Edit, Id, Outcome};
-use crate::fork::{DEFAULT_HISTORY, KEPT, KEPT_AWAY, KEPT_BYTES, PERSONAL, affiliation, at, set_id};
+use crate::fork::{Change, DEFAULT_HISTORY, KEPT, KEPT_AWAY, KEPT_BYTES, PERSONAL, affiliation, at, set_id};
 use crate::history::{self, Request, Said};
 use crate::input::FromClient;
 use crate::membership::{Client, Membership, Stage};
@@ -67,7 +67,7 @@ impl Membership {
         said: &Arc<Said>,
         out: &mut Vec<Decision>,
     ) {
-        let delay = (!said.stamped).then(|| (room.to_owned(), said.at));
+        let delay = (!said.stamped).then(|| (room.to_owned(), said.mark.at));
         out.push(Decision::Serve {
             account: account.into(),
             resource: client.resource.clone(),
@@ -127,7 +127,14 @@ impl Membership {
     }
 
     /// The history and subject of the account's join are complete: clients that asked for something in particular get it.
-    pub(crate) fn settle(&mut self, account: &str, room: &str, subject: bool, out: &mut Vec<Decision>) {
+    pub(crate) fn settle(
+        &mut self,
+        account: &str,
+        room: &str,
+        subject: bool,
+        changes: &mut Vec<Change>,
+        out: &mut Vec<Decision>,
+    ) {
         if self.settled {
             return;
         }
@@ -148,6 +155,8 @@ impl Membership {
             for client in self.clients.iter().filter(|c| c.is_in()) {
                 self.serve_said(account, room, client, &said, out);
             }
+            // Not before: who was not told when the server is killed is told after it.
+            changes.push(Change::Said { room: room.into(), mark: said.mark });
             self.keep(said, if used { KEPT } else { KEPT_AWAY }, KEPT_BYTES);
             self.missed += 1;
         }

@@ -170,7 +170,7 @@ impl Fork {
                 self.wake(account, room, now + LINGER);
             }
             Phase::Joined => {
-                m.settle(account, room, true, out);
+                m.settle(account, room, true, &mut self.changes, out);
                 if !m.is_used() && !stays {
                     self.depart(account, room, None, now, out);
                     return;

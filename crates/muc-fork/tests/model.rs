@@ -4,11 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
 use enjamb_muc_fork::decision::{Decision, Edit, Id};
-use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
+use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said};
 use enjamb_muc_fork::view::Likeness;
-use enjamb_muc_fork::{Change, Config, Fork, Offline, Request, Restored};
+use enjamb_muc_fork::{Change, Config, Fork, Mark, Offline, Request, Restored, chat};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, UNIX_EPOCH};
 
 const ACCOUNT: &str = "ada@a.example";
 const ROOM: &str = "room@c.example";
@@ -34,6 +35,8 @@ enum Down {
     Talk {
         nick: String,
         n: u32,
+        /// What it says, which others may say, too.
+        words: Words,
         stamp: Option<u64>,
     },
     Subject,
@@ -53,12 +56,42 @@ enum Up {
     Ping { id: String, nick: String },
 }
 
+/// How a message can be known again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Words {
+    /// It has an `id`, and words of its own.
+    Own,
+    /// It has no `id`, and its words have been said before.
+    Same,
+}
+
+/// How a room differs from others, and from XEP-0045.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shape {
+    /// It has a name of its own for each message (XEP-0359).
+    archives: bool,
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    any::<bool>().prop_map(|archives| Shape { archives })
+}
+
+/// What a room keeps: which message, whose, when it was said.
+#[derive(Clone, Debug)]
+struct Kept {
+    n: u32,
+    nick: String,
+    words: Words,
+    at: u64,
+}
+
 /// A room as XEP-0045 has it, with one session of the account at most.
 #[derive(Default)]
 struct Room {
     occupants: BTreeMap<String, u32>,
     us: Option<String>,
-    history: Vec<u32>,
+    history: Vec<Kept>,
+    shape: Shape,
 }
 
 impl Room {
@@ -98,7 +131,12 @@ impl Room {
         }
     }
 
-    fn take(&mut self, up: Up) -> Vec<Down> {
+    fn say(&mut self, n: u32, nick: &str, words: Words, now: u64) -> Down {
+        self.history.push(Kept { n, nick: nick.into(), words, at: now });
+        Down::Talk { nick: nick.into(), n, words, stamp: None }
+    }
+
+    fn take(&mut self, up: Up, now: u64) -> Vec<Down> {
         let mut out = Vec::new();
         match up {
             Up::Presence { nick, id, join, version } => {
@@ -122,8 +160,9 @@ impl Room {
                 self.occupants.insert(nick.clone(), version);
                 out.push(self.told(&nick, &[110], id));
                 if join {
-                    for &n in &self.history {
-                        out.push(Down::Talk { nick: "other0".into(), n, stamp: Some(1) });
+                    for kept in &self.history {
+                        let Kept { n, nick, words, at } = kept.clone();
+                        out.push(Down::Talk { nick, n, words, stamp: Some(at) });
                     }
                     out.push(Down::Subject);
                 }
@@ -135,9 +174,8 @@ impl Room {
                 }
             }
             Up::Talk { n } => {
-                if let Some(nick) = &self.us {
-                    self.history.push(n);
-                    out.push(Down::Talk { nick: nick.clone(), n, stamp: None });
+                if let Some(nick) = self.us.clone() {
+                    out.push(self.say(n, &nick, Words::Own, now));
                 }
             }
             Up::Ping { id, nick } => {
@@ -156,6 +194,8 @@ struct Client {
     waiting: bool,
     nick: String,
     heard: Vec<u32>,
+    /// The last message before it joined.
+    since: u32,
 }
 
 struct World {
@@ -169,10 +209,12 @@ struct World {
     /// Answers come within the call that sends, as from a room of the same server.
     local: bool,
     offline: Offline,
+    /// Something was under way for longer than clocks may differ.
+    slow: bool,
     /// The account's server was killed, and this is what it kept of the account.
     dead: Option<Vec<Restored>>,
     /// What outlives the engine: occupants and messages.
-    kept: (BTreeMap<String, Likeness>, BTreeSet<u64>),
+    kept: (BTreeMap<String, Likeness>, Vec<Mark>),
 }
 
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
@@ -193,12 +235,12 @@ fn nick_of(jid: &str) -> &str {
 }
 
 impl World {
-    fn new(local: bool, offline: Offline) -> World {
+    fn new(local: bool, offline: Offline, shape: Shape) -> World {
         let mut fork = Fork::new(random);
         fork.configure("a.example", Config { offline, ..Config::default() });
         World {
             fork,
-            room: Room::default(),
+            room: Room { shape, ..Room::default() },
             up: VecDeque::new(),
             down: VecDeque::new(),
             clients: BTreeMap::new(),
@@ -206,6 +248,7 @@ impl World {
             version: 1,
             local,
             offline,
+            slow: false,
             dead: None,
             kept: Default::default(),
         }
@@ -216,7 +259,7 @@ impl World {
             eprintln!("{} up {up:?}", self.now);
         }
         if self.local {
-            let answers = self.room.take(up);
+            let answers = self.room.take(up, self.now);
             for answer in answers {
                 self.receive(answer);
             }
@@ -357,16 +400,24 @@ impl World {
                     self.perform(decisions, Some(&down), None);
                 }
             }
-            Down::Talk { nick, n, stamp } => {
-                let bytes = format!("<message from='{ROOM}/{nick}' n='{n}'/>");
-                let id = n.to_string();
+            Down::Talk { nick, n, words, stamp } => {
+                let (id, body) = match words {
+                    Words::Own => (format!(" id='{n}'"), n.to_string()),
+                    Words::Same => (String::new(), "alarm".to_owned()),
+                };
+                let mut bytes = format!("<message from='{ROOM}/{nick}' n='{n}'{id}><body>{body}</body>");
+                if self.room.shape.archives {
+                    bytes += &format!("<stanza-id xmlns='urn:xmpp:sid:0' by='{ROOM}' id='a{n}'/>");
+                }
+                if let Some(stamp) = stamp {
+                    let stamp = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(*stamp));
+                    bytes += &format!("<delay xmlns='urn:xmpp:delay' from='{ROOM}' stamp='{stamp}'/>");
+                }
+                bytes += "</message>";
                 let mut to = Vec::new();
                 let decisions = self.fork.groupchat(
-                    from(Some("x"), Some(&id)),
-                    Talk::Said,
-                    bytes.as_bytes(),
-                    b"",
-                    *stamp,
+                    from(Some(nick), None),
+                    &chat::read(bytes.as_bytes(), ROOM),
                     self.now,
                     |resource| to.push(resource.to_owned()),
                 );
@@ -379,15 +430,8 @@ impl World {
             }
             Down::Subject => {
                 let bytes = format!("<message from='{ROOM}'><subject/></message>");
-                let decisions = self.fork.groupchat(
-                    from(None, None),
-                    Talk::Subject,
-                    bytes.as_bytes(),
-                    b"",
-                    None,
-                    self.now,
-                    |_| {},
-                );
+                let chat = chat::read(bytes.as_bytes(), ROOM);
+                let decisions = self.fork.groupchat(from(None, None), &chat, self.now, |_| {});
                 self.perform(decisions.unwrap_or_default(), None, None);
             }
             Down::Iq { nick, id, result } => {
@@ -428,7 +472,7 @@ impl World {
     fn step(&mut self, step: &Step) {
         let of_room = matches!(
             step,
-            Step::Other(..) | Step::Steal(_) | Step::OtherSays | Step::Kick(_) | Step::Start { .. }
+            Step::Other(..) | Step::Steal(_) | Step::OtherSays(_) | Step::Kick(_) | Step::Start { .. }
         );
         if self.dead.is_some() && !of_room {
             return;
@@ -439,6 +483,7 @@ impl World {
                 let client = self.clients.entry(resource.clone()).or_default();
                 // Who joins again is told everything again.
                 client.heard.clear();
+                client.since = self.version;
                 if !client.inside {
                     client.picture.clear();
                     client.waiting = true;
@@ -481,7 +526,7 @@ impl World {
             }
             Step::Up => {
                 if let Some(up) = self.up.pop_front() {
-                    let answers = self.room.take(up);
+                    let answers = self.room.take(up, self.now);
                     self.tell_all(answers);
                 }
             }
@@ -516,11 +561,11 @@ impl World {
                     }
                 }
             }
-            Step::OtherSays => {
+            Step::OtherSays(words) => {
                 self.version += 1;
-                self.room.history.push(self.version);
+                let said = self.room.say(self.version, "other0", *words, self.now);
                 if self.room.us.is_some() {
-                    self.tell_all(vec![Down::Talk { nick: "other0".into(), n: self.version, stamp: None }]);
+                    self.tell_all(vec![said]);
                 }
             }
             Step::Kick(code) => {
@@ -549,16 +594,16 @@ impl World {
             match change {
                 Change::Occupant { nick, likeness, .. } => drop(self.kept.0.insert(nick.into(), likeness)),
                 Change::Gone { nick, .. } => drop(self.kept.0.remove(&*nick)),
-                Change::Said { key, .. } => drop(self.kept.1.insert(key)),
+                Change::Said { mark, .. } => self.kept.1.push(mark),
                 Change::Forgotten { .. } => self.kept = Default::default(),
             }
         }
         let kept = self.fork.memberships(ACCOUNT);
         for up in std::mem::take(&mut self.up).into_iter().take(reached) {
-            let answers = self.room.take(up);
+            let answers = self.room.take(up, self.now);
             self.down.extend(answers);
         }
-        self.fork = World::new(self.local, self.offline).fork;
+        self.fork = World::new(self.local, self.offline, self.room.shape).fork;
         self.dead = Some(kept);
         if self.local {
             // A room of the same server is killed with it, and remembers no occupants.
@@ -578,7 +623,7 @@ impl World {
         for mut membership in memberships {
             membership.clients.retain(|client| self.clients.contains_key(&client.resource));
             membership.occupants = self.kept.0.clone().into_iter().collect();
-            membership.said = self.kept.1.iter().copied().collect();
+            membership.said = self.kept.1.clone();
             let online = !self.clients.is_empty();
             let decisions = self.fork.restore(ACCOUNT, membership, online, self.now);
             self.perform(decisions, None, None);
@@ -596,6 +641,7 @@ impl World {
     }
 
     fn pass(&mut self, seconds: u64) {
+        self.slow |= !self.down.is_empty() && seconds > 0;
         self.now += seconds;
         let decisions = self.fork.tick(self.now);
         self.perform(decisions, None, None);
@@ -624,8 +670,28 @@ impl World {
                 assert_eq!(Some(&nick), self.room.us.as_ref());
                 assert_eq!(client.nick, nick);
                 assert_eq!(client.picture, self.room.occupants, "the picture of {resource}");
-                let distinct: BTreeSet<_> = client.heard.iter().collect();
-                assert_eq!(distinct.len(), client.heard.len(), "{resource} heard {:?}", client.heard);
+                let heard = &client.heard;
+                let weak = |n: u32| {
+                    self.room
+                        .history
+                        .iter()
+                        .any(|k| k.n == n && k.words == Words::Same && !self.room.shape.archives)
+                };
+                let said = self.room.history.iter().filter(|k| k.n > client.since && weak(k.n)).count();
+                let came = heard.iter().filter(|n| weak(**n)).count();
+                assert!(came >= said, "{resource} heard {came} of {said} alarms: {heard:?}");
+                for kept in &self.room.history {
+                    let times = heard.iter().filter(|n| **n == kept.n).count();
+                    // One is as good as the other.
+                    let unsure = weak(kept.n);
+                    assert!(
+                        times > 0 || kept.n <= client.since || unsure,
+                        "{resource} missed {kept:?}: {heard:?}"
+                    );
+                    // What cannot be known again for sure comes twice rather than never.
+                    let unsure = unsure || self.slow;
+                    assert!(times < 2 || unsure, "{resource} heard {kept:?} {times} times: {heard:?}");
+                }
             }
         }
         match self.offline {
@@ -651,12 +717,19 @@ enum Step {
     Down,
     Other(u8, u8),
     Steal(u8),
-    OtherSays,
+    OtherSays(Words),
     Kick(u16),
     Forget,
     Pass(u64),
     Kill { reached: u8 },
     Start { lost: u8, back: u8 },
+}
+
+fn words() -> impl Strategy<Value = Words> {
+    prop_oneof![
+        2 => Just(Words::Own),
+        1 => Just(Words::Same),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -670,7 +743,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Down),
         3 => (0..3u8, 0..3u8).prop_map(|(n, v)| Step::Other(n, v)),
         1 => (0..3u8).prop_map(Step::Steal),
-        2 => Just(Step::OtherSays),
+        2 => words().prop_map(Step::OtherSays),
         1 => prop_oneof![Just(307u16), Just(301), Just(321), Just(332), Just(333)].prop_map(Step::Kick),
         1 => Just(Step::Forget),
         1 => (0..20u64).prop_map(Step::Pass),
@@ -696,8 +769,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn pictures_are_the_rooms(steps in proptest::collection::vec(step(), 0..60)) {
-        let mut world = World::new(false, Offline::Leave);
+    fn pictures_are_the_rooms(steps in proptest::collection::vec(step(), 0..60), shape in shape()) {
+        let mut world = World::new(false, Offline::Leave, shape);
         for step in &steps {
             world.step(step);
         }
@@ -707,9 +780,10 @@ proptest! {
     #[test]
     fn pictures_are_the_rooms_across_restarts(
         steps in with_restarts(),
+        shape in shape(),
         offline in prop_oneof![Just(Offline::Stay), Just(Offline::Leave)],
     ) {
-        let mut world = World::new(false, offline);
+        let mut world = World::new(false, offline, shape);
         for step in &steps {
             world.step(step);
         }
@@ -717,8 +791,8 @@ proptest! {
     }
 
     #[test]
-    fn pictures_are_the_rooms_across_restarts_of_both(steps in with_restarts()) {
-        let mut world = World::new(true, Offline::Leave);
+    fn pictures_are_the_rooms_across_restarts_of_both(steps in with_restarts(), shape in shape()) {
+        let mut world = World::new(true, Offline::Leave, shape);
         for step in &steps {
             world.step(step);
         }
@@ -726,8 +800,8 @@ proptest! {
     }
 
     #[test]
-    fn pictures_are_the_rooms_if_it_answers_within_the_call(steps in proptest::collection::vec(step(), 0..60)) {
-        let mut world = World::new(true, Offline::Leave);
+    fn pictures_are_the_rooms_if_it_answers_within_the_call(steps in proptest::collection::vec(step(), 0..60), shape in shape()) {
+        let mut world = World::new(true, Offline::Leave, shape);
         for step in &steps {
             world.step(step);
         }
