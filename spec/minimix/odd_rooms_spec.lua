@@ -1,5 +1,6 @@
 -- Rooms that are not as XEP-0045 has them, and those that are in unusual ways.
 
+local t = require "support";
 local muc = require "support.muc";
 local gateway = require "support.gateway";
 local eventually = muc.eventually;
@@ -95,5 +96,130 @@ muc.account("who said what", gateway.options, function (ctx, it)
 		end
 		local also = muc.client(ctx, { user = ada.username });
 		assert.equal(2, #muc.enter(also, room, "ada").history);
+	end);
+end);
+
+-- The first client gets what the room sends, another what is kept of it; both end with a subject.
+muc.account("rooms that answer in their own way", gateway.options, function (ctx, it)
+	local own, occupant, words, subject, ago = gateway.own, gateway.occupant, gateway.words, gateway.subject, gateway.ago;
+	local old = function (nick, text, opts)
+		return words(nick, text, { id = text, stamp = ago(opts and opts.ago or 100) });
+	end
+
+	-- Joins and waits for the subject and all of the words; the codes of the self-presence, the words, the nicks, the subject.
+	local function arrive(room, user, opts)
+		opts = opts or {};
+		local c = muc.client(ctx, { user = user });
+		muc.join(c, room, "ada", { history = opts.history });
+		local me = c:expect(muc.presence_of(room, opts.nick or "ada", nil, "110"));
+		local function all(what) return muc.got(c, 1, what); end
+		eventually("everything", function ()
+			muc.settle(c);
+			local subjects = all(function (el) return el:child("subject") and not el:body(); end);
+			assert.equal(opts.subject or "topic", #subjects > 0 and subjects[#subjects]:child_text("subject"));
+			local bodies = t.bodies(all({ name = "message", type = "groupchat" }));
+			table.sort(bodies);
+			assert.same(opts.words or {}, bodies);
+			for _, nick in ipairs(opts.nicks or {}) do assert.truthy(all(muc.presence_of(room, nick))[1], nick); end
+		end);
+		return c, me;
+	end
+
+	local orders = {
+		["own presence first"] = { own(), old("bob", "one"), occupant("bob"), subject("topic") };
+		["messages among the presences"] = { occupant("bob"), words("bob", "one", { id = "one" }), occupant("eve"), own(), subject("topic") };
+		["the history before the presences"] = { old("bob", "one"), occupant("bob"), own(), subject("topic") };
+		["the subject first"] = { subject("topic"), occupant("bob"), own(), old("bob", "one") };
+		["the subject before the history"] = { occupant("bob"), own(), subject("topic"), old("bob", "one") };
+		["a subject with a time"] = { occupant("bob"), own(), old("bob", "one"), subject("topic", { stamp = ago(50), nick = "bob" }) };
+		["a subject in the history"] = {
+			occupant("bob"), own(), subject("before", { stamp = ago(500), nick = "bob" }), old("bob", "one"),
+			subject("topic", { stamp = ago(50), nick = "bob" });
+		};
+		["no mark on one's own presence"] = { own { codes = {} }, occupant("bob"), old("bob", "one"), subject("topic") };
+		["no mark, and an id of its own"] = { occupant("bob"), own { codes = {}, id = "r1" }, old("bob", "one"), subject("topic") };
+		["no id at all"] = { occupant("bob"), own { id = false }, old("bob", "one"), subject("topic") };
+		["times as they were"] = {
+			occupant("bob"), own(),
+			gateway.message("bob", "<body>one</body><x xmlns='jabber:x:delay' stamp='20200101T00:00:00'/>", { id = "one" }), subject("topic"),
+		};
+	};
+	for what, join in pairs(orders) do
+		it(what .. ": both clients get everything, once", function ()
+			local room = gateway.open(ctx, { join = join });
+			local phone = arrive(room, nil, { words = { "one" }, nicks = { "bob" } });
+			local desk = arrive(room, phone.username, { words = { "one" }, nicks = { "bob" } });
+			gateway.says(ctx, room, words("bob", "now", { id = "now" }));
+			for _, c in ipairs { phone, desk } do c:expect({ body = "now" }); end
+			muc.say(desk, room, "me, too");
+			for _, c in ipairs { phone, desk } do c:expect(muc.groupchat(room, "ada", "me, too")); end
+			assert.equal(1, gateway.facts(ctx, room).joins);
+		end);
+
+		it(what .. ": a client that wants no history gets none", function ()
+			local room = gateway.open(ctx, { join = join });
+			local live = what:find("among", 1, true) and { "one" } or {};
+			local phone = arrive(room, nil, { history = { maxstanzas = 0 }, words = live, nicks = { "bob" } });
+			gateway.says(ctx, room, words("bob", "now", { id = "now" }));
+			phone:expect({ body = "now" });
+			muc.settle(phone);
+			live[#live + 1] = "now";
+			table.sort(live);
+			local bodies = t.bodies(muc.got(phone, 1, { type = "groupchat" }));
+			table.sort(bodies);
+			assert.same(live, bodies);
+		end);
+
+		it(what .. ": after the room forgot the account, its clients go on and nothing is told twice", function ()
+			local room = gateway.open(ctx, { join = join });
+			local phone = arrive(room, nil, { words = { "one" }, nicks = { "bob" } });
+			gateway.says(ctx, room, words("bob", "two", { id = "two" }));
+			phone:expect({ body = "two" });
+			gateway.forget(ctx, room);
+			local mark = muc.mark(phone);
+			forgotten(ctx, room, phone);
+			gateway.says(ctx, room, words("bob", "three", { id = "three" }));
+			phone:expect({ body = "three" });
+			muc.settle(phone);
+			local bodies = t.bodies(muc.got(phone, mark, { name = "message", type = "groupchat" }));
+			-- what has no time may be new
+			if bodies[1] == "one" then table.remove(bodies, 1); end
+			assert.same({ "three" }, bodies);
+			assert.same({}, muc.got(phone, mark, { name = "presence", type = "unavailable" }));
+			muc.say(phone, room, "still here");
+			phone:expect(muc.groupchat(room, "ada", "still here"));
+		end);
+	end
+
+	it("a part of the history is the last part, wherever a subject stands in it", function ()
+		local join = { own() };
+		for i = 1, 10 do
+			join[#join + 1] = old("bob", "m" .. i, { ago = 100 - i });
+			if i == 3 or i == 7 then join[#join + 1] = subject("topic " .. i, { stamp = ago(100 - i), nick = "bob" }); end
+		end
+		local room = gateway.open(ctx, { join = join });
+		arrive(room, nil, { history = { maxstanzas = 2 }, words = { "m10", "m9" }, subject = "topic 7" });
+	end);
+
+	it("an answer to the join that has another id, and says no", function ()
+		local room = gateway.open(ctx, { join = { "<presence from='$room/$nick' to='$to' type='error' id='its-own'><error type='auth'>"
+			.. "<forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>" } });
+		local ada = muc.client(ctx);
+		local condition = muc.refused(ada, room, "ada");
+		assert.equal("forbidden", condition);
+		gateway.script(ctx, room, { join = { own(), subject("topic") } });
+		assert.equal("ada", muc.enter(ada, room, "ada").nick);
+	end);
+
+	it("nobody leaves and comes back when one's own presence comes first", function ()
+		local room = gateway.open(ctx, { join = { own(), occupant("bob"), occupant("eve"), subject("topic") } });
+		local phone = arrive(room, nil, { nicks = { "bob", "eve" } });
+		gateway.forget(ctx, room);
+		gateway.script(ctx, room, { join = { own(), occupant("bob"), subject("topic") } });
+		local mark = muc.mark(phone);
+		forgotten(ctx, room, phone);
+		muc.saw(phone, muc.presence_of(room, "eve", "unavailable"));
+		assert.same({}, muc.got(phone, mark, muc.presence_of(room, "bob", "unavailable")));
+		assert.same({}, muc.got(phone, mark, muc.presence_of(room, "bob")));
 	end);
 end);

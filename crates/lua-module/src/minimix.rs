@@ -542,6 +542,7 @@ fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
         room.raw_set("pam", kept.pam.then_some(true))?;
         room.raw_set("leaving", kept.leaving.then_some(true))?;
         room.raw_set("joining", kept.joining.then_some(true))?;
+        room.raw_set("other_ids", kept.other_ids.then_some(true))?;
         let clients = lua.create_table()?;
         for client in kept.clients {
             clients.raw_push(kept_client(lua, client)?)?;
@@ -572,6 +573,7 @@ fn restore(lua: &Lua, (account, room, kept, online): (Text, String, LuaTable, bo
         pam: flag(&kept, "pam")?,
         leaving: flag(&kept, "leaving")?,
         joining: flag(&kept, "joining")?,
+        other_ids: flag(&kept, "other_ids")?,
         occupants: known.occupants.into_iter().collect(),
         said: known.said.into(),
         ..Restored::default()

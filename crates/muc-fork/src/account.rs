@@ -137,6 +137,7 @@ impl Fork {
                 pam: m.pam,
                 pam_waiting: m.pam_waiting.iter().map(|(r, id)| (r.to_string(), id.to_string())).collect(),
                 joining: m.never_in,
+                other_ids: m.other_ids,
                 clients: {
                     let mut clients: Vec<&Client> = m.clients.iter().collect();
                     clients.sort_by_key(|c| c.turn);
@@ -188,6 +189,7 @@ impl Fork {
         m.repeats = kept.said;
         m.rejoined = true;
         m.never_in = kept.joining;
+        m.other_ids = kept.other_ids;
         m.pam = kept.pam;
         m.pam_waiting = kept.pam_waiting.into_iter().map(|(r, id)| (r.into(), id.into())).collect();
         for client in kept.clients {

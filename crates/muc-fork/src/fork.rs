@@ -65,6 +65,8 @@ pub struct Restored {
     pub leaving: bool,
     /// It was joining for the first time: nobody has been told that it is in.
     pub joining: bool,
+    /// The room answers joins under other ids than theirs.
+    pub other_ids: bool,
 }
 
 /// A client of a membership as it was kept.
@@ -123,6 +125,22 @@ impl Room {
                 changes.push(Change::Gone { room: name.into(), nick });
             }
         });
+    }
+
+    /// A nickname is the account's own, whoever it was taken for.
+    pub(crate) fn not_another(
+        &mut self,
+        name: &str,
+        m: &mut Membership,
+        nick: &str,
+        changes: &mut Vec<Change>,
+    ) {
+        if self.view.remove(&mut m.seen, nick) {
+            changes.push(Change::Gone { room: name.into(), nick: nick.into() });
+        }
+        if let Some(known) = &mut m.known {
+            known.remove(nick);
+        }
     }
 
     /// From now on an account compares what the room tells with what its clients know.
@@ -252,6 +270,8 @@ pub(crate) const LEAVE_TIMEOUT: u64 = 10;
 pub(crate) const LINGER: u64 = 60;
 /// A join without subject is taken for complete after this long.
 pub(crate) const SETTLE_TIMEOUT: u64 = 5;
+/// So long nothing comes after what may have been the end of it.
+pub(crate) const SOON: u64 = 1;
 /// A ping that is not answered is sent again, this often.
 pub(crate) const PING_TRIES: u32 = 3;
 pub(crate) const PING_TIMEOUT: u64 = 60;

@@ -20,6 +20,17 @@ impl Request {
         *self == Request::default()
     }
 
+    /// Whether one more message fits that comes late, after what was served by this.
+    pub fn takes(&mut self, at: u64) -> bool {
+        if self.wants_none() || self.maxchars.is_some() || self.since.is_some_and(|since| at < since) {
+            return false;
+        }
+        if let Some(most) = &mut self.maxstanzas {
+            *most -= 1;
+        }
+        true
+    }
+
     /// Whether it asks for nothing at all.
     pub fn wants_none(&self) -> bool {
         self.maxstanzas == Some(0) || self.maxchars == Some(0)
