@@ -259,18 +259,17 @@ end
 
 local function read_room_presence(stanza)
 	local said = { condition = error_condition(stanza) };
-	local x = stanza:get_child("x", xmlns_muc_user);
-	if x then
-		local codes = {};
+	-- Some rooms have several of them.
+	for x in stanza:childtags("x", xmlns_muc_user) do
+		said.codes = said.codes or {};
 		for status in x:childtags("status") do
-			codes[#codes+1] = tonumber(status.attr.code);
+			said.codes[#said.codes+1] = tonumber(status.attr.code);
 		end
-		said.codes = codes;
 		local item = x:get_child("item");
-		said.nick = item and item.attr.nick;
-		said.destroyed = x:get_child("destroy") ~= nil;
+		said.nick = said.nick or item and item.attr.nick;
+		said.destroyed = said.destroyed or x:get_child("destroy") ~= nil;
 	end
-	return said, x;
+	return said;
 end
 
 -- The time in the room's own delay.

@@ -223,3 +223,66 @@ muc.account("rooms that answer in their own way", gateway.options, function (ctx
 		assert.same({}, muc.got(phone, mark, muc.presence_of(room, "bob")));
 	end);
 end);
+
+muc.account("what the join told", gateway.options, function (ctx, it)
+	local own, subject = gateway.own, gateway.subject;
+
+	local function bookmarked(codes)
+		local room = gateway.open(ctx, { join = { own { codes = codes }, subject("topic") } });
+		local watch = muc.client(ctx);
+		muc.bookmark(watch, room, true, "ada");
+		eventually("in", function () assert.equal(1, gateway.facts(ctx, room).joins); end);
+		return room, watch.username;
+	end
+
+	it("while nobody was there is told to the first client, and what the room is to all", function ()
+		local room, user = bookmarked { 100, 110, 170, 172, 201 };
+		assert.equal("100 110 170 172 201", muc.codes(muc.enter(muc.client(ctx, { user = user }), room, "ada").self));
+		local second = muc.codes(muc.enter(muc.client(ctx, { user = user }), room, "ada").self);
+		assert.truthy(second:find("100 110 170", 1, true), second);
+		assert.is_nil(second:find("201", 1, true), second);
+	end);
+
+	it("is told though the account's presence changed since", function ()
+		local room, user = bookmarked { 100, 110, 201, 555 };
+		gateway.says(ctx, room, own { id = false });
+		assert.equal("100 110 201 555", muc.codes(muc.enter(muc.client(ctx, { user = user }), room, "ada").self));
+	end);
+
+	it("in several elements is understood", function ()
+		local room = gateway.open(ctx, { join = {
+			"<presence from='$room/$nick' to='$to' id='$id'><x xmlns='" .. muc.ns_user .. "'><item affiliation='none' role='participant'/></x>"
+				.. "<x xmlns='" .. muc.ns_user .. "'><status code='110'/></x></presence>",
+			subject("topic"),
+		} });
+		assert.equal("ada", muc.enter(muc.client(ctx), room, "ada").nick);
+	end);
+
+	it("of a change to the room is told to who comes later", function ()
+		local room, user = bookmarked { 110 };
+		gateway.says(ctx, room, "<message from='$room' to='$to' type='groupchat'><x xmlns='" .. muc.ns_user .. "'><status code='172'/></x></message>");
+		assert.equal("100 110", muc.codes(muc.enter(muc.client(ctx, { user = user }), room, "ada").self));
+	end);
+end);
+
+muc.account("a room that a bookmark made", { modules = { "bookmarks" } }, function (ctx, it)
+	it("is unlocked by the client that joins it", function ()
+		local room = muc.new_room();
+		local ada = muc.client(ctx);
+		muc.bookmark(ada, room, true, "ada");
+		local entry = muc.enter(ada, room, "ada");
+		assert.truthy(muc.has_code(entry.self, "201"), tostring(entry.self));
+		muc.configure(ada, room);
+		muc.enter(muc.client(ctx, { host = "plain.localhost" }), room, "bob");
+	end);
+
+	it("that shows real addresses says so to every device", function ()
+		local room, owner = muc.open(ctx, { client = { host = "plain.localhost" } });
+		local phone = muc.client(ctx);
+		muc.enter(phone, room, "ada");
+		muc.configure(owner, room, { ["muc#roomconfig_whois"] = "anyone" });
+		muc.settle(owner, phone);
+		local desk = muc.client(ctx, { user = phone.username });
+		assert.truthy(muc.has_code(muc.enter(desk, room, "ada").self, "100"));
+	end);
+end);

@@ -543,6 +543,8 @@ fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
         room.raw_set("leaving", kept.leaving.then_some(true))?;
         room.raw_set("joining", kept.joining.then_some(true))?;
         room.raw_set("other_ids", kept.other_ids.then_some(true))?;
+        room.raw_set("entry", (!kept.entry.is_empty()).then_some(kept.entry))?;
+        room.raw_set("untold", (!kept.untold.is_empty()).then_some(kept.untold))?;
         let clients = lua.create_table()?;
         for client in kept.clients {
             clients.raw_push(kept_client(lua, client)?)?;
@@ -574,6 +576,8 @@ fn restore(lua: &Lua, (account, room, kept, online): (Text, String, LuaTable, bo
         leaving: flag(&kept, "leaving")?,
         joining: flag(&kept, "joining")?,
         other_ids: flag(&kept, "other_ids")?,
+        entry: kept.get::<Option<Vec<u16>>>("entry")?.unwrap_or_default(),
+        untold: kept.get::<Option<Vec<u16>>>("untold")?.unwrap_or_default(),
         occupants: known.occupants.into_iter().collect(),
         said: known.said.into(),
         ..Restored::default()

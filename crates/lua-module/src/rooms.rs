@@ -187,6 +187,7 @@ mod tests {
 
     #[test]
     fn reads_what_it_wrote_and_no_torn_line() {
+        let mark = Mark { words: 9, archived: Some(10), at: 11 };
         let room: Box<str> = "r@c".into();
         let nick: Box<str> = "a\tb%\n".into();
         let mut text = String::new();

@@ -138,6 +138,8 @@ impl Fork {
                 pam_waiting: m.pam_waiting.iter().map(|(r, id)| (r.to_string(), id.to_string())).collect(),
                 joining: m.never_in,
                 other_ids: m.other_ids,
+                entry: m.entry.clone(),
+                untold: m.untold.clone(),
                 clients: {
                     let mut clients: Vec<&Client> = m.clients.iter().collect();
                     clients.sort_by_key(|c| c.turn);
@@ -190,6 +192,8 @@ impl Fork {
         m.rejoined = true;
         m.never_in = kept.joining;
         m.other_ids = kept.other_ids;
+        m.entry = kept.entry;
+        m.untold = kept.untold;
         m.pam = kept.pam;
         m.pam_waiting = kept.pam_waiting.into_iter().map(|(r, id)| (r.into(), id.into())).collect();
         for client in kept.clients {

@@ -102,16 +102,14 @@ pub fn read<'a>(stanza: &'a [u8], room: &str) -> Chat<'a> {
             b"encryption" if xmlns == b"urn:xmpp:eme:0" => kept = true,
             b"delay" if xmlns == DELAY => stamp = stamp.or_else(|| own_stamp(&child, room, false)),
             b"x" if xmlns == LEGACY_DELAY => stamp = stamp.or_else(|| own_stamp(&child, room, true)),
-            b"stanza-id" if xmlns == STANZA_ID => {
-                if child.attribute(b"by") == Some(room.as_bytes()) {
-                    names.stanza_id = child.attribute(b"id");
-                }
+            b"stanza-id" if xmlns == STANZA_ID && child.attribute(b"by") == Some(room.as_bytes()) => {
+                names.stanza_id = child.attribute(b"id");
             }
             b"origin-id" if xmlns == STANZA_ID => names.origin_id = child.attribute(b"id"),
             b"occupant-id" if xmlns == OCCUPANT_ID => names.occupant_id = child.attribute(b"id"),
             b"apply-to" if xmlns == FASTEN => takes_back.read_fastened(&child),
             b"retract" if xmlns == RETRACT[1] => takes_back.read(&child),
-            b"x" if xmlns == MUC_USER => codes.extend(child.children().filter_map(status)),
+            b"x" if xmlns == MUC_USER && by_room => codes.extend(child.children().filter_map(status)),
             _ if xmlns == b"urn:xmpp:chat-markers:0" => kept = true,
             _ => {}
         }

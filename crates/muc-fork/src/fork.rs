@@ -65,6 +65,10 @@ pub struct Restored {
     pub leaving: bool,
     /// It was joining for the first time: nobody has been told that it is in.
     pub joining: bool,
+    /// Status codes that say what the room is, and those that no client has been told.
+    pub entry: Vec<u16>,
+    /// See `entry`.
+    pub untold: Vec<u16>,
     /// The room answers joins under other ids than theirs.
     pub other_ids: bool,
 }
@@ -294,6 +298,8 @@ pub const GRACE: u64 = 300;
 
 /// Status codes that were for the client whose join created the room, or was given another nickname.
 pub(crate) const PERSONAL: &[u16] = &[201, 210];
+/// How many status codes are remembered.
+pub(crate) const MOST_CODES: usize = 32;
 /// Status codes of a join that hold for later ones.
 pub(crate) const ENTRY: &[u16] = &[100, 170];
 

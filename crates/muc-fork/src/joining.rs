@@ -171,6 +171,7 @@ impl Fork {
             r.accounts -= 1;
         }
         m.expect_repeats();
+        m.entry.clear(); // the room will say what it is now
         m.renames.clear();
         m.changed_by = None;
         let wide = Request { maxstanzas: Some(WIDE_HISTORY), ..Request::default() };
@@ -232,7 +233,8 @@ impl Fork {
             return;
         }
         m.serve_occupants(from.account, &room.view, &client, out);
-        m.serve_own(from.account, &client, set_id(from.id), out);
+        let news = std::mem::take(&mut m.untold);
+        m.serve_own(from.account, &client, set_id(from.id), &news, out);
         if m.settled {
             m.serve_history(from.account, from.room, &client, &join.history, out);
             m.serve_subject(from.account, from.room, &client, out);

@@ -1,7 +1,7 @@
 //! One account in one room.
 
 use crate::chat::Chat;
-use crate::fork::{KEPT_AWAY, KEPT_BYTES, RestoredClient, Waits};
+use crate::fork::{ENTRY, KEPT_AWAY, KEPT_BYTES, MOST_CODES, RestoredClient, Waits};
 use crate::history::{History, Mark, Request, Said};
 use crate::view::{Likeness, Seen};
 use std::collections::{HashMap, VecDeque};
@@ -127,8 +127,10 @@ pub struct Membership {
     pub seen: Seen,
     /// The last presence of the account itself, with 110, without `id`.
     pub own: Option<Arc<[u8]>>,
-    /// Status codes that the room gave with the join and that hold for whoever joins later.
+    /// Status codes that say what the room is: they hold for whoever joins later.
     pub entry: Vec<u16>,
+    /// Others that the room gave with the join, until a client has been told.
+    pub untold: Vec<u16>,
     pub history: History,
     pub history_bytes: usize,
     pub subject: Option<Arc<Said>>,
@@ -211,6 +213,7 @@ impl Membership {
             seen: Seen::default(),
             own: None,
             entry: Vec::new(),
+            untold: Vec::new(),
             history: History::new(),
             history_bytes: 0,
             subject: None,
@@ -283,6 +286,45 @@ impl Membership {
     /// cut short by a restart.
     pub fn knows_occupants(&self, client: &Client) -> bool {
         client.was_told() || (self.never_in && client.stays())
+    }
+
+    /// What an own presence of the account's tells beside the presence.
+    pub fn note_codes(&mut self, codes: &[u16]) {
+        for code in codes {
+            let list = match code {
+                110 | 210 | 303 => continue, // of that presence alone
+                code if ENTRY.contains(code) => &mut self.entry,
+                _ => &mut self.untold,
+            };
+            if !list.contains(code) && list.len() < MOST_CODES {
+                list.push(*code);
+            }
+        }
+    }
+
+    /// The room tells of a change of what it is (XEP-0045 §10.2.1). Whether that was another before.
+    pub fn note_change(&mut self, codes: &[u16]) -> bool {
+        let before = self.entry.clone();
+        for code in codes {
+            match code {
+                170 => self.note_codes(&[170]),
+                171 => self.entry.retain(|code| *code != 170),
+                172 => self.note_codes(&[100]),
+                173 | 174 => self.entry.retain(|code| *code != 100),
+                _ => {}
+            }
+        }
+        before != self.entry
+    }
+
+    /// Status codes for a client that is told of the account's own presence.
+    pub fn codes_for(&self, client: &Client, news: &[u16]) -> Vec<u16> {
+        let mut codes = vec![110];
+        codes.extend(self.entry.iter().chain(news));
+        if client.asked != self.nick {
+            codes.push(210);
+        }
+        codes
     }
 
     /// Whether the subject that came need not be the last of what the room sends to who joins: no history has come, and

@@ -4,8 +4,8 @@ use crate::build;
 use crate::chat::Chat;
 use crate::decision::{Decision, Edit, Id, Outcome};
 use crate::fork::{
-    ANSWER_TIMEOUT, Change, ENTRY, Fork, Given, KEPT, KEPT_AWAY, KEPT_BYTES, LINGER, PERSONAL, RECENT,
-    REPEATING, SAME, SETTLE_TIMEOUT, SILENT, SOON, at, set_id,
+    ANSWER_TIMEOUT, Change, Fork, Given, KEPT, KEPT_AWAY, KEPT_BYTES, LINGER, PERSONAL, RECENT, REPEATING,
+    SAME, SETTLE_TIMEOUT, SILENT, SOON, at, set_id,
 };
 use crate::history::Request;
 use crate::history::Said;
@@ -89,6 +89,10 @@ impl Fork {
                             out.push(Decision::Persist { account: from.account.into() });
                         }
                         m.own = Some(presence.into());
+                        m.note_codes(said.codes);
+                        if m.clients.iter().any(Client::is_in) {
+                            m.untold.clear();
+                        }
                         for client in m.clients.iter().filter(|c| c.is_in()) {
                             let id = match (&m.changed_by, from.id) {
                                 (Some((id, by)), Some(this)) if **id == *this && *by == client.resource => {
@@ -268,7 +272,7 @@ impl Fork {
         let old_nick = std::mem::replace(&mut m.nick, answer.nick.into());
         let own: Arc<[u8]> = answer.presence.into();
         let before = m.own.replace(own.clone());
-        m.entry = answer.codes.iter().copied().filter(|c| ENTRY.contains(c)).collect();
+        m.note_codes(answer.codes);
         // It may have been taken for somebody else's.
         room.not_another(name, m, answer.nick, &mut self.changes);
         room.doubt_no_more(name, &mut self.changes);
@@ -313,14 +317,20 @@ impl Fork {
                     }
                 }
             }
-            if before.as_deref() != Some(answer.presence) {
+            if before.as_deref() != Some(answer.presence) || !m.untold.is_empty() {
+                let mut news = std::mem::take(&mut m.untold);
+                let mut told = false;
                 for client in m.clients.iter().filter(|c| c.was_told()) {
-                    m.serve_own(account, client, Id::Remove, out);
+                    m.serve_own(account, client, Id::Remove, &news, out);
+                    told = true;
+                    news.retain(|code| *code != 201);
+                }
+                if !told {
+                    m.untold = news;
                 }
             }
         }
         let first = !m.rejoined;
-        let mut created = answer.codes.contains(&201);
         for i in 0..m.clients.len() {
             let Stage::Waiting { id, request, .. } = &mut m.clients[i].stage else { continue };
             let id = id.take();
@@ -331,14 +341,10 @@ impl Fork {
                 m.serve_occupants(account, &room.view, &m.clients[i], out);
             }
             let client = &m.clients[i];
-            let mut with = vec![110];
-            with.extend(&m.entry);
-            if client.asked != m.nick {
-                with.push(210);
-            }
-            // The first one's join created it.
-            let without: &'static [u16] = if std::mem::take(&mut created) { &[210] } else { PERSONAL };
-            let edit = Edit { id: set_id(id.as_deref()), without, with, ..Edit::default() };
+            // The first one is told what nobody has been told, that the room is new included.
+            let news = std::mem::take(&mut m.untold);
+            let with = m.codes_for(client, &news);
+            let edit = Edit { id: set_id(id.as_deref()), without: PERSONAL, with, ..Edit::default() };
             let resource = client.resource.clone();
             out.push(if answer.in_hand {
                 Decision::Forward { resource, edit }
@@ -587,6 +593,8 @@ impl Fork {
         m.clients.clear();
         m.own = None;
         m.phase = Phase::Away;
+        m.entry.clear();
+        m.untold.clear();
         m.expect_repeats();
         m.shown = build::unattended(a.online).into();
         m.failures += 1;
@@ -631,6 +639,9 @@ impl Fork {
             return Some(out);
         }
         m.take_back(from.room, chat, now);
+        if m.note_change(&chat.codes) {
+            out.push(Decision::Persist { account: from.account.into() });
+        }
         if m.phase == Phase::Joining {
             if m.known.is_none() {
                 // Of the stay that is ending.

@@ -13,13 +13,16 @@ use std::sync::Arc;
 
 impl Membership {
     /// The account's own presence for one client.
-    pub(crate) fn serve_own(&self, account: &str, client: &Client, id: Id, out: &mut Vec<Decision>) {
+    pub(crate) fn serve_own(
+        &self,
+        account: &str,
+        client: &Client,
+        id: Id,
+        news: &[u16],
+        out: &mut Vec<Decision>,
+    ) {
         let Some(own) = &self.own else { return };
-        let mut with = vec![110];
-        with.extend(&self.entry);
-        if client.asked != self.nick {
-            with.push(210);
-        }
+        let with = self.codes_for(client, news);
         out.push(Decision::Serve {
             account: account.into(),
             resource: client.resource.clone(),
@@ -115,12 +118,9 @@ impl Membership {
         let Stage::Waiting { id, request, .. } = &mut self.clients[i].stage else { return };
         let (id, request) = (id.take(), *request);
         self.clients[i].stage = Stage::In { held: (!settled).then_some(request) };
+        let news = std::mem::take(&mut self.untold);
         let client = &self.clients[i];
-        let mut with = vec![110];
-        with.extend(&self.entry);
-        if client.asked != self.nick {
-            with.push(210);
-        }
+        let with = self.codes_for(client, &news);
         let edit = Edit { id: set_id(id.as_deref()), without: PERSONAL, with, ..Edit::default() };
         out.push(Decision::Forward { resource: client.resource.clone(), edit });
         if settled {
