@@ -65,6 +65,14 @@ mx.configure(host, {
 	silence = get_period("minimix_ping_interval", 900);
 });
 
+local function split(full)
+	local slash = find(full, "/", 1, true);
+	if slash then
+		return sub(full, 1, slash - 1), sub(full, slash + 1);
+	end
+	return full;
+end
+
 -- Doing what was decided ----------------------------------------------------------------------------------------------
 
 -- By host, what saves an account there: the library decides for all hosts at once.
@@ -106,6 +114,21 @@ local function set_codes(stanza, without, with)
 	end
 end
 
+-- The room knows an account of ours by its bare JID. Who may see real JIDs gets a full one (XEP-0045 7.2.3): that of the
+-- client whose presence it is.
+local function complete_jids(stanza)
+	local x = stanza:get_child("x", xmlns_muc_user);
+	if not x then return; end
+	local room = split(stanza.attr.from);
+	for item in x:childtags("item") do
+		local real = item.attr.jid;
+		local resource = real and not find(real, "/", 1, true) and mx.shown(real, room);
+		if resource then
+			item.attr.jid = real.."/"..resource;
+		end
+	end
+end
+
 local function send_to_client(account, resource, stanza, edit)
 	local user = bare_sessions[account];
 	local session = user and user.sessions[resource];
@@ -120,6 +143,9 @@ local function send_to_client(account, resource, stanza, edit)
 	end
 	if edit.without or edit.with then
 		set_codes(stanza, edit.without, edit.with);
+	end
+	if stanza.name == "presence" and attr.from then
+		complete_jids(stanza);
 	end
 	if edit.delay_from then
 		stanza:reset():tag("delay", { xmlns = xmlns_delay, from = edit.delay_from, stamp = datetime.datetime(edit.delay_at) }):up();
@@ -213,14 +239,6 @@ local function perform(decisions, account, stanza, origin)
 end
 
 -- Reading stanzas -------------------------------------------------------------------------------------------------------
-
-local function split(full)
-	local slash = find(full, "/", 1, true);
-	if slash then
-		return sub(full, 1, slash - 1), sub(full, slash + 1);
-	end
-	return full;
-end
 
 -- The part of a presence that says how somebody is, as bytes.
 local function payload_of(stanza)

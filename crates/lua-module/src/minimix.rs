@@ -629,6 +629,11 @@ fn clients(_: &Lua, (account, room): (Text, Text)) -> LuaResult<(Option<String>,
     })
 }
 
+/// `shown(account, room)`: the resource of the client whose presence the account shows in the room, or `nil`.
+fn shown(_: &Lua, (account, room): (Text, Text)) -> LuaResult<Option<String>> {
+    Ok(with(|fork| fork.shown(&account, &room).map(Into::into)))
+}
+
 /// `totals()`: accounts, memberships, bytes.
 fn totals(_: &Lua, (): ()) -> LuaResult<(usize, usize, usize)> {
     Ok(with(|fork| fork.totals()))
@@ -663,6 +668,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("trouble", lua.create_function(trouble)?)?;
     table.set("kept", lua.create_function(kept)?)?;
     table.set("clients", lua.create_function(clients)?)?;
+    table.set("shown", lua.create_function(shown)?)?;
     table.set("totals", lua.create_function(totals)?)?;
     Ok(table)
 }

@@ -245,6 +245,12 @@ impl Fork {
         Some((m.nick.to_string(), clients))
     }
 
+    /// The resource of the client whose presence an account shows in a room, if it is in it and one of its clients is.
+    pub fn shown(&self, account: &str, room: &str) -> Option<&str> {
+        let m = self.membership(account, room)?;
+        Some(&*m.latest()?.resource)
+    }
+
     /// Accounts, memberships and bytes of the shared views, for metrics.
     pub fn totals(&self) -> (usize, usize, usize) {
         let memberships = self.accounts.values().map(|a| a.rooms.len()).sum();
