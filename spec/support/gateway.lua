@@ -97,4 +97,59 @@ function M.story(c, room, from)
 	return out;
 end
 
+-- Gateways, by what is peculiar about the way they answer. nick: the one that the other network gives, if it is another.
+M.shapes = {
+	-- IRC: no ids on what others say, the service renames people, a topic that its setter said.
+	biboumi = function ()
+		return {
+			join = {
+				M.occupant("bob", { jid = "bob!~bob@host.test" }), M.own { codes = { 110 }, jid = "ada!~ada@host.test" },
+				M.subject("topic", { nick = "bob" }),
+			};
+			said = function (text) return M.words("bob", text); end;
+			renamed = function (from, to) return {
+				("<presence from='$room/%s' to='$to' type='unavailable'>%s</presence>"):format(from,
+					x(("affiliation='none' role='participant' nick='%s'"):format(to), { 303, 110 })),
+				("<presence from='$room/%s' to='$to'>%s</presence>"):format(to, x("affiliation='none' role='participant'", { 110 })),
+			}; end;
+		};
+	end;
+	-- Others' legacy rooms: history with times, in the middle of it somebody comes; ids everywhere, a subject with a time.
+	slidge = function ()
+		return {
+			join = {
+				M.occupant("bob", { extra = "<occupant-id xmlns='urn:xmpp:occupant-id:0' id='b'/>" }), M.own { codes = { 100, 110, 210 }, id = "s1" },
+				M.words("bob", "before", { id = "b1", sid = "sid1", stamp = M.ago(100) }),
+				M.occupant("eve"),
+				M.subject("topic", { nick = "bob", stamp = M.ago(1000) }),
+			};
+			said = function (text) return M.words("bob", text, { id = text, sid = "sid-" .. text }); end;
+			before = { "before" };
+		};
+	end;
+	-- Matrix: messages in the middle of many presences, another nickname than one asked for, nothing says that it is.
+	bifrost = function ()
+		return {
+			join = {
+				M.occupant("bob"), M.words("bob", "meanwhile", { id = "m1" }), M.occupant("eve"), M.own { nick = "ada-given", id = "b1" },
+				M.subject(),
+			};
+			given = "ada-given";
+			leave = { M.gone("ada-given", { 110 }) };
+			update = { M.own { nick = "ada-given", id = false } };
+			said = function (text) return M.words("bob", text, { id = text }); end;
+			before = { "meanwhile" };
+		};
+	end;
+	-- A bridge bot without ids or times, and an IRC-like service without status codes.
+	bare = function ()
+		return {
+			join = { M.own { codes = {}, id = false }, M.occupant("bob") };
+			leave = { M.gone("$nick", {}) };
+			update = { M.own { codes = {}, id = false } };
+			said = function (text) return M.words("bob", text); end;
+		};
+	end;
+};
+
 return M;

@@ -547,9 +547,11 @@ impl Fork {
                 Stage::Leaving { id } | Stage::Waiting { id, .. } => set_id(id.as_deref()),
                 Stage::In { .. } => Id::Remove,
             };
+            // Some rooms do not say whose it is.
+            let with = if said.codes.contains(&110) { Vec::new() } else { vec![110] };
             out.push(Decision::Forward {
                 resource: client.resource.clone(),
-                edit: Edit { id, ..Edit::default() },
+                edit: Edit { id, with, ..Edit::default() },
             });
         }
         if guessed {
