@@ -364,6 +364,7 @@ impl Membership {
     /// The account will join again: what the room repeats then was there before.
     pub fn expect_repeats(&mut self) {
         self.repeat_again();
+        self.held_marks.retain(|mark| self.held.iter().any(|said| said.mark == *mark));
         self.repeats.retain(|mark| !self.history.iter().any(|said| said.mark == *mark));
         let before = std::mem::take(&mut self.repeats);
         self.repeats = self.history.iter().map(|said| said.mark).chain(before).collect();

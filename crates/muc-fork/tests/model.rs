@@ -13,6 +13,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 const ACCOUNT: &str = "ada@a.example";
 const ROOM: &str = "room@c.example";
+const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 
 fn random() -> u128 {
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +39,12 @@ enum Down {
         /// What it says, which others may say, too.
         words: Words,
         stamp: Option<u64>,
+        /// A moderator took it back; this is what is left.
+        gone: bool,
+    },
+    /// A moderator takes a message back.
+    TakenBack {
+        n: u32,
     },
     Subject {
         stamped: bool,
@@ -127,6 +134,7 @@ struct Kept {
     nick: String,
     words: Words,
     at: u64,
+    gone: bool,
 }
 
 /// A room as XEP-0045 has it, with one session of the account at most.
@@ -175,8 +183,8 @@ impl Room {
     }
 
     fn say(&mut self, n: u32, nick: &str, words: Words, now: u64) -> Down {
-        self.history.push(Kept { n, nick: nick.into(), words, at: now });
-        Down::Talk { nick: nick.into(), n, words, stamp: None }
+        self.history.push(Kept { n, nick: nick.into(), words, at: now, gone: false });
+        Down::Talk { nick: nick.into(), n, words, stamp: None, gone: false }
     }
 
     fn take(&mut self, up: Up, now: u64) -> Vec<Down> {
@@ -210,8 +218,9 @@ impl Room {
                             out.extend(others.map(|other| self.told(other, &[], None)));
                         }
                         Part::History if join => {
-                            out.extend(self.history.iter().cloned().map(|Kept { n, nick, words, at }| {
-                                Down::Talk { nick, n, words, stamp: Some(at) }
+                            out.extend(self.history.iter().cloned().map(|kept| {
+                                let Kept { n, nick, words, at, gone } = kept;
+                                Down::Talk { nick, n, words, stamp: Some(at), gone }
                             }));
                         }
                         Part::Subject if join && self.shape.subject != Subject::Missing => {
@@ -266,6 +275,8 @@ struct World {
     /// Something was under way for longer than clocks may differ, or when the server was killed: what is not sure to have come,
     /// comes again.
     slow: bool,
+    /// Messages that the account was told were taken back.
+    taken_back: BTreeSet<u32>,
     /// The account's server was killed, and this is what it kept of the account.
     dead: Option<Vec<Restored>>,
     /// What outlives the engine: occupants and messages.
@@ -282,7 +293,8 @@ fn payload(version: u32) -> Vec<u8> {
 }
 
 fn version_in(text: &str) -> u32 {
-    value(text, "n").map_or(0, |n| n.parse().unwrap())
+    let jid = value(text, "jid").and_then(|jid| jid.split('@').next());
+    value(text, "n").or(jid).map_or(0, |n| n.parse().unwrap())
 }
 
 fn nick_of(jid: &str) -> &str {
@@ -304,6 +316,7 @@ impl World {
             local,
             offline,
             slow: false,
+            taken_back: BTreeSet::new(),
             dead: None,
             kept: Default::default(),
         }
@@ -381,7 +394,12 @@ impl World {
                         if let Some(client) = self.clients.get_mut(&*resource)
                             && let Some(n) = value(&text, "n")
                         {
-                            client.heard.push(n.parse().unwrap());
+                            let n = n.parse().unwrap();
+                            client.heard.push(n);
+                            assert!(
+                                !self.taken_back.contains(&n) || !text.contains("<body>"),
+                                "{resource} is told what was taken back: {text}"
+                            );
                         }
                         continue;
                     }
@@ -442,7 +460,13 @@ impl World {
                     Presence::Unavailable => " type='unavailable'",
                     Presence::Error => " type='error'",
                 };
-                let mut bytes = format!("<presence from='{ROOM}/{nick}'{kind_of}><v n='{version}'/>");
+                // Others differ in nothing but in who they are.
+                let what = if nick.starts_with("other") {
+                    format!("<x xmlns='{MUC_USER}'><item role='participant' jid='{version}@x.example'/></x>")
+                } else {
+                    format!("<v n='{version}'/>")
+                };
+                let mut bytes = format!("<presence from='{ROOM}/{nick}'{kind_of}>{what}");
                 for code in codes {
                     bytes += &format!("<status code='{code}'/>");
                 }
@@ -460,12 +484,27 @@ impl World {
                     self.perform(decisions, Some(&down), None);
                 }
             }
-            Down::Talk { nick, n, words, stamp } => {
+            Down::TakenBack { n } => {
+                let bytes = format!(
+                    "<message from='{ROOM}'><retract id='a{n}' xmlns='urn:xmpp:message-retract:1'>\
+                     <moderated xmlns='urn:xmpp:message-moderate:1'/></retract></message>"
+                );
+                let chat = chat::read(bytes.as_bytes(), ROOM);
+                let decisions = self.fork.groupchat(from(None, None), &chat, self.now, |_| {});
+                self.taken_back.insert(*n);
+                self.perform(decisions.unwrap_or_default(), None, None);
+            }
+            Down::Talk { nick, n, words, stamp, gone } => {
                 let (id, body) = match words {
                     Words::Own => (format!(" id='{n}'"), n.to_string()),
                     Words::Same => (String::new(), "alarm".to_owned()),
                 };
-                let mut bytes = format!("<message from='{ROOM}/{nick}' n='{n}'{id}><body>{body}</body>");
+                let left = if *gone {
+                    "<retracted xmlns='urn:xmpp:message-retract:1'/>".to_owned()
+                } else {
+                    format!("<body>{body}</body>")
+                };
+                let mut bytes = format!("<message from='{ROOM}/{nick}' n='{n}'{id}>{left}");
                 if self.room.shape.archives {
                     bytes += &format!("<stanza-id xmlns='urn:xmpp:sid:0' by='{ROOM}' id='a{n}'/>");
                 }
@@ -537,7 +576,12 @@ impl World {
     fn step(&mut self, step: &Step) {
         let of_room = matches!(
             step,
-            Step::Other(..) | Step::Steal(_) | Step::OtherSays(_) | Step::Kick(_) | Step::Start { .. }
+            Step::Other(..)
+                | Step::Steal(_)
+                | Step::OtherSays(_)
+                | Step::TakeBack(_)
+                | Step::Kick(_)
+                | Step::Start { .. }
         );
         if self.dead.is_some() && !of_room {
             return;
@@ -631,6 +675,16 @@ impl World {
                 let said = self.room.say(self.version, "other0", *words, self.now);
                 if self.room.us.is_some() {
                     self.tell_all(vec![said]);
+                }
+            }
+            Step::TakeBack(which) => {
+                let said = self.room.history.iter_mut().rev().nth(usize::from(*which));
+                if let Some(kept) = said.filter(|kept| !kept.gone && self.room.shape.archives) {
+                    kept.gone = true;
+                    let n = kept.n;
+                    if self.room.us.is_some() {
+                        self.tell_all(vec![Down::TakenBack { n }]);
+                    }
                 }
             }
             Step::Kick(code) => {
@@ -787,6 +841,7 @@ enum Step {
     Other(u8, u8),
     Steal(u8),
     OtherSays(Words),
+    TakeBack(u8),
     Kick(u16),
     Forget,
     Pass(u64),
@@ -822,6 +877,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..3u8, 0..3u8).prop_map(|(n, v)| Step::Other(n, v)),
         1 => (0..3u8).prop_map(Step::Steal),
         2 => words().prop_map(Step::OtherSays),
+        1 => (0..3u8).prop_map(Step::TakeBack),
         1 => prop_oneof![Just(307u16), Just(301), Just(321), Just(332), Just(333)].prop_map(Step::Kick),
         1 => Just(Step::Forget),
         1 => (0..20u64).prop_map(Step::Pass),
