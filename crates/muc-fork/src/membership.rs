@@ -384,6 +384,13 @@ impl Membership {
         }
     }
 
+    /// A message came that nobody has been told yet.
+    pub fn note_early(&mut self, mark: Mark) {
+        if self.early.len() < KEPT_AWAY {
+            self.early.push(mark);
+        }
+    }
+
     /// The history of a join begins.
     pub fn repeat_again(&mut self) {
         self.repeats.append(&mut self.repeated);

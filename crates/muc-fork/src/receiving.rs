@@ -724,7 +724,7 @@ impl Fork {
         if m.phase == Phase::Joining && before && m.known.is_none() {
             // Some rooms begin with the history; it is told after one's own presence.
             m.given += 1;
-            m.early.push(mark);
+            m.note_early(mark);
             m.keep(said, most, KEPT_BYTES);
             return Some(out);
         }
@@ -755,7 +755,7 @@ impl Fork {
         } else if before && m.phase == Phase::Joined && (joining || now <= m.late_until) {
             m.given += 1;
             if waits {
-                m.early.push(mark);
+                m.note_early(mark);
             }
             m.keep(said, most, KEPT_BYTES);
             for client in &mut m.clients {
@@ -777,7 +777,7 @@ impl Fork {
             if m.phase == Phase::Joined {
                 m.settle(from.account, from.room, room, &mut self.changes, &mut out);
             }
-            if now < m.guessed {
+            if now < m.guessed && m.repeats.len() < 2 * KEPT_AWAY {
                 m.repeats.push(mark);
             }
             m.keep(said, most, KEPT_BYTES);
