@@ -65,6 +65,14 @@ mx.configure(host, {
 	silence = get_period("minimix_ping_interval", 900);
 });
 
+local function split(full)
+	local slash = find(full, "/", 1, true);
+	if slash then
+		return sub(full, 1, slash - 1), sub(full, slash + 1);
+	end
+	return full;
+end
+
 -- Doing what was decided ----------------------------------------------------------------------------------------------
 
 -- By host, what saves an account there: the library decides for all hosts at once.
@@ -106,6 +114,21 @@ local function set_codes(stanza, without, with)
 	end
 end
 
+-- The room knows an account of ours by its bare JID. Who may see real JIDs gets a full one (XEP-0045 7.2.3): that of the
+-- client whose presence it is.
+local function complete_jids(stanza)
+	local x = stanza:get_child("x", xmlns_muc_user);
+	if not x then return; end
+	local room = split(stanza.attr.from);
+	for item in x:childtags("item") do
+		local real = item.attr.jid;
+		local resource = real and not find(real, "/", 1, true) and mx.shown(real, room);
+		if resource then
+			item.attr.jid = real.."/"..resource;
+		end
+	end
+end
+
 local function send_to_client(account, resource, stanza, edit)
 	local user = bare_sessions[account];
 	local session = user and user.sessions[resource];
@@ -120,6 +143,9 @@ local function send_to_client(account, resource, stanza, edit)
 	end
 	if edit.without or edit.with then
 		set_codes(stanza, edit.without, edit.with);
+	end
+	if stanza.name == "presence" and attr.from then
+		complete_jids(stanza);
 	end
 	if edit.delay_from then
 		stanza:reset():tag("delay", { xmlns = xmlns_delay, from = edit.delay_from, stamp = datetime.datetime(edit.delay_at) }):up();
@@ -214,14 +240,6 @@ end
 
 -- Reading stanzas -------------------------------------------------------------------------------------------------------
 
-local function split(full)
-	local slash = find(full, "/", 1, true);
-	if slash then
-		return sub(full, 1, slash - 1), sub(full, slash + 1);
-	end
-	return full;
-end
-
 -- The part of a presence that says how somebody is, as bytes.
 local function payload_of(stanza)
 	local copy = st_clone(stanza);
@@ -259,18 +277,17 @@ end
 
 local function read_room_presence(stanza)
 	local said = { condition = error_condition(stanza) };
-	local x = stanza:get_child("x", xmlns_muc_user);
-	if x then
-		local codes = {};
+	-- Some rooms have several of them.
+	for x in stanza:childtags("x", xmlns_muc_user) do
+		said.codes = said.codes or {};
 		for status in x:childtags("status") do
-			codes[#codes+1] = tonumber(status.attr.code);
+			said.codes[#said.codes+1] = tonumber(status.attr.code);
 		end
-		said.codes = codes;
 		local item = x:get_child("item");
-		said.nick = item and item.attr.nick;
-		said.destroyed = x:get_child("destroy") ~= nil;
+		said.nick = said.nick or item and item.attr.nick;
+		said.destroyed = said.destroyed or x:get_child("destroy") ~= nil;
 	end
-	return said, x;
+	return said;
 end
 
 -- The time in the room's own delay.
@@ -522,9 +539,8 @@ module:hook("archive-should-store", function (event)
 	local stanza = event.stanza;
 	local attr = stanza.attr;
 	if attr.type ~= "groupchat" or not archive_groupchat or not attr.to or not attr.from then return; end
-	local room, nick = split(attr.from);
-	if kind_of_talk(stanza) == "said"
-	and mx.is_new(attr.to, room, nick, attr.id, stanza:get_child_text("body"), room_stamp(stanza, room) ~= nil) then
+	local room = split(attr.from);
+	if has(attr.to, room) and mx.is_new(attr.to, room, bytes_of(stanza)) then
 		event.reason = "minimix";
 		return true;
 	end

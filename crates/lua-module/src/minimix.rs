@@ -6,9 +6,8 @@
 
 use crate::{journal, push, rooms};
 use enjamb_muc_fork::decision::{Decision, Edit, Id, Outcome};
-use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
-use enjamb_muc_fork::{Change, Config, Fork, Offline, Request, Restored, RestoredClient, Waits, history};
-use enjamb_stanza::{read, write};
+use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said};
+use enjamb_muc_fork::{Change, Config, Fork, Offline, Request, Restored, RestoredClient, Waits, chat};
 use mlua::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -347,45 +346,6 @@ fn presence_in(
     maybe(lua, all)
 }
 
-/// What rooms keep of the discussion: as Prosody's do. And the text, and the time in the room's own `<delay/>`.
-fn read_talk<'a>(stanza: &'a [u8], room: &str) -> (Talk, &'a [u8], Option<u64>) {
-    const HINTS: &[u8] = b"urn:xmpp:hints";
-    let (mut body, mut subject, mut thread, mut kept, mut passing, mut stamp) =
-        (None, false, false, false, false, None);
-    for child in read::children(stanza) {
-        match child.name {
-            b"body" => body = body.or(Some(child.inside)),
-            b"subject" => subject = true,
-            b"thread" => thread = true,
-            b"no-store" | b"no-permanent-store" if child.xmlns() == HINTS => passing = true,
-            b"store" if child.xmlns() == HINTS => kept = true,
-            b"encryption" if child.xmlns() == b"urn:xmpp:eme:0" => kept = true,
-            b"delay" if child.xmlns() == b"urn:xmpp:delay" && stamp.is_none() => {
-                let from = child.attribute(b"from").map(String::from_utf8_lossy);
-                let host = room.split_once('@').map_or(room, |(_, host)| host);
-                if from.is_none_or(|from| from == room || from == host) {
-                    stamp = child.attribute(b"stamp").and_then(time);
-                }
-            }
-            _ if child.xmlns() == b"urn:xmpp:chat-markers:0" => kept = true,
-            _ => {}
-        }
-    }
-    let talk = match body {
-        None if subject && !thread => Talk::Subject,
-        _ if passing => Talk::Passing,
-        None if !kept => Talk::Passing,
-        _ => Talk::Said,
-    };
-    (talk, body.unwrap_or(b""), stamp)
-}
-
-/// XEP-0082, to the second.
-fn time(stamp: &[u8]) -> Option<u64> {
-    let time = humantime::parse_rfc3339_weak(std::str::from_utf8(stamp).ok()?).ok()?;
-    time.duration_since(UNIX_EPOCH).ok().map(|d| d.as_secs())
-}
-
 /// What came of a groupchat message.
 pub enum Groupchat {
     /// It is none of ours.
@@ -419,8 +379,7 @@ pub fn groupchat(
         if !fork.has_room(room) {
             return None;
         }
-        let (talk, body, stamp) = read_talk(stanza, room);
-        fork.groupchat(FromRoom { account, room, nick, id }, talk, stanza, body, stamp, now(), copy)
+        fork.groupchat(FromRoom { account, room, nick, id }, &chat::read(stanza, room), now(), copy)
     });
     match all {
         None => Groupchat::NotOurs,
@@ -437,25 +396,11 @@ fn pending(lua: &Lua, (): ()) -> LuaResult<LuaTable> {
     decisions(lua, PENDING.take())
 }
 
-/// `is_new(account, room, nick, id, body, stamped)`
-#[allow(clippy::type_complexity)]
-fn is_new(
-    _: &Lua,
-    (account, room, nick, id, body, stamped): (
-        Text,
-        Text,
-        Option<Text>,
-        Option<Text>,
-        Option<LuaString>,
-        bool,
-    ),
-) -> LuaResult<bool> {
-    let mut escaped = Vec::new();
-    if let Some(body) = &body {
-        write::escape(&mut escaped, &body.as_bytes());
-    }
-    let key = history::key(str(&nick).unwrap_or(""), str(&id), &escaped);
-    Ok(with(|fork| fork.is_new(&account, &room, key, stamped)))
+/// `is_new(account, room, stanza)`: whether a groupchat message is to be archived for the account. `stanza` are its bytes
+/// without `to`.
+fn is_new(_: &Lua, (account, room, stanza): (Text, Text, LuaString)) -> LuaResult<bool> {
+    let stanza = stanza.as_bytes();
+    Ok(with(|fork| fork.is_new(&account, &room, &chat::read(&stanza, &room), now())))
 }
 
 /// `message_in(account, room, nick, type, id, condition)`
@@ -604,6 +549,9 @@ fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
         room.raw_set("pam", kept.pam.then_some(true))?;
         room.raw_set("leaving", kept.leaving.then_some(true))?;
         room.raw_set("joining", kept.joining.then_some(true))?;
+        room.raw_set("other_ids", kept.other_ids.then_some(true))?;
+        room.raw_set("entry", (!kept.entry.is_empty()).then_some(kept.entry))?;
+        room.raw_set("untold", (!kept.untold.is_empty()).then_some(kept.untold))?;
         let clients = lua.create_table()?;
         for client in kept.clients {
             clients.raw_push(kept_client(lua, client)?)?;
@@ -634,6 +582,9 @@ fn restore(lua: &Lua, (account, room, kept, online): (Text, String, LuaTable, bo
         pam: flag(&kept, "pam")?,
         leaving: flag(&kept, "leaving")?,
         joining: flag(&kept, "joining")?,
+        other_ids: flag(&kept, "other_ids")?,
+        entry: kept.get::<Option<Vec<u16>>>("entry")?.unwrap_or_default(),
+        untold: kept.get::<Option<Vec<u16>>>("untold")?.unwrap_or_default(),
         occupants: known.occupants.into_iter().collect(),
         said: known.said.into(),
         ..Restored::default()
@@ -685,6 +636,11 @@ fn clients(_: &Lua, (account, room): (Text, Text)) -> LuaResult<(Option<String>,
     })
 }
 
+/// `shown(account, room)`: the resource of the client whose presence the account shows in the room, or `nil`.
+fn shown(_: &Lua, (account, room): (Text, Text)) -> LuaResult<Option<String>> {
+    Ok(with(|fork| fork.shown(&account, &room).map(Into::into)))
+}
+
 /// `totals()`: accounts, memberships, bytes.
 fn totals(_: &Lua, (): ()) -> LuaResult<(usize, usize, usize)> {
     Ok(with(|fork| fork.totals()))
@@ -719,6 +675,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("trouble", lua.create_function(trouble)?)?;
     table.set("kept", lua.create_function(kept)?)?;
     table.set("clients", lua.create_function(clients)?)?;
+    table.set("shown", lua.create_function(shown)?)?;
     table.set("totals", lua.create_function(totals)?)?;
     Ok(table)
 }

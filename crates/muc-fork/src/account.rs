@@ -137,6 +137,9 @@ impl Fork {
                 pam: m.pam,
                 pam_waiting: m.pam_waiting.iter().map(|(r, id)| (r.to_string(), id.to_string())).collect(),
                 joining: m.never_in,
+                other_ids: m.other_ids,
+                entry: m.entry.clone(),
+                untold: m.untold.clone(),
                 clients: {
                     let mut clients: Vec<&Client> = m.clients.iter().collect();
                     clients.sort_by_key(|c| c.turn);
@@ -162,7 +165,7 @@ impl Fork {
                 all.push(Change::Occupant { room: name.clone(), nick: nick.into(), likeness });
             }
             for said in &room.recent {
-                all.push(Change::Said { room: name.clone(), key: said.key });
+                all.push(Change::Said { room: name.clone(), mark: said.mark });
             }
         }
         all
@@ -185,9 +188,12 @@ impl Fork {
             Membership::new(&kept.nick, kept.password.as_deref(), build::unattended(online).into(), now);
         let known = kept.occupants.into_iter().map(|(n, likeness)| (n.into(), likeness)).collect();
         self.rooms.entry(kept.room.as_str().into()).or_default().compare(&mut m, known);
-        m.said_before = kept.said.into_iter().collect();
+        m.repeats = kept.said;
         m.rejoined = true;
         m.never_in = kept.joining;
+        m.other_ids = kept.other_ids;
+        m.entry = kept.entry;
+        m.untold = kept.untold;
         m.pam = kept.pam;
         m.pam_waiting = kept.pam_waiting.into_iter().map(|(r, id)| (r.into(), id.into())).collect();
         for client in kept.clients {
@@ -242,6 +248,12 @@ impl Fork {
     /// The resources of all clients that [`Fork::groupchat`] may give a copy to, in its order.
     pub fn resources(&self, account: &str, room: &str) -> impl Iterator<Item = &str> {
         self.membership(account, room).into_iter().flat_map(|m| m.clients.iter().map(|c| &*c.resource))
+    }
+
+    /// The resource of the client whose presence an account shows in a room, if it is in it and one of its clients is.
+    pub fn shown(&self, account: &str, room: &str) -> Option<&str> {
+        let m = self.membership(account, room)?;
+        Some(&*m.latest()?.resource)
     }
 
     /// Accounts, memberships and bytes of the shared views, for metrics.

@@ -4,9 +4,9 @@
 //! no account-level MUC, and otherwise the decisions.
 
 use crate::decision::{Condition, Id};
-use crate::history::{Request, Said};
+use crate::history::{Mark, Request, Said};
 use crate::membership::Membership;
-use crate::view::View;
+use crate::view::{Likeness, View};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -54,9 +54,9 @@ pub struct Restored {
     /// Clients that go on where they were.
     pub clients: Vec<RestoredClient>,
     /// Who was in the room, and the likeness of what was told of each ([`Change::Occupant`]).
-    pub occupants: Vec<(String, u64)>,
-    /// Keys of the last messages.
-    pub said: Vec<u64>,
+    pub occupants: Vec<(String, Likeness)>,
+    /// The last messages ([`Change::Said`]).
+    pub said: Vec<Mark>,
     /// It was asked for by iq (MUC2-PAM).
     pub pam: bool,
     /// Resource and request `id` of clients that wait for the answer to that.
@@ -65,6 +65,12 @@ pub struct Restored {
     pub leaving: bool,
     /// It was joining for the first time: nobody has been told that it is in.
     pub joining: bool,
+    /// Status codes that say what the room is, and those that no client has been told.
+    pub entry: Vec<u16>,
+    /// See `entry`.
+    pub untold: Vec<u16>,
+    /// The room answers joins under other ids than theirs.
+    pub other_ids: bool,
 }
 
 /// A client of a membership as it was kept.
@@ -125,8 +131,24 @@ impl Room {
         });
     }
 
+    /// A nickname is the account's own, whoever it was taken for.
+    pub(crate) fn not_another(
+        &mut self,
+        name: &str,
+        m: &mut Membership,
+        nick: &str,
+        changes: &mut Vec<Change>,
+    ) {
+        if self.view.remove(&mut m.seen, nick) {
+            changes.push(Change::Gone { room: name.into(), nick: nick.into() });
+        }
+        if let Some(known) = &mut m.known {
+            known.remove(nick);
+        }
+    }
+
     /// From now on an account compares what the room tells with what its clients know.
-    pub(crate) fn compare(&mut self, m: &mut Membership, known: HashMap<Box<str>, u64>) {
+    pub(crate) fn compare(&mut self, m: &mut Membership, known: HashMap<Box<str>, Likeness>) {
         self.doubtful.extend(known.keys().filter(|nick| !self.view.has(nick)).cloned());
         if m.known.replace(known).is_none() {
             self.comparing += 1;
@@ -139,7 +161,7 @@ impl Room {
         name: &str,
         m: &mut Membership,
         changes: &mut Vec<Change>,
-    ) -> Option<HashMap<Box<str>, u64>> {
+    ) -> Option<HashMap<Box<str>, Likeness>> {
         let known = m.known.take()?;
         self.comparing -= 1;
         self.doubt_no_more(name, changes);
@@ -165,7 +187,7 @@ pub enum Change {
         /// The occupant's nickname.
         nick: Box<str>,
         /// See [`crate::view::likeness`].
-        likeness: u64,
+        likeness: Likeness,
     },
     /// An occupant is gone.
     Gone {
@@ -178,8 +200,8 @@ pub enum Change {
     Said {
         /// The room's bare JID.
         room: Box<str>,
-        /// See [`history::key`].
-        key: u64,
+        /// How it is known again.
+        mark: Mark,
     },
     /// No account is in the room any more.
     Forgotten {
@@ -252,6 +274,8 @@ pub(crate) const LEAVE_TIMEOUT: u64 = 10;
 pub(crate) const LINGER: u64 = 60;
 /// A join without subject is taken for complete after this long.
 pub(crate) const SETTLE_TIMEOUT: u64 = 5;
+/// So long nothing comes after what may have been the end of it.
+pub(crate) const SOON: u64 = 1;
 /// A ping that is not answered is sent again, this often.
 pub(crate) const PING_TRIES: u32 = 3;
 pub(crate) const PING_TIMEOUT: u64 = 60;
@@ -263,13 +287,19 @@ pub(crate) const WIDE_HISTORY: usize = 100;
 pub(crate) const KEPT: usize = 100;
 pub(crate) const KEPT_AWAY: usize = 500;
 pub(crate) const KEPT_BYTES: usize = 2 << 20;
+/// For so many seconds after it joined again, the account takes what the room repeats for what its clients may have.
+pub(crate) const REPEATING: u64 = 60;
 /// Messages of a room among which the same one is looked for.
 pub(crate) const RECENT: usize = 64;
+/// What several accounts are told within so many seconds is told of one message.
+pub(crate) const SAME: u64 = 2;
 /// How long the account waits for its clients after a restart, in seconds.
 pub const GRACE: u64 = 300;
 
 /// Status codes that were for the client whose join created the room, or was given another nickname.
 pub(crate) const PERSONAL: &[u16] = &[201, 210];
+/// How many status codes are remembered.
+pub(crate) const MOST_CODES: usize = 32;
 /// Status codes of a join that hold for later ones.
 pub(crate) const ENTRY: &[u16] = &[100, 170];
 

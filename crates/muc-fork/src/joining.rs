@@ -99,6 +99,7 @@ impl Fork {
                 room.accounts -= 1;
             }
             m.unconfirmed = old.unconfirmed;
+            m.other_ids = old.other_ids;
             if old.phase == Phase::Leaving {
                 m.unconfirmed = old.unconfirmed + 1;
                 if let Some(client) = old.client(from.resource)
@@ -116,6 +117,8 @@ impl Fork {
             presence: shown,
             turn: self.turn,
             stage: Stage::Waiting { id: from.id.map(Into::into), request: join.history, was_in: false },
+            has_subject: false,
+            late: None,
         });
         self.begin(from.account, from.room, m, &join.history, now, out);
     }
@@ -136,6 +139,9 @@ impl Fork {
             if m.asked_default { None } else { Some(WIDE_HISTORY.max(request.maxstanzas.unwrap_or(0))) };
         m.phase = Phase::Joining;
         m.settled = false;
+        m.ending = false;
+        m.maybe = None;
+        m.guessed = 0;
         m.heard = now;
         m.ping = None;
         let id = self.new_id();
@@ -144,8 +150,9 @@ impl Fork {
         let to = at(room, &m.nick);
         let stanza = build::addressed(&m.shown, &[("from", account), ("to", &to), ("id", &id)], &x);
         self.rooms.entry(room.into()).or_default().accounts += 1;
-        self.accounts.entry(account.into()).or_default().rooms.insert(room.into(), m);
         let timeout = self.config(account).join_timeout;
+        m.until = now + timeout;
+        self.accounts.entry(account.into()).or_default().rooms.insert(room.into(), m);
         self.wake(account, room, now + timeout);
         out.push(Decision::Persist { account: account.into() });
         out.push(Decision::Send { stanza });
@@ -163,7 +170,8 @@ impl Fork {
             r.forget_seen(room, &mut m, &mut self.changes);
             r.accounts -= 1;
         }
-        m.rejoined = true;
+        m.expect_repeats();
+        m.entry.clear(); // the room will say what it is now
         m.renames.clear();
         m.changed_by = None;
         let wide = Request { maxstanzas: Some(WIDE_HISTORY), ..Request::default() };
@@ -183,7 +191,13 @@ impl Fork {
         let turn = self.turn;
         let Some(a) = self.accounts.get_mut(from.account) else { return };
         a.online = true;
-        let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get(from.room)) else { return };
+        let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
+            return;
+        };
+        if m.phase == Phase::Joined {
+            // What the others know, it does not.
+            m.tell_gone(from.account, from.room, room, &mut self.changes, out);
+        }
         // Between two nicknames it is told of the others at once.
         let was_in = m.phase == Phase::Joined || m.client(from.resource).is_some_and(Client::was_told);
         if let Some(client) = m.client(from.resource)
@@ -201,7 +215,15 @@ impl Fork {
         } else {
             Stage::In { held: (!m.settled).then_some(join.history) }
         };
-        let client = Client { resource: from.resource.into(), asked: nick.into(), presence, turn, stage };
+        let client = Client {
+            resource: from.resource.into(),
+            asked: nick.into(),
+            presence,
+            turn,
+            has_subject: !waits && m.settled,
+            stage,
+            late: None,
+        };
         if waits {
             if !m.is_quiet() {
                 m.serve_occupants(from.account, &room.view, &client, out);
@@ -211,7 +233,8 @@ impl Fork {
             return;
         }
         m.serve_occupants(from.account, &room.view, &client, out);
-        m.serve_own(from.account, &client, set_id(from.id), out);
+        let news = std::mem::take(&mut m.untold);
+        m.serve_own(from.account, &client, set_id(from.id), &news, out);
         if m.settled {
             m.serve_history(from.account, from.room, &client, &join.history, out);
             m.serve_subject(from.account, from.room, &client, out);

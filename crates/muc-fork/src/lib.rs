@@ -13,11 +13,13 @@
 //!   `joining` (a client's presence), `sending` (what else clients send), `receiving` (what rooms send), `watching` (time),
 //!   `account` (bookmarks, devices, restarts); `serving` is what one client is told from what is known.
 //! - [`view`]: what rooms told about their occupants, kept once for all accounts.
+//! - [`chat`]: what a groupchat message says.
 //! - [`history`]: the discussion that a client gets when it joins.
 //! - [`build`]: the few stanzas that are made here.
 
 mod account;
 pub mod build;
+pub mod chat;
 pub mod decision;
 pub mod fork;
 pub mod history;
@@ -32,4 +34,4 @@ mod watching;
 
 pub use decision::{Condition, Decision, Edit, Id, Outcome};
 pub use fork::{Change, Config, Fork, Offline, Restored, RestoredClient, Waits};
-pub use history::Request;
+pub use history::{Mark, Request};

@@ -1,9 +1,10 @@
 //! One account in one room.
 
-use crate::fork::{RestoredClient, Waits};
-use crate::history::{History, Request, Said};
-use crate::view::Seen;
-use std::collections::{HashMap, HashSet, VecDeque};
+use crate::chat::Chat;
+use crate::fork::{ENTRY, KEPT_AWAY, KEPT_BYTES, MOST_CODES, RestoredClient, Waits};
+use crate::history::{History, Mark, Request, Said};
+use crate::view::{Likeness, Seen};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// How far a client is.
@@ -28,6 +29,19 @@ pub struct Client {
     /// When it sent that, as a count.
     pub turn: u64,
     pub stage: Stage,
+    /// It has been told the subject since it joined.
+    pub has_subject: bool,
+    /// What it may get of a history that comes after its time, if it did not ask for all.
+    pub late: Option<Request>,
+}
+
+/// What may be the answer to the account's join, though it has not the join's `id` (which XEP-0045 does not ask for).
+#[derive(Debug)]
+pub enum Maybe {
+    /// The account is in.
+    In { nick: Box<str>, codes: Vec<u16>, marked: bool, presence: Arc<[u8]> },
+    /// The room says no.
+    Refused { condition: Option<Box<str>>, presence: Arc<[u8]> },
 }
 
 impl Client {
@@ -62,7 +76,9 @@ impl Client {
             asked: kept.asked.into(),
             presence: kept.presence.into(),
             turn,
+            has_subject: stage == Stage::In { held: None },
             stage,
+            late: None,
         }
     }
 
@@ -111,13 +127,31 @@ pub struct Membership {
     pub seen: Seen,
     /// The last presence of the account itself, with 110, without `id`.
     pub own: Option<Arc<[u8]>>,
-    /// Status codes that the room gave with the join and that hold for whoever joins later.
+    /// Status codes that say what the room is: they hold for whoever joins later.
     pub entry: Vec<u16>,
+    /// Others that the room gave with the join, until a client has been told.
+    pub untold: Vec<u16>,
     pub history: History,
     pub history_bytes: usize,
     pub subject: Option<Arc<Said>>,
     /// History and subject of the join have come.
     pub settled: bool,
+    /// A subject came where it need not be the end of the history: that is over when nothing more comes.
+    pub ending: bool,
+    /// What came before the account was in, and is not known to have been told.
+    pub early: Vec<Mark>,
+    /// Until when there may be more of the history, in rooms that send it in another order.
+    pub late_until: u64,
+    /// Who is told who is gone when the account has joined again.
+    pub comparing: Vec<Box<str>>,
+    /// The room answered a join under another `id`.
+    pub other_ids: bool,
+    /// What may be the answer to the join.
+    pub maybe: Option<Maybe>,
+    /// Until when the account waits for the answer to its join.
+    pub until: u64,
+    /// Until when that may still come, though something else was taken for it.
+    pub guessed: u64,
     /// The account's join asked for no particular history.
     pub asked_default: bool,
     /// How many messages the room gave then.
@@ -127,13 +161,18 @@ pub struct Membership {
     /// Its first join is not answered yet.
     pub never_in: bool,
     /// What the clients know, while the account joins again without telling them: by nickname, the likeness of the presence.
-    pub known: Option<HashMap<Box<str>, u64>>,
+    pub known: Option<HashMap<Box<str>, Likeness>>,
     /// The account joined again without its clients' knowing: what the room repeats, they may have.
     pub rejoined: bool,
     /// What was said while the account joined again: it comes after what the room repeats from before.
     pub held: Vec<Arc<Said>>,
-    /// Messages that came before a restart.
-    pub said_before: HashSet<u64>,
+    /// Messages that came before a restart, or before the account joined again: each may be repeated once, until then.
+    pub repeats: Vec<Mark>,
+    /// Those that were, before the account was known to be in: another join's history may bring them again.
+    pub repeated: Vec<Mark>,
+    /// The same of what is `held`, and was.
+    pub held_marks: Vec<Mark>,
+    pub repeats_until: u64,
     /// What the room was last told of the account.
     pub shown: Arc<[u8]>,
     /// Who last changed that, and the `id` of its stanza.
@@ -174,10 +213,19 @@ impl Membership {
             seen: Seen::default(),
             own: None,
             entry: Vec::new(),
+            untold: Vec::new(),
             history: History::new(),
             history_bytes: 0,
             subject: None,
             settled: false,
+            ending: false,
+            early: Vec::new(),
+            late_until: 0,
+            comparing: Vec::new(),
+            other_ids: false,
+            maybe: None,
+            until: 0,
+            guessed: 0,
             asked_default: true,
             given: 0,
             missed: 0,
@@ -185,7 +233,10 @@ impl Membership {
             known: None,
             rejoined: false,
             held: Vec::new(),
-            said_before: HashSet::new(),
+            repeats: Vec::new(),
+            repeated: Vec::new(),
+            held_marks: Vec::new(),
+            repeats_until: u64::MAX,
             shown,
             changed_by: None,
             renames: Vec::new(),
@@ -228,7 +279,7 @@ impl Membership {
 
     /// Clients that wait are told of the occupants only when the account is in.
     pub fn is_quiet(&self) -> bool {
-        self.known.is_some() || self.unconfirmed > 0 || self.started_over
+        self.phase == Phase::Joining && (self.known.is_some() || self.unconfirmed > 0 || self.started_over)
     }
 
     /// Whether a client that waits for this join has been told of occupants already: it was in before, or the first join was
@@ -237,10 +288,72 @@ impl Membership {
         client.was_told() || (self.never_in && client.stays())
     }
 
-    /// Keeps a message for those who join later.
+    /// What an own presence of the account's tells beside the presence.
+    pub fn note_codes(&mut self, codes: &[u16]) {
+        for code in codes {
+            let list = match code {
+                110 | 210 | 303 => continue, // of that presence alone
+                code if ENTRY.contains(code) => &mut self.entry,
+                _ => &mut self.untold,
+            };
+            if !list.contains(code) && list.len() < MOST_CODES {
+                list.push(*code);
+            }
+        }
+    }
+
+    /// The room tells of a change of what it is (XEP-0045 §10.2.1). Whether that was another before.
+    pub fn note_change(&mut self, codes: &[u16]) -> bool {
+        let before = self.entry.clone();
+        for code in codes {
+            match code {
+                170 => self.note_codes(&[170]),
+                171 => self.entry.retain(|code| *code != 170),
+                172 => self.note_codes(&[100]),
+                173 | 174 => self.entry.retain(|code| *code != 100),
+                _ => {}
+            }
+        }
+        before != self.entry
+    }
+
+    /// Status codes for a client that is told of the account's own presence.
+    pub fn codes_for(&self, client: &Client, news: &[u16]) -> Vec<u16> {
+        let mut codes = vec![110];
+        codes.extend(self.entry.iter().chain(news));
+        if client.asked != self.nick {
+            codes.push(210);
+        }
+        codes
+    }
+
+    /// Whether the subject that came need not be the last of what the room sends to who joins: no history has come, and
+    /// some client asked for a part of it.
+    pub fn expects_history(&self) -> bool {
+        let partial = |c: &Client| matches!(c.stage, Stage::In { held: Some(request) } if !request.is_default() && !request.wants_none());
+        self.history.is_empty() && self.clients.iter().any(partial)
+    }
+
+    /// What the room said before a join holds no more.
+    pub fn forget_history(&mut self) {
+        self.history.clear();
+        self.history_bytes = 0;
+        self.held.clear();
+        self.repeats.clear();
+        self.repeated.clear();
+        self.held_marks.clear();
+        self.early.clear();
+        self.subject = None;
+        self.ending = false;
+        self.given = 0;
+    }
+
+    /// Keeps a message for those who join later. What the room repeats goes where it belongs.
     pub fn keep(&mut self, said: Arc<Said>, most: usize, most_bytes: usize) {
         self.history_bytes += said.stanza.len();
-        self.history.push_back(said);
+        let later = |had: &&Arc<Said>| said.stamped && had.mark.at > said.mark.at;
+        let at = self.history.len() - self.history.iter().rev().take_while(later).count();
+        self.history.insert(at, said);
         while self.history.len() > most || (self.history_bytes > most_bytes && self.history.len() > 1) {
             if let Some(old) = self.history.pop_front() {
                 self.history_bytes -= old.stanza.len();
@@ -248,9 +361,96 @@ impl Membership {
         }
     }
 
-    /// Whether a message came before.
-    pub fn has_said(&self, key: u64) -> bool {
-        self.said_before.contains(&key) || self.history.iter().chain(&self.held).any(|s| s.key == key)
+    /// The account will join again: what the room repeats then was there before.
+    pub fn expect_repeats(&mut self) {
+        self.repeat_again();
+        self.held_marks.retain(|mark| self.held.iter().any(|said| said.mark == *mark));
+        self.repeats.retain(|mark| !self.history.iter().any(|said| said.mark == *mark));
+        let before = std::mem::take(&mut self.repeats);
+        self.repeats = self.history.iter().map(|said| said.mark).chain(before).collect();
+        self.repeats.truncate(2 * KEPT_AWAY);
+        self.repeats_until = u64::MAX;
+        self.rejoined = true;
+    }
+
+    /// What was before is repeated now, once.
+    pub fn is_repeated(&mut self, before: Mark, mark: Mark) {
+        let list = if self.repeats.contains(&before) { &mut self.repeats } else { &mut self.held_marks };
+        if let Some(i) = list.iter().position(|mark| *mark == before) {
+            list.remove(i);
+        }
+        if self.phase == Phase::Joining {
+            self.repeated.push(mark);
+        }
+    }
+
+    /// A message came that nobody has been told yet.
+    pub fn note_early(&mut self, mark: Mark) {
+        if self.early.len() < KEPT_AWAY {
+            self.early.push(mark);
+        }
+    }
+
+    /// The history of a join begins.
+    pub fn repeat_again(&mut self) {
+        self.repeats.append(&mut self.repeated);
+    }
+
+    /// Keeps a message until what was said before it has come. Not if there are too many.
+    pub fn hold(&mut self, said: &Arc<Said>) -> bool {
+        let bytes: usize = self.held.iter().map(|said| said.stanza.len()).sum();
+        let fits = self.held.len() < KEPT_AWAY && bytes + said.stanza.len() <= KEPT_BYTES;
+        if fits {
+            // The history that this is of has it once; another join's, or one that follows what was said just now, may repeat it.
+            let marks = if said.stamped { &mut self.repeated } else { &mut self.held_marks };
+            marks.push(said.mark);
+            self.held.push(said.clone());
+        }
+        fits
+    }
+
+    /// The message from before that the room repeats by this one, if it does.
+    pub fn repeats(&self, chat: &Chat, now: u64) -> Option<Mark> {
+        if chat.stamp.is_none() || now > self.repeats_until {
+            return None;
+        }
+        let mark = chat.mark(now);
+        let repeats = |before: &Mark| mark.repeats(before, chat.named);
+        // Where the room has a name for one of them only, that may be another one's.
+        let all = || self.repeats.iter().chain(&self.held_marks);
+        let sure = all().find(|b| b.archived == mark.archived && repeats(b));
+        sure.or_else(|| all().find(|b| repeats(b))).copied()
+    }
+
+    /// Whether the room says a second time what it has a name for (XEP-0359).
+    pub fn is_known(&self, mark: Mark) -> bool {
+        mark.archived.is_some() && self.history.iter().any(|said| said.mark.archived == mark.archived)
+    }
+
+    /// A kept message makes way for what the room says of it now.
+    pub fn forget(&mut self, mark: Mark) {
+        if let Some(i) = self.history.iter().position(|said| said.mark == mark)
+            && let Some(old) = self.history.remove(i)
+        {
+            self.history_bytes -= old.stanza.len();
+        }
+    }
+
+    /// What a message takes back is gone from what is kept for those who join later.
+    pub fn take_back(&mut self, room: &str, chat: &Chat, now: u64) {
+        if chat.takes_back.is_none() {
+            return;
+        }
+        let tombstone = |old: &Said, stanza: Vec<u8>| {
+            Arc::new(Said { stanza: stanza.into(), stamped: old.stamped, mark: old.mark })
+        };
+        if let Some((i, stanza)) = chat.take_back(self.history.iter().map(|s| &*s.stanza), room, now) {
+            let said = tombstone(&self.history[i], stanza);
+            self.history_bytes = self.history_bytes + said.stanza.len() - self.history[i].stanza.len();
+            self.history[i] = said;
+        } else if let Some((i, stanza)) = chat.take_back(self.held.iter().map(|s| &*s.stanza), room, now) {
+            self.held[i] = tombstone(&self.held[i], stanza);
+        }
     }
 
     pub fn note_sent(&mut self, id: &str, resource: &str) {

@@ -179,7 +179,7 @@ impl Fork {
         let seen = &self.rooms.get(from.room)?.view;
         let presence = from.nick.and_then(|nick| seen.get(&m.seen, nick));
         if m.own.is_some() && to == at(from.room, &m.nick) {
-            m.serve_own(from.account, client, set_id(from.id), &mut out);
+            m.serve_own(from.account, client, set_id(from.id), &[], &mut out);
         } else if let Some(presence) = presence {
             out.push(Decision::Serve {
                 account: from.account.into(),

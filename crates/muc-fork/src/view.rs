@@ -4,26 +4,54 @@
 //! JIDs are for moderators only). So each distinct presence is kept once per room, and an account keeps, per occupant,
 //! the number of the presence that it was told: four bytes in a vector that at most doubles as it grows.
 
+use enjamb_stanza::read;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// The same for presences that differ only in whether they show the occupant's real JID, which depends on who is told.
-/// Stays the same across restarts of a build.
-pub fn likeness(presence: &[u8]) -> u64 {
-    const JID: &[u8] = b" jid='";
-    let mut hasher = DefaultHasher::new();
-    match presence.windows(JID.len()).position(|w| w == JID) {
-        Some(at) => {
-            let value = at + JID.len();
-            let end =
-                presence[value..].iter().position(|&b| b == b'\'').map_or(presence.len(), |n| value + n + 1);
-            hasher.write(&presence[..at]);
-            hasher.write(&presence[end..]);
-        }
-        None => hasher.write(presence),
+/// What counts of a presence when what a client knows is compared with what the room tells now: all but its `id`. Attributes
+/// count in any order, since that of Lua's tables differs between processes. Stays the same across restarts of a build.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Likeness {
+    /// Everything but real JIDs.
+    pub rest: u64,
+    /// The occupant's real JIDs, which depend on who is told.
+    pub jid: Option<u64>,
+}
+
+impl Likeness {
+    /// Whether it tells something to whoever knows `before`.
+    pub fn is_news_after(self, before: Likeness) -> bool {
+        self.rest != before.rest || (self.jid.is_some() && self.jid != before.jid)
     }
-    hasher.finish()
+}
+
+/// See [`Likeness`].
+pub fn likeness(presence: &[u8]) -> Likeness {
+    let mut hasher = DefaultHasher::new();
+    let mut jid = None;
+    let (mut bytes, mut is_root) = (presence, true);
+    while let Some((text, tag, after)) = read::tag(bytes) {
+        bytes = after;
+        hasher.write(text);
+        let (name, attributes) = read::name(tag);
+        let mut attributes: Vec<(&[u8], &[u8])> = read::attributes(attributes).collect();
+        attributes.sort_unstable();
+        hasher.write(b"<");
+        hasher.write(name);
+        for (key, value) in attributes {
+            if name == b"item" && key == b"jid" {
+                // One nickname may be of several sessions, in any order.
+                let mut one = DefaultHasher::new();
+                one.write(value);
+                jid = Some(jid.unwrap_or(0u64).wrapping_add(one.finish()));
+            } else if !(is_root && key == b"id") {
+                (key, value).hash(&mut hasher);
+            }
+        }
+        is_root = false;
+    }
+    Likeness { rest: hasher.finish(), jid }
 }
 
 /// The occupants of one room and what was told about them, for all accounts together.
@@ -42,7 +70,7 @@ struct Occupant {
     nick: Box<str>,
     /// By how many accounts it is seen.
     seen: u32,
-    likeness: u64,
+    likeness: Likeness,
 }
 
 #[derive(Debug)]
@@ -61,7 +89,7 @@ pub struct Seen {
 
 impl View {
     /// Notes what an account was told about an occupant. Gives its likeness, if nobody was told that before.
-    pub fn tell(&mut self, seen: &mut Seen, nick: &str, presence: &[u8]) -> Option<u64> {
+    pub fn tell(&mut self, seen: &mut Seen, nick: &str, presence: &[u8]) -> Option<Likeness> {
         let number = match self.numbers.get(presence) {
             Some(&number) => number,
             None => self.intern(presence),
@@ -90,7 +118,9 @@ impl View {
             self.untell(before - 1);
         }
         let occupant = self.occupants[at].as_mut()?;
-        let likeness = likeness(presence);
+        let mut likeness = likeness(presence);
+        // Not all are shown it.
+        likeness.jid = likeness.jid.or(occupant.likeness.jid);
         (std::mem::replace(&mut occupant.likeness, likeness) != likeness).then_some(likeness)
     }
 
@@ -142,7 +172,7 @@ impl View {
     }
 
     /// The occupants that any account sees, and their likeness.
-    pub fn all(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub fn all(&self) -> impl Iterator<Item = (&str, Likeness)> {
         self.occupants.iter().flatten().map(|o| (&*o.nick, o.likeness))
     }
 
@@ -196,7 +226,7 @@ impl View {
     }
 
     fn slot(&mut self, nick: &str) -> u32 {
-        let occupant = Some(Occupant { nick: nick.into(), seen: 0, likeness: 0 });
+        let occupant = Some(Occupant { nick: nick.into(), seen: 0, likeness: Likeness::default() });
         let slot = match self.free_slots.pop() {
             Some(slot) => {
                 self.occupants[slot as usize] = occupant;
@@ -224,6 +254,46 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn likeness_is_of_what_a_client_would_go_by() {
+        let presence = |attributes: &str, item: &str, more: &str| {
+            format!(
+                "<presence {attributes}><x xmlns='http://jabber.org/protocol/muc#user'>{item}</x>{more}</presence>"
+            )
+        };
+        let of =
+            |attributes: &str, item: &str, more: &str| likeness(presence(attributes, item, more).as_bytes());
+        let before = of("from='r@c/n' id='1'", "<item affiliation='none' role='visitor' jid='a@b/c'/>", "");
+        for same in [
+            of("id='2' from='r@c/n'", "<item jid='a@b/c' role='visitor' affiliation='none'/>", ""),
+            of("from='r@c/n'", "<item affiliation='none' role='visitor'/>", ""),
+        ] {
+            assert!(!same.is_news_after(before), "{same:?}, {before:?}");
+        }
+        for (attributes, item, more) in [
+            ("from='r@c/n'", "<item affiliation='none' role='visitor' jid='x@y/z'/>", ""),
+            ("from='r@c/n'", "<item affiliation='member' role='visitor' jid='a@b/c'/>", ""),
+            ("from='r@c/n'", "<item affiliation='none' role='participant' jid='a@b/c'/>", ""),
+            ("from='r@c/n'", "<item affiliation='none' role='visitor'/>", "<show>away</show>"),
+            (
+                "from='r@c/n'",
+                "<item affiliation='none' role='visitor' jid='a@b/c'/>",
+                "<occupant-id xmlns='urn:xmpp:occupant-id:0' id='o2'/>",
+            ),
+        ] {
+            assert!(of(attributes, item, more).is_news_after(before), "{item} {more}");
+        }
+        // It is shown now.
+        assert!(before.is_news_after(of("from='r@c/n'", "<item affiliation='none' role='visitor'/>", "")));
+        let two = of("", "<item jid='a@b/1'/><item jid='a@b/2'/>", "");
+        assert_eq!(two, of("", "<item jid='a@b/2'/><item jid='a@b/1'/>", ""));
+        assert_ne!(two.jid, of("", "<item jid='a@b/2'/><item jid='a@b/3'/>", "").jid);
+        let whole = presence("from='r@c/n' id='1'", "<item jid='a@b'/>", "text");
+        for cut in 0..whole.len() {
+            likeness(&whole.as_bytes()[..cut]);
+        }
+    }
 
     #[test]
     fn keeps_one_copy_for_all() {

@@ -125,6 +125,13 @@ impl Fork {
         }
         m.due = u64::MAX;
         match m.phase {
+            Phase::Joining if m.maybe.is_some() && (now < m.until || m.unconfirmed == 0) => {
+                self.take_for_answer(account, room, now, out);
+            }
+            Phase::Joining if now < m.until => {
+                let until = m.until;
+                self.wake(account, room, until);
+            }
             Phase::Joining => {
                 for client in &m.clients {
                     match &client.stage {
@@ -170,7 +177,9 @@ impl Fork {
                 self.wake(account, room, now + LINGER);
             }
             Phase::Joined => {
-                m.settle(account, room, true, out);
+                if let Some(r) = self.rooms.get_mut(room) {
+                    m.settle(account, room, r, &mut self.changes, out);
+                }
                 if !m.is_used() && !stays {
                     self.depart(account, room, None, now, out);
                     return;
