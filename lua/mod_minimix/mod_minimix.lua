@@ -80,7 +80,10 @@ local function save()
 		unsaved[account] = nil;
 		local save_account = savers[jid.host(account)];
 		if save_account then
-			save_account(account);
+			local ok, err = xpcall(save_account, debug.traceback, account);
+			if not ok then
+				module:log("error", "The rooms of %s could not be saved: %s", account, err);
+			end
 		end
 		account = next(unsaved);
 	end
@@ -580,20 +583,19 @@ local bookmarks = module:require "bookmarks";
 local memberships = module:require "memberships";
 
 bookmarks.watch(mx, perform);
-memberships.watch(mx, perform, savers, function (account)
-	-- A restart or the module's first load: bookmarks are read when they are needed.
-	bookmarks.load(account, bare_sessions[account] ~= nil);
-end);
+memberships.watch(mx, perform, savers, bookmarks.load);
 
 module:hook("resource-bind", function (event)
 	local account = account_of(event.session);
-	bookmarks.load(account, true);
+	memberships.look(event.session.username);
+	bookmarks.load(account);
 	perform(mx.online(account), account);
 end, -10);
 
 module:hook_global("user-deleted", function (event)
 	if event.host ~= host then return; end
 	local account = event.username.."@"..host;
+	memberships.forget(event.username);
 	perform(mx.account_deleted(account), account);
 	bookmarks.forget(account);
 end);

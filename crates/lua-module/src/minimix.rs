@@ -54,7 +54,7 @@ fn write_down(fork: &Fork) {
         if !news.is_empty() && (journal::commit_queues() || news.len() > MUCH_NEWS) {
             LOG.with_borrow_mut(|log| {
                 if let Some(log) = log {
-                    log.write(news, || fork.snapshot());
+                    log.write(news, || KEPT.with_borrow(|kept| rooms::all(fork, kept)));
                 }
             });
             news.clear();
@@ -317,6 +317,16 @@ fn iq_out(
     maybe(lua, all)
 }
 
+/// The status codes; what is no number of one is none.
+fn status_codes(said: &LuaTable) -> LuaResult<Vec<u16>> {
+    let Some(codes) = said.get::<Option<LuaTable>>("codes")? else { return Ok(Vec::new()) };
+    let codes = codes.sequence_values::<LuaValue>().filter_map(|code| match code.ok()? {
+        LuaValue::Integer(code) => u16::try_from(code).ok(),
+        _ => None,
+    });
+    Ok(codes.collect())
+}
+
 /// `presence_in(account, room, nick, type, id, bytes, said)`; `said` is a table with `codes` (an array), `nick`,
 /// `condition` and `destroyed`.
 #[allow(clippy::type_complexity)]
@@ -333,7 +343,7 @@ fn presence_in(
     ),
 ) -> LuaResult<Option<LuaTable>> {
     let Some(kind) = presence(&kind) else { return Ok(None) };
-    let codes: Vec<u16> = said.get::<Option<Vec<u16>>>("codes")?.unwrap_or_default();
+    let codes = status_codes(&said)?;
     let new_nick: Option<Text> = said.get("nick")?;
     let condition: Option<Text> = said.get("condition")?;
     let said = Said {
@@ -531,6 +541,12 @@ fn bookmark(
     decisions(lua, all)
 }
 
+/// `bookmarks_known(account, known)`
+fn bookmarks_known(_: &Lua, (account, known): (Text, bool)) -> LuaResult<()> {
+    with(|fork| fork.bookmarks_known(&account, known, now()));
+    Ok(())
+}
+
 fn account_deleted(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
     decisions(lua, with(|fork| fork.account_deleted(&account)))
 }
@@ -704,6 +720,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("online", lua.create_function(online)?)?;
     table.set("pam_join", lua.create_function(pam_join)?)?;
     table.set("bookmark", lua.create_function(bookmark)?)?;
+    table.set("bookmarks_known", lua.create_function(bookmarks_known)?)?;
     table.set("account_deleted", lua.create_function(account_deleted)?)?;
     table.set("memberships", lua.create_function(memberships)?)?;
     table.set("restore", lua.create_function(restore)?)?;

@@ -89,6 +89,18 @@ impl Fork {
         out
     }
 
+    /// Whether the account's bookmarks are known. While they are not, it stays in the rooms that it is in: there may be one for each.
+    pub fn bookmarks_known(&mut self, account: &str, known: bool, now: u64) {
+        let a = self.accounts.entry(account.into()).or_default();
+        if std::mem::replace(&mut a.bookmarks_unknown, !known) && known {
+            let unattended = a.rooms.iter().filter(|(_, m)| m.phase == Phase::Joined && !m.is_used());
+            let rooms: Vec<Box<str>> = unattended.map(|(room, _)| room.clone()).collect();
+            for room in rooms {
+                self.wake(account, &room, now);
+            }
+        }
+    }
+
     /// A client asks by iq for the account to join (MUC2-PAM), under a prepared nickname.
     pub fn pam_join(&mut self, from: FromClient, nick: &str, now: u64) -> Vec<Decision> {
         let mut out = Vec::new();

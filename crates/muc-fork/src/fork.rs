@@ -199,6 +199,8 @@ pub(crate) struct Bookmark {
 pub(crate) struct Account {
     pub(crate) rooms: HashMap<Box<str>, Membership>,
     pub(crate) bookmarks: HashMap<Box<str>, Bookmark>,
+    /// They could not be read: there may be one for any room.
+    pub(crate) bookmarks_unknown: bool,
     pub(crate) online: bool,
 }
 
@@ -367,7 +369,7 @@ impl Fork {
         let bookmarked = a.bookmarks.get(room).is_some_and(|b| b.autojoin);
         let m = a.rooms.get(room);
         let waits = m.is_some_and(|m| m.grace > now) && !left;
-        let bookmarked = bookmarked || (m.is_some_and(|m| m.pam) && !left);
+        let bookmarked = bookmarked || ((a.bookmarks_unknown || m.is_some_and(|m| m.pam)) && !left);
         match self.config(account).offline {
             Offline::Leave => bookmarked && a.online,
             Offline::Bookmarked => bookmarked || waits,

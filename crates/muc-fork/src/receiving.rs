@@ -430,7 +430,7 @@ impl Fork {
     pub(crate) fn remove(&mut self, account: &str, room: &str, out: &mut Vec<Decision>) {
         let Some(a) = self.accounts.get_mut(account) else { return };
         let Some(mut m) = a.rooms.remove(room) else { return };
-        if a.rooms.is_empty() && a.bookmarks.is_empty() {
+        if a.rooms.is_empty() && a.bookmarks.is_empty() && !a.bookmarks_unknown {
             self.accounts.remove(account);
         }
         if let Some(r) = self.rooms.get_mut(room) {
