@@ -261,7 +261,11 @@ local function error_condition(stanza)
 end
 
 local function read_room_presence(stanza)
-	local said = { condition = error_condition(stanza) };
+	local said = {};
+	if stanza.attr.type == "error" then
+		local kind, condition = stanza:get_error();
+		said.condition, said.wait = condition, kind == "wait";
+	end
 	local x = stanza:get_child("x", xmlns_muc_user);
 	if x then
 		local codes = {};
@@ -378,7 +382,7 @@ local function message_from_client(event)
 	if not to or not is_ours(origin) then return; end
 	local room, nick = split(to);
 	local account = account_of(origin);
-	local decisions = mx.message_out(account, origin.resource, room, nick, stanza.attr.type, stanza.attr.id);
+	local decisions = mx.message_out(account, origin.resource, room, nick, stanza.attr.type, stanza.attr.id, error_condition(stanza));
 	return decisions and perform(decisions, account, stanza, origin);
 end
 
@@ -488,9 +492,12 @@ local function message_from_room(event)
 	local x = not nick and stanza:get_child("x", xmlns_muc_user);
 	if x and (x:get_child("invite") or not attended and x:get_child("decline")) then return; end
 	if not attended and kind ~= "error" then
+		-- A private one goes where any message to the account does: to who is online, else to offline storage (XEP-0160 §3).
 		if nick and (stanza:get_child("body") or stanza:get_child("encryption", "urn:xmpp:eme:0")) then
-			local username = jid.node(account);
-			module:fire_event("message/offline/handle", { username = username, origin = origin, stanza = stanza });
+			local user = bare_sessions[account];
+			if user and user.top_resources and next(user.top_resources) then return; end
+			-- An error must not come of it: the room would throw the account out.
+			module:fire_event("message/offline/handle", { username = jid.node(account), origin = origin, stanza = stanza });
 		end
 		return true;
 	end
@@ -546,8 +553,14 @@ local function iq_from_room(event)
 	if not attr.to or not attr.from then return; end
 	local room, nick = split(attr.from);
 	local payload = stanza.tags[1];
+	local xmlns, sid;
+	if payload and attr.type ~= "result" and attr.type ~= "error" then
+		xmlns = payload.attr.xmlns;
+		-- What goes on over several requests: bytestreams and Jingle (XEP-0047, 0065, 0166), commands (XEP-0050).
+		sid = payload.attr.sid or payload.attr.sessionid;
+	end
 	local decisions = mx.iq_in(attr.to, room, nick, attr.type, attr.id, is_ping(stanza),
-		payload ~= nil and of_account[payload.attr.xmlns] or false, error_condition(stanza));
+		payload ~= nil and of_account[payload.attr.xmlns] or false, error_condition(stanza), xmlns, sid);
 	return decisions and perform(decisions, attr.to, stanza, event.origin);
 end
 
@@ -578,6 +591,32 @@ local function server_lost(event)
 end
 module:hook("s2sout-destroyed", server_lost);
 module:hook("s2sin-destroyed", server_lost);
+
+local function server_up(event)
+	local session = event.session;
+	local other = session.type == "s2sout" and session.to_host or session.from_host;
+	if other then
+		mx.server_up(other, false);
+	end
+end
+module:hook("s2sout-established", server_up);
+module:hook("s2sin-established", server_up);
+
+-- Services of this server: a component that connects, or is loaded, may know nothing of who was in its rooms.
+local function watch_component(name)
+	local component = hosts[name];
+	if not component or component.type ~= "component" then return; end
+	module:hook_object_event(component.events, "component-authenticated", function ()
+		mx.server_up(name, true);
+	end);
+end
+for name in pairs(hosts) do
+	watch_component(name);
+end
+module:hook_global("host-activated", function (name)
+	watch_component(name);
+	mx.server_up(name, true);
+end);
 
 local bookmarks = module:require "bookmarks";
 local memberships = module:require "memberships";

@@ -6,7 +6,7 @@
 
 use crate::{journal, push, rooms};
 use enjamb_muc_fork::decision::{Decision, Edit, Id, Outcome};
-use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
+use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
 use enjamb_muc_fork::{Change, Config, Fork, Offline, Request, Restored, RestoredClient, Waits, history};
 use enjamb_stanza::{read, write};
 use mlua::prelude::*;
@@ -285,15 +285,23 @@ fn client_gone(
     decisions(lua, all)
 }
 
-/// `message_out(account, resource, room, nick, type, id)`
+/// `message_out(account, resource, room, nick, type, id, condition)`
 #[allow(clippy::type_complexity)]
 fn message_out(
     lua: &Lua,
-    (account, resource, room, nick, kind, id): (Text, Text, Text, Option<Text>, Option<Text>, Option<Text>),
+    (account, resource, room, nick, kind, id, condition): (
+        Text,
+        Text,
+        Text,
+        Option<Text>,
+        Option<Text>,
+        Option<Text>,
+        Option<Text>,
+    ),
 ) -> LuaResult<Option<LuaTable>> {
     let from =
         FromClient { account: &account, resource: &resource, room: &room, nick: str(&nick), id: str(&id) };
-    let all = with(|fork| fork.message_from_client(from, message(&kind)));
+    let all = with(|fork| fork.message_from_client(from, message(&kind), str(&condition), now()));
     maybe(lua, all)
 }
 
@@ -328,7 +336,7 @@ fn status_codes(said: &LuaTable) -> LuaResult<Vec<u16>> {
 }
 
 /// `presence_in(account, room, nick, type, id, bytes, said)`; `said` is a table with `codes` (an array), `nick`,
-/// `condition` and `destroyed`.
+/// `condition`, `wait` (its type is that) and `destroyed`.
 #[allow(clippy::type_complexity)]
 fn presence_in(
     lua: &Lua,
@@ -350,6 +358,7 @@ fn presence_in(
         codes: &codes,
         new_nick: str(&new_nick),
         condition: str(&condition),
+        wait: said.get::<Option<bool>>("wait")?.unwrap_or(false),
         destroyed: said.get::<Option<bool>>("destroyed")?.unwrap_or(false),
     };
     let from = FromRoom { account: &account, room: &room, nick: str(&nick), id: str(&id) };
@@ -479,11 +488,12 @@ fn message_in(
     maybe(lua, all)
 }
 
-/// `iq_in(account, room, nick, type, id, ping, for_account, condition)`
+/// `iq_in(account, room, nick, type, id, ping, for_account, condition, xmlns, sid)`; the last two are the namespace of a request's
+/// payload, and the name of the exchange that it belongs to.
 #[allow(clippy::type_complexity)]
 fn iq_in(
     lua: &Lua,
-    (account, room, nick, kind, id, ping, for_account, condition): (
+    (account, room, nick, kind, id, ping, for_account, condition, xmlns, sid): (
         Text,
         Text,
         Option<Text>,
@@ -491,11 +501,15 @@ fn iq_in(
         Option<Text>,
         bool,
         bool,
+        Option<Text>,
+        Option<Text>,
         Option<Text>,
     ),
 ) -> LuaResult<Option<LuaTable>> {
+    let asks = Asks { set: &*kind == "set", xmlns: str(&xmlns).unwrap_or(""), sid: str(&sid) };
     let from = FromRoom { account: &account, room: &room, nick: str(&nick), id: str(&id) };
-    let all = with(|fork| fork.iq_from_room(from, iq(&kind), ping, for_account, str(&condition), now()));
+    let all =
+        with(|fork| fork.iq_from_room(from, iq(&kind), ping, for_account, str(&condition), asks, now()));
     maybe(lua, all)
 }
 
@@ -507,6 +521,12 @@ fn tick(lua: &Lua, (): ()) -> LuaResult<Option<LuaTable>> {
 
 fn server_lost(_: &Lua, host: Text) -> LuaResult<()> {
     with(|fork| fork.server_lost(&host, now()));
+    Ok(())
+}
+
+/// `server_up(host, anew)`
+fn server_up(_: &Lua, (host, anew): (Text, bool)) -> LuaResult<()> {
+    with(|fork| fork.server_up(&host, anew, now()));
     Ok(())
 }
 
@@ -717,6 +737,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("tick", lua.create_function(tick)?)?;
     table.set("write_down", lua.create_function(write_all_down)?)?;
     table.set("server_lost", lua.create_function(server_lost)?)?;
+    table.set("server_up", lua.create_function(server_up)?)?;
     table.set("online", lua.create_function(online)?)?;
     table.set("pam_join", lua.create_function(pam_join)?)?;
     table.set("bookmark", lua.create_function(bookmark)?)?;

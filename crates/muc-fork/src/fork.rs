@@ -6,6 +6,7 @@
 use crate::decision::{Condition, Id};
 use crate::history::{Request, Said};
 use crate::membership::Membership;
+use crate::requests::Requests;
 use crate::view::View;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -201,38 +202,14 @@ pub(crate) struct Account {
     pub(crate) bookmarks: HashMap<Box<str>, Bookmark>,
     /// They could not be read: there may be one for any room.
     pub(crate) bookmarks_unknown: bool,
+    pub(crate) requests: Requests,
     pub(crate) online: bool,
-}
-
-/// A request that went out as the account's.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    pub(crate) account: Box<str>,
-    pub(crate) room: Box<str>,
-    /// Nobody: it is the account's own ping.
-    pub(crate) resource: Option<Box<str>>,
-    pub(crate) to: String,
-    pub(crate) id: Box<str>,
-    pub(crate) ping: bool,
-    pub(crate) until: u64,
-}
-
-/// A request from a room that a client was given to answer.
-#[derive(Debug)]
-pub(crate) struct Given {
-    pub(crate) account: Box<str>,
-    pub(crate) resource: Box<str>,
-    pub(crate) from: String,
-    pub(crate) id: Box<str>,
-    pub(crate) until: u64,
 }
 
 /// All accounts.
 pub struct Fork {
     pub(crate) accounts: HashMap<Box<str>, Account>,
     pub(crate) rooms: HashMap<Box<str>, Room>,
-    pub(crate) asked: HashMap<String, Asked>,
-    pub(crate) given: Vec<Given>,
     pub(crate) due: BinaryHeap<Reverse<Due>>,
     pub(crate) configs: HashMap<Box<str>, Config>,
     pub(crate) default_config: Config,
@@ -257,6 +234,13 @@ pub(crate) const SETTLE_TIMEOUT: u64 = 5;
 /// A ping that is not answered is sent again, this often.
 pub(crate) const PING_TRIES: u32 = 3;
 pub(crate) const PING_TIMEOUT: u64 = 60;
+/// A room that cannot be reached is tried again for so many times as it has for answering a join; until then clients that are in it
+/// are not told.
+pub(crate) const OUTAGE: u64 = 10;
+/// A room that gives reasons to doubt is asked no sooner than this after the last time, in seconds.
+pub(crate) const DOUBT_PAUSE: u64 = 5;
+/// So many rooms are looked at in a second when a server is back.
+pub(crate) const LOOKS: u64 = 500;
 /// How many messages a client that asks for no number gets at most; both Prosody's and ejabberd's default.
 pub(crate) const DEFAULT_HISTORY: usize = 20;
 /// How many a room is asked for if a client asks for something in particular.
@@ -269,6 +253,20 @@ pub(crate) const KEPT_BYTES: usize = 2 << 20;
 pub(crate) const RECENT: usize = 64;
 /// How long the account waits for its clients after a restart, in seconds.
 pub const GRACE: u64 = 300;
+
+/// A client is taken for gone when it answered so many stanzas of a room in a row with one of these conditions.
+pub(crate) const BROKEN: u32 = 5;
+pub(crate) const GONE: &[&str] = &[
+    "gone",
+    "internal-server-error",
+    "item-not-found",
+    "jid-malformed",
+    "recipient-unavailable",
+    "redirect",
+    "remote-server-not-found",
+    "remote-server-timeout",
+    "service-unavailable",
+];
 
 /// Status codes that were for the client whose join created the room, or was given another nickname.
 pub(crate) const PERSONAL: &[u16] = &[201, 210];
@@ -310,10 +308,25 @@ pub(crate) fn affiliation(own: Option<&Arc<[u8]>>) -> Option<&str> {
     value.split('\'').next()
 }
 
+impl Account {
+    /// Whether there is nothing to know about it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+            && self.bookmarks.is_empty()
+            && !self.bookmarks_unknown
+            && self.requests.is_empty()
+    }
+}
+
 impl Config {
     /// Seconds that a ping waits for its answer, and the next one for its turn.
     pub(crate) fn patience(&self) -> u64 {
         self.silence.clamp(5, PING_TIMEOUT)
+    }
+
+    /// Seconds after which a room that cannot be reached is given up.
+    pub(crate) fn outage(&self) -> u64 {
+        self.join_timeout.saturating_mul(OUTAGE)
     }
 }
 
@@ -323,8 +336,6 @@ impl Fork {
         Fork {
             accounts: HashMap::new(),
             rooms: HashMap::new(),
-            asked: HashMap::new(),
-            given: Vec::new(),
             due: BinaryHeap::new(),
             configs: HashMap::new(),
             default_config: Config::default(),

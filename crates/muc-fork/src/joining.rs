@@ -58,7 +58,7 @@ impl Fork {
                         let inside = m.is_in(from.resource);
                         match join {
                             None if !known => out.push(Decision::Refuse { condition: NOT_IN }),
-                            None if !inside => self.update(from, nick, payload, &mut out),
+                            None if !inside && same => self.update(from, nick, payload, &mut out),
                             Some(join) if !inside || same => self.enter(from, nick, join, payload, &mut out),
                             _ if same => self.update(from, nick, payload, &mut out),
                             _ => self.rename(from, nick, payload, &mut out),
@@ -116,6 +116,7 @@ impl Fork {
             presence: shown,
             turn: self.turn,
             stage: Stage::Waiting { id: from.id.map(Into::into), request: join.history, was_in: false },
+            errors: 0,
         });
         self.begin(from.account, from.room, m, &join.history, now, out);
     }
@@ -138,6 +139,9 @@ impl Fork {
         m.settled = false;
         m.heard = now;
         m.ping = None;
+        m.retry = false;
+        m.doubt = false;
+        m.bookmark_changed = false;
         let id = self.new_id();
         m.join_id = id.clone();
         let x = build::join_x(m.password.as_deref(), max);
@@ -164,7 +168,9 @@ impl Fork {
             r.accounts -= 1;
         }
         m.rejoined = true;
-        m.renames.clear();
+        for rename in &mut m.renames {
+            rename.waits = true;
+        }
         m.changed_by = None;
         let wide = Request { maxstanzas: Some(WIDE_HISTORY), ..Request::default() };
         self.begin(account, room, m, &wide, now, out);
@@ -201,13 +207,17 @@ impl Fork {
         } else {
             Stage::In { held: (!m.settled).then_some(join.history) }
         };
-        let client = Client { resource: from.resource.into(), asked: nick.into(), presence, turn, stage };
+        let client =
+            Client { resource: from.resource.into(), asked: nick.into(), presence, turn, stage, errors: 0 };
         if waits {
             if !m.is_quiet() {
                 m.serve_occupants(from.account, &room.view, &client, out);
             }
             m.clients.push(client);
             out.push(Decision::Persist { account: from.account.into() });
+            if m.retry {
+                self.wake(from.account, from.room, 0); // do not let it wait
+            }
             return;
         }
         m.serve_occupants(from.account, &room.view, &client, out);

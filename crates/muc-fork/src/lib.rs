@@ -11,7 +11,7 @@
 //!
 //! - [`fork`]: the accounts and their memberships. What happens to them stands in a file per side it comes from:
 //!   `joining` (a client's presence), `sending` (what else clients send), `receiving` (what rooms send), `watching` (time),
-//!   `account` (bookmarks, devices, restarts); `serving` is what one client is told from what is known.
+//!   `account` (bookmarks, devices, restarts); `requests` are those without an answer yet; `serving` is what one client is told from what is known.
 //! - [`view`]: what rooms told about their occupants, kept once for all accounts.
 //! - [`history`]: the discussion that a client gets when it joins.
 //! - [`build`]: the few stanzas that are made here.
@@ -25,6 +25,7 @@ pub mod input;
 mod joining;
 mod membership;
 mod receiving;
+mod requests;
 mod sending;
 mod serving;
 pub mod view;

@@ -28,6 +28,8 @@ pub struct Client {
     /// When it sent that, as a count.
     pub turn: u64,
     pub stage: Stage,
+    /// So many of its last stanzas to the room were errors.
+    pub errors: u32,
 }
 
 impl Client {
@@ -63,6 +65,7 @@ impl Client {
             presence: kept.presence.into(),
             turn,
             stage,
+            errors: 0,
         }
     }
 
@@ -99,6 +102,8 @@ pub struct Rename {
     pub resource: Box<str>,
     pub id: Option<Box<str>>,
     pub nick: Box<str>,
+    /// The room is asked for it when the account is in.
+    pub waits: bool,
 }
 
 #[derive(Debug)]
@@ -139,6 +144,10 @@ pub struct Membership {
     /// Who last changed that, and the `id` of its stanza.
     pub changed_by: Option<(Box<str>, Box<str>)>,
     pub renames: Vec<Rename>,
+    /// The nickname that the bookmark came to have while the account was joining.
+    pub nick_wanted: Option<Box<str>>,
+    /// The bookmark was published anew while the account was joining.
+    pub bookmark_changed: bool,
     /// The last messages' ids and who sent them, for errors that come back.
     pub sent: VecDeque<(Box<str>, Box<str>)>,
     /// Leaves that the room has not confirmed, after which the account joined again.
@@ -154,6 +163,16 @@ pub struct Membership {
     /// The id of the account's own ping.
     pub ping: Option<String>,
     pub failures: u32,
+    /// Since when the room does not answer, or says that it cannot.
+    pub trouble: Option<u64>,
+    /// No join is under way: the next one is sent when it is due.
+    pub retry: bool,
+    /// It is from before a restart, and nobody has heard of it since.
+    pub restored: bool,
+    /// There is a reason to look whether the account is still in.
+    pub doubt: bool,
+    /// When that was last answered.
+    pub looked: u64,
     /// When to look at it next.
     pub due: u64,
     /// A client asked for it by iq: it is the account's own.
@@ -189,6 +208,8 @@ impl Membership {
             shown,
             changed_by: None,
             renames: Vec::new(),
+            nick_wanted: None,
+            bookmark_changed: false,
             sent: VecDeque::new(),
             unconfirmed: 0,
             started_over: false,
@@ -197,6 +218,11 @@ impl Membership {
             heard: now,
             ping: None,
             failures: 0,
+            trouble: None,
+            retry: false,
+            restored: false,
+            doubt: false,
+            looked: 0,
             due: now,
             pam: false,
             pam_waiting: Vec::new(),
@@ -219,6 +245,11 @@ impl Membership {
     /// Whether a client is in the room or about to be.
     pub fn is_used(&self) -> bool {
         self.clients.iter().any(Client::stays)
+    }
+
+    /// Whether the account is on its way out, or not in for now.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Leaving | Phase::Away)
     }
 
     /// The client whose presence the account shows: the one that spoke last.

@@ -3,12 +3,12 @@
 use crate::build;
 use crate::decision::{Decision, Edit, Id, Outcome};
 use crate::fork::{
-    ANSWER_TIMEOUT, Change, ENTRY, Fork, Given, KEPT, KEPT_AWAY, KEPT_BYTES, LINGER, PERSONAL, RECENT,
-    SETTLE_TIMEOUT, at, set_id,
+    Change, ENTRY, Fork, KEPT, KEPT_AWAY, KEPT_BYTES, LINGER, PERSONAL, RECENT, SETTLE_TIMEOUT, at, set_id,
 };
 use crate::history::{self, Said};
-use crate::input::{FromRoom, Iq, Message, Presence, Said as RoomSaid, Talk};
+use crate::input::{Asks, FromRoom, Iq, Message, Presence, Said as RoomSaid, Talk, is_about_the_way};
 use crate::membership::{Client, Phase, Stage};
+use crate::requests::BUSY;
 use crate::view::likeness;
 use std::sync::Arc;
 
@@ -173,6 +173,9 @@ impl Fork {
         };
         m.phase = Phase::Joined;
         m.failures = 0;
+        m.trouble = None;
+        m.retry = false;
+        m.restored = false;
         // Clients are told of a leave that the room never confirmed before they are told that they are in.
         let old_nick = std::mem::replace(&mut m.nick, nick.into());
         let before = m.own.replace(presence.into());
@@ -260,12 +263,14 @@ impl Fork {
         out.push(Decision::Persist { account: from.account.into() });
         self.wake(from.account, from.room, due);
         self.show_latest(from.account, from.room, out);
+        self.ask_for_nicks(from.account, from.room, out);
     }
 
     /// The room does not answer a client's probe.
     fn probe_refused(&mut self, from: FromRoom, out: &mut Vec<Decision>) -> bool {
-        let Some(asked) = from.id.and_then(|id| self.asked.get_mut(id)) else { return false };
-        if &*asked.account != from.account || &*asked.room != from.room {
+        let Some(a) = self.accounts.get_mut(from.account) else { return false };
+        let Some(asked) = from.id.and_then(|id| a.requests.asked_mut(id)) else { return false };
+        if &*asked.room != from.room {
             return false;
         }
         if let Some(resource) = asked.resource.take() {
@@ -287,8 +292,15 @@ impl Fork {
                     out.push(Decision::Forward { resource: rename.resource, edit: Edit::default() });
                 }
             }
+            Phase::Joining if m.retry => {}
+            // Of the room, and no answer to anything.
+            Phase::Joining if from.id.is_none() && from.nick.is_none_or(str::is_empty) => {}
             Phase::Joining => {
-                let unreachable = said.condition.is_some_and(|c| c.starts_with("remote-server"));
+                let unreachable = said.is_transient();
+                if unreachable && self.put_off(from.account, from.room, true, now, out) {
+                    return;
+                }
+                let Some(m) = self.membership_mut(from.account, from.room) else { return };
                 for client in &m.clients {
                     match &client.stage {
                         Stage::Leaving { id } => {
@@ -309,13 +321,17 @@ impl Fork {
                     }
                 }
                 m.answer_pam(from.account, from.room, Outcome::Refused, out);
+                let changed = m.bookmark_changed;
                 if m.is_quiet() && !unreachable {
                     // It may be in from before, under another nickname.
                     m.clients.clear();
                     self.depart(from.account, from.room, None, now, out);
-                    return;
+                } else {
+                    self.give_up(from.account, from.room, unreachable, now, out);
                 }
-                self.give_up(from.account, from.room, unreachable, now, out);
+                if changed && !unreachable {
+                    self.follow(from.account, from.room, now, out);
+                }
             }
             Phase::Joined => {
                 let rename = m.renames.iter().position(|r| match (&r.id, from.id) {
@@ -325,15 +341,18 @@ impl Fork {
                 if let Some(i) = rename {
                     let rename = m.renames.remove(i);
                     out.push(Decision::Forward { resource: rename.resource, edit: Edit::default() });
+                    if said.condition == Some("conflict") {
+                        return; // it answers as one whom it knows
+                    }
                 } else if matches!(said.condition, Some("item-not-found" | "not-acceptable")) {
                     self.rejoin(from.account, from.room, now, out);
-                } else if said.condition.is_some_and(|c| c.starts_with("remote-server")) {
-                    self.wake(from.account, from.room, now + SETTLE_TIMEOUT);
+                    return;
                 } else if let Some((id, by)) = &m.changed_by
                     && from.id == Some(id)
                 {
                     out.push(Decision::Forward { resource: by.clone(), edit: Edit::default() });
                 }
+                self.doubt(from.account, from.room, now, out);
             }
             Phase::Leaving => {
                 // There is nobody to leave any more.
@@ -421,8 +440,10 @@ impl Fork {
         m.own = None;
         m.phase = Phase::Away;
         m.shown = build::unattended(a.online).into();
+        m.renames.clear();
+        m.trouble = None;
         m.failures += 1;
-        let pause = 30u64 << m.failures.min(7);
+        let pause = 5u64 << m.failures.min(9);
         out.push(Decision::Persist { account: account.into() });
         self.wake(account, room, now + pause);
     }
@@ -430,7 +451,8 @@ impl Fork {
     pub(crate) fn remove(&mut self, account: &str, room: &str, out: &mut Vec<Decision>) {
         let Some(a) = self.accounts.get_mut(account) else { return };
         let Some(mut m) = a.rooms.remove(room) else { return };
-        if a.rooms.is_empty() && a.bookmarks.is_empty() && !a.bookmarks_unknown {
+        a.requests.out_of(room);
+        if a.is_empty() {
             self.accounts.remove(account);
         }
         if let Some(r) = self.rooms.get_mut(room) {
@@ -443,7 +465,6 @@ impl Fork {
                 r.compared(room, &mut m, &mut self.changes);
             }
         }
-        self.asked.retain(|_, a| !(&*a.account == account && &*a.room == room && a.resource.is_none()));
         out.push(Decision::Persist { account: account.into() });
     }
 
@@ -585,9 +606,11 @@ impl Fork {
         if let Some(resource) = sender {
             out.push(Decision::Forward { resource, edit: Edit::default() });
         }
-        if condition == Some("not-acceptable") && m.phase == Phase::Joined {
+        let doubtful =
+            condition.is_some_and(|c| c == "not-acceptable" || (from.nick.is_none() && is_about_the_way(c)));
+        if doubtful && m.phase == Phase::Joined {
             // Look first: it may have been about the one whom it was for.
-            self.ping(from.account, from.room, now, &mut out);
+            self.doubt(from.account, from.room, now, &mut out);
         }
         Some(out)
     }
@@ -598,7 +621,8 @@ impl Fork {
     }
 
     /// An iq from a room or an occupant. `ping` says whether it asks for a ping, `for_account` whether it asks for
-    /// something that accounts answer, not clients.
+    /// something that accounts answer, not clients, and `asks` which exchange it belongs to.
+    #[allow(clippy::too_many_arguments)]
     pub fn iq_from_room(
         &mut self,
         from: FromRoom,
@@ -606,16 +630,17 @@ impl Fork {
         ping: bool,
         for_account: bool,
         condition: Option<&str>,
+        asks: Asks,
         now: u64,
     ) -> Option<Vec<Decision>> {
         let mut out = Vec::new();
         let id = from.id?;
         if kind != Iq::Request {
-            let asked = self.asked.get(id)?;
-            if &*asked.account != from.account || &*asked.room != from.room {
+            let requests = &mut self.accounts.get_mut(from.account)?.requests;
+            if *requests.asked_mut(id)?.room != *from.room {
                 return None;
             }
-            let asked = self.asked.remove(id)?;
+            let asked = requests.answered(id)?;
             let m = self.membership_mut(from.account, from.room);
             if let Some(m) = m {
                 m.heard = now;
@@ -643,18 +668,23 @@ impl Fork {
         if ping && from.nick == Some(&m.nick) {
             return Some(vec![Decision::Answer]);
         }
-        let client = m.clients.iter().filter(|c| c.is_in()).max_by_key(|c| c.turn)?;
-        let resource = client.resource.clone();
         let sender = from.nick.map_or_else(|| from.room.to_owned(), |nick| at(from.room, nick));
-        self.given.retain(|g| g.until > now);
-        self.given.push(Given {
-            account: from.account.into(),
-            resource: resource.clone(),
-            from: sender,
-            id: id.into(),
-            until: now + ANSWER_TIMEOUT,
-        });
-        out.push(Decision::Forward { resource, edit: Edit::default() });
+        let a = self.accounts.get_mut(from.account)?;
+        let m = a.rooms.get(from.room)?;
+        let begun = a.requests.client_for(&sender, asks, now, |resource| m.is_in(resource));
+        let resource = match begun {
+            Some(resource) => resource,
+            None => {
+                m.clients.iter().filter(|c| c.is_in()).max_by_key(|c| c.turn).map(|c| c.resource.clone())?
+            }
+        };
+        if a.requests.give(&sender, id, &resource, asks, now) {
+            out.push(Decision::Forward { resource, edit: Edit::default() });
+        } else {
+            let error = build::iq_error(from.account, BUSY);
+            let stanza = build::addressed(&error, &[("to", &sender), ("id", id)], b"");
+            out.push(Decision::Send { stanza });
+        }
         Some(out)
     }
 }

@@ -2,8 +2,8 @@
 
 use enjamb_muc_fork::decision::Decision;
 use enjamb_muc_fork::fork::GRACE;
-use enjamb_muc_fork::input::{FromRoom, Presence, Said};
-use enjamb_muc_fork::{Fork, Restored, RestoredClient};
+use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Message, Presence, Said};
+use enjamb_muc_fork::{Fork, Restored, RestoredClient, Waits};
 
 const ACCOUNT: &str = "ada@a.example";
 const ROOM: &str = "room@c.example";
@@ -58,4 +58,143 @@ fn an_empty_presence_is_one_without_anything_in_it() {
         Restored { room: ROOM.into(), nick: "ada".into(), clients: vec![client], ..Restored::default() };
     let join = sent(&fork.restore(ACCOUNT, kept, true, 0)).join("");
     assert!(join.starts_with("<presence from='ada@a.example' to='room@c.example/ada' "), "{join}");
+}
+
+/// A client that was in the room before a restart.
+fn phone() -> RestoredClient {
+    RestoredClient {
+        resource: "phone".into(),
+        asked: "ada".into(),
+        presence: b"<presence/>".to_vec(),
+        waits: None,
+    }
+}
+
+fn restored(fork: &mut Fork, client: RestoredClient, joining: bool) -> Vec<Decision> {
+    let kept = Restored {
+        room: ROOM.into(),
+        nick: "ada".into(),
+        clients: vec![client],
+        joining,
+        ..Restored::default()
+    };
+    fork.restore(ACCOUNT, kept, true, 0)
+}
+
+fn id_of(stanza: &str) -> Option<&str> {
+    stanza.split_once(" id='")?.1.split('\'').next()
+}
+
+/// The room cannot be reached: each join comes back. Gives when one was sent, and when the clients were told.
+fn out_of_reach(fork: &mut Fork, first: Vec<Decision>) -> (Vec<u64>, Option<u64>) {
+    let (mut tries, mut decisions) = (Vec::new(), first);
+    for now in 0..100_000 {
+        for join in sent(&decisions) {
+            tries.push(now);
+            let from = FromRoom { account: ACCOUNT, room: ROOM, nick: Some("ada"), id: id_of(&join) };
+            let said = Said { condition: Some("remote-server-timeout"), wait: true, ..Said::default() };
+            let all =
+                fork.presence_from_room(from, Presence::Error, said, b"<presence/>", now).unwrap_or_default();
+            if all.iter().any(|d| matches!(d, Decision::Serve { .. } | Decision::Forward { .. })) {
+                return (tries, Some(now));
+            }
+        }
+        decisions = fork.tick(now + 1);
+    }
+    (tries, None)
+}
+
+#[test]
+fn a_room_out_of_reach_is_tried_again_for_ten_minutes_before_its_clients_are_told() {
+    let mut fork = Fork::new(random);
+    let first = restored(&mut fork, phone(), false);
+    let (tries, told) = out_of_reach(&mut fork, first);
+    assert!(told.is_some_and(|told| (600..700).contains(&told)), "{told:?}");
+    assert!(tries.windows(3).all(|w| w[1] - w[0] <= w[2] - w[1]), "{tries:?}");
+    assert!((8..20).contains(&tries.len()), "{tries:?}");
+}
+
+#[test]
+fn who_waits_for_its_join_is_told_after_a_minute() {
+    let mut fork = Fork::new(random);
+    let waits = Some(Waits::ToBeIn { id: None, request: Default::default(), was_in: false });
+    let first = restored(&mut fork, RestoredClient { waits, ..phone() }, true);
+    let (_, told) = out_of_reach(&mut fork, first);
+    assert!(told.is_some_and(|told| (60..130).contains(&told)), "{told:?}");
+}
+
+#[test]
+fn a_server_that_is_back_is_tried_at_once() {
+    let mut fork = Fork::new(random);
+    let join = sent(&restored(&mut fork, phone(), false)).join("");
+    let from = FromRoom { account: ACCOUNT, room: ROOM, nick: Some("ada"), id: id_of(&join) };
+    let said = Said { condition: Some("service-unavailable"), wait: true, ..Said::default() };
+    fork.presence_from_room(from, Presence::Error, said, b"<presence/>", 0);
+    assert!(fork.tick(1).is_empty());
+    fork.server_up("c.example", true, 1);
+    assert_eq!(sent(&fork.tick(1)).len(), 1);
+}
+
+#[test]
+fn many_errors_that_nobody_asked_for_make_few_pings() {
+    let mut fork = Fork::new(random);
+    restored(&mut fork, phone(), false);
+    let_in(&mut fork, 1);
+    let mut pings = 0;
+    for now in 10..70 {
+        for _ in 0..100 {
+            let from = FromRoom { account: ACCOUNT, room: ROOM, nick: None, id: None };
+            let said = Said { condition: Some("internal-server-error"), ..Said::default() };
+            let all =
+                fork.presence_from_room(from, Presence::Error, said, b"<presence/>", now).unwrap_or_default();
+            for ping in sent(&all).into_iter().chain(sent(&fork.tick(now))) {
+                pings += 1;
+                let from = FromRoom { account: ACCOUNT, room: ROOM, nick: Some("ada"), id: id_of(&ping) };
+                fork.iq_from_room(from, Iq::Result, false, false, None, Asks::default(), now);
+            }
+        }
+    }
+    assert!((10..=13).contains(&pings), "{pings} pings in a minute");
+}
+
+#[test]
+fn requests_without_an_answer_have_a_bound() {
+    let mut fork = Fork::new(random);
+    restored(&mut fork, phone(), false);
+    let_in(&mut fork, 1);
+    let (mut given, mut refused) = (0, 0);
+    for n in 0..20_000 {
+        let id = format!("{n}{}", "x".repeat(100));
+        let from = FromRoom { account: ACCOUNT, room: ROOM, nick: Some("eve"), id: Some(&id) };
+        match fork.iq_from_room(from, Iq::Request, false, false, None, Asks::default(), 1).as_deref() {
+            Some([Decision::Forward { .. }]) => given += 1,
+            Some([Decision::Send { .. }]) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(given < 5000 && refused > 10_000, "{given} {refused}");
+    let id = format!("0{}", "x".repeat(100));
+    let answer =
+        FromClient { account: ACCOUNT, resource: "phone", room: ROOM, nick: Some("eve"), id: Some(&id) };
+    assert_eq!(fork.iq_from_client(answer, Iq::Result, false, 1).map(|all| all.len()), Some(1));
+    assert_eq!(fork.iq_from_client(answer, Iq::Result, false, 1).map(|all| all.len()), Some(0));
+}
+
+#[test]
+fn a_client_that_answers_by_errors_is_gone_after_five_in_a_row() {
+    let mut fork = Fork::new(random);
+    restored(&mut fork, phone(), false);
+    let_in(&mut fork, 1);
+    let from =
+        FromClient { account: ACCOUNT, resource: "phone", room: ROOM, nick: Some("eve"), id: Some("1") };
+    let mut error = |condition| {
+        fork.message_from_client(from, Message::Error, Some(condition), GRACE + 1).unwrap_or_default()
+    };
+    for _ in 0..100 {
+        assert!(error("not-acceptable").is_empty());
+    }
+    for _ in 0..4 {
+        assert!(error("service-unavailable").is_empty());
+    }
+    assert!(sent(&error("service-unavailable")).join("").contains("type='unavailable'"));
 }
