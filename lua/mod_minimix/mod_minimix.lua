@@ -65,6 +65,23 @@ mx.configure(host, {
 	silence = get_period("minimix_ping_interval", 900);
 });
 
+-- Of the whole server: rooms are shared by the accounts of all hosts.
+do
+	local global = module:context("*");
+	local function get_bytes(name, default)
+		local value = global:get_option_number(name, default);
+		if value ~= value or value < 2^16 or value >= 2^53 then
+			module:log("error", "Option '%s' must be a number of bytes from %d, using %d", name, 2^16, default);
+			return default;
+		end
+		return math.floor(value);
+	end
+	mx.limit(
+		get_bytes("minimix_max_room_bytes", 32 << 20),
+		get_bytes("minimix_max_account_bytes", 64 << 20),
+		get_bytes("minimix_max_server_bytes", 1 << 30));
+end
+
 -- Doing what was decided ----------------------------------------------------------------------------------------------
 
 -- By host, what saves an account there: the library decides for all hosts at once.
@@ -569,6 +586,18 @@ module:hook("iq/bare", iq_from_room, 10);
 
 -- Time and the rest -------------------------------------------------------------------------------------------------------
 
+local bounds = {
+	room = "The occupants of room %s take more memory than minimix_max_room_bytes: not all are kept for clients that join later";
+	account = "What rooms told %s takes more memory than minimix_max_account_bytes: not all is kept for its clients that join later";
+	server = "What rooms told takes more memory than minimix_max_server_bytes: not all is kept for clients that join later";
+};
+
+local function tell_full(full)
+	for _, notice in ipairs(full) do
+		module:log("warn", "%s", bounds[notice.what]:format(notice.jid));
+	end
+end
+
 local function tick()
 	local decisions = mx.tick();
 	if decisions then
@@ -577,6 +606,10 @@ local function tick()
 	local trouble = mx.trouble();
 	if trouble then
 		module:log("error", "Who is in which room cannot be kept across a restart until there is room or leave to write: %s", trouble);
+	end
+	local full = mx.full();
+	if full then
+		tell_full(full);
 	end
 	return 1;
 end
@@ -648,6 +681,7 @@ module:hook_global("server-stopped", write_down, -10);
 if archive_groupchat then
 	module:require "archive".offer();
 end
+module:require "measures".show(mx);
 if module:get_option_boolean("minimix_muc2_pam", false) then
 	module:require "pam".offer(mx, perform);
 end

@@ -7,15 +7,18 @@
 use crate::{journal, push, rooms};
 use enjamb_muc_fork::decision::{Decision, Edit, Id, Outcome};
 use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
-use enjamb_muc_fork::{Change, Config, Fork, Offline, Request, Restored, RestoredClient, Waits, history};
+use enjamb_muc_fork::{
+    Change, Config, Fork, Full, Limits, Offline, Request, Restored, RestoredClient, Waits, history,
+};
 use enjamb_stanza::{read, write};
 use mlua::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 thread_local! {
     static FORK: RefCell<Fork> = RefCell::new(Fork::new(random));
+    static START: (Instant, u64) = (Instant::now(), wall_clock());
     static PENDING: RefCell<Vec<Decision>> = const { RefCell::new(Vec::new()) };
     /// What has changed in rooms and is not in the file yet.
     static NEWS: RefCell<Vec<Change>> = const { RefCell::new(Vec::new()) };
@@ -68,8 +71,14 @@ fn write_all_down(_: &Lua, (): ()) -> LuaResult<()> {
     Ok(())
 }
 
-fn now() -> u64 {
+/// Seconds since 1970.
+fn wall_clock() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// The same when the process started, and from then on as time passes, whatever the clock is set to.
+fn now() -> u64 {
+    START.with(|(started, wall)| wall + started.elapsed().as_secs())
 }
 
 type Text = mlua::BorrowedStr;
@@ -432,6 +441,7 @@ pub fn groupchat(
             return None;
         }
         let (talk, body, stamp) = read_talk(stanza, room);
+        fork.set_wall_clock(wall_clock(), now());
         fork.groupchat(FromRoom { account, room, nick, id }, talk, stanza, body, stamp, now(), copy)
     });
     match all {
@@ -714,6 +724,41 @@ fn clients(_: &Lua, (account, room): (Text, Text)) -> LuaResult<(Option<String>,
     })
 }
 
+/// `limit(room, account, server)`: how many bytes are kept at most of the occupants of a room, for an account, and in all.
+fn limit(_: &Lua, (room, account, server): (usize, usize, usize)) -> LuaResult<()> {
+    with(|fork| fork.limit(Limits { room, account, server }));
+    Ok(())
+}
+
+/// `full()`: bounds that were reached since the last call: an array of tables with `what` (`"room"`, `"account"` or `"server"`) and
+/// `jid`; or `nil`.
+fn full(lua: &Lua, (): ()) -> LuaResult<Option<LuaTable>> {
+    let notices = with(Fork::take_notices);
+    if notices.is_empty() {
+        return Ok(None);
+    }
+    let array = lua.create_table()?;
+    for notice in notices {
+        let (what, jid) = match notice {
+            Full::Room(jid) => ("room", Some(jid)),
+            Full::Account(jid) => ("account", Some(jid)),
+            Full::Server => ("server", None),
+        };
+        let one = lua.create_table()?;
+        one.raw_set("what", what)?;
+        one.raw_set("jid", jid.as_deref())?;
+        array.raw_push(one)?;
+    }
+    Ok(Some(array))
+}
+
+/// `rooms()`: by room, the bytes that are kept of its occupants.
+fn room_sizes(lua: &Lua, (): ()) -> LuaResult<LuaTable> {
+    let sizes = lua.create_table()?;
+    with(|fork| fork.rooms().try_for_each(|(room, bytes)| sizes.raw_set(room, bytes)))?;
+    Ok(sizes)
+}
+
 /// `totals()`: accounts, memberships, bytes.
 fn totals(_: &Lua, (): ()) -> LuaResult<(usize, usize, usize)> {
     Ok(with(|fork| fork.totals()))
@@ -750,6 +795,9 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("trouble", lua.create_function(trouble)?)?;
     table.set("kept", lua.create_function(kept)?)?;
     table.set("clients", lua.create_function(clients)?)?;
+    table.set("limit", lua.create_function(limit)?)?;
+    table.set("full", lua.create_function(full)?)?;
+    table.set("rooms", lua.create_function(room_sizes)?)?;
     table.set("totals", lua.create_function(totals)?)?;
     Ok(table)
 }

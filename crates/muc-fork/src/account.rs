@@ -2,7 +2,7 @@
 
 use crate::build;
 use crate::decision::{Decision, Outcome};
-use crate::fork::{Bookmark, Change, Fork, GRACE, Offline, Restored, TOO_MANY, WIDE_HISTORY, at};
+use crate::fork::{Bookmark, Change, Fork, GRACE, Offline, Restored, Room, TOO_MANY, WIDE_HISTORY, at};
 use crate::history::Request;
 use crate::input::FromClient;
 use crate::membership::{Client, Membership, Phase};
@@ -234,7 +234,9 @@ impl Fork {
         let mut m =
             Membership::new(&kept.nick, kept.password.as_deref(), build::unattended(online).into(), now);
         let known = kept.occupants.into_iter().map(|(n, likeness)| (n.into(), likeness)).collect();
-        self.rooms.entry(kept.room.as_str().into()).or_default().compare(&mut m, known);
+        let memory = &self.memory;
+        let room = self.rooms.entry(kept.room.as_str().into()).or_insert_with(|| Room::new(memory));
+        room.compare(&mut m, known);
         m.said_before = kept.said.into_iter().collect();
         m.rejoined = true;
         m.restored = true;
@@ -290,10 +292,15 @@ impl Fork {
         Some((m.nick.to_string(), clients))
     }
 
-    /// Accounts, memberships and bytes of the shared views, for metrics.
+    /// Accounts, memberships, and bytes that are kept of what rooms said and of what waits for an answer, for metrics.
     pub fn totals(&self) -> (usize, usize, usize) {
         let memberships = self.accounts.values().map(|a| a.rooms.len()).sum();
-        let bytes = self.accounts.values().flat_map(|a| a.rooms.values()).map(|m| m.seen.bytes()).sum();
-        (self.accounts.len(), memberships, bytes)
+        let requests: usize = self.accounts.values().map(|a| a.requests.bytes()).sum();
+        (self.accounts.len(), memberships, self.memory.used() + requests)
+    }
+
+    /// Rooms, and the bytes that are kept of their occupants, for the shell.
+    pub fn rooms(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.rooms.iter().map(|(name, room)| (&**name, room.view.bytes()))
     }
 }

@@ -6,6 +6,7 @@
 use crate::decision::{Condition, Id};
 use crate::history::{Request, Said};
 use crate::membership::Membership;
+use crate::memory::{Full, Limits, Meter};
 use crate::requests::Requests;
 use crate::view::View;
 use std::cmp::Reverse;
@@ -104,6 +105,8 @@ pub enum Waits {
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     pub(crate) view: View,
+    /// It has been said that it is full.
+    pub(crate) full: bool,
     /// The last messages, so that what came to several accounts is kept once.
     pub(crate) recent: VecDeque<Arc<Said>>,
     pub(crate) accounts: usize,
@@ -114,6 +117,10 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    pub(crate) fn new(meter: &Meter) -> Room {
+        Room { view: View::new(meter), ..Room::default() }
+    }
+
     /// What an account was told holds no more; its clients may still go by it.
     pub(crate) fn forget_seen(&mut self, name: &str, m: &mut Membership, changes: &mut Vec<Change>) {
         let comparing = m.known.is_some();
@@ -203,6 +210,10 @@ pub(crate) struct Account {
     /// They could not be read: there may be one for any room.
     pub(crate) bookmarks_unknown: bool,
     pub(crate) requests: Requests,
+    /// What it was told.
+    pub(crate) memory: Meter,
+    /// It has been said that this is too much.
+    pub(crate) full: bool,
     pub(crate) online: bool,
 }
 
@@ -218,6 +229,12 @@ pub struct Fork {
     /// When requests without an answer were last forgotten.
     pub(crate) swept: u64,
     pub(crate) changes: Vec<Change>,
+    /// How much later it is than the clock of time-outs says, in seconds.
+    pub(crate) wall_ahead: i64,
+    pub(crate) limits: Limits,
+    pub(crate) memory: Meter,
+    pub(crate) full: bool,
+    pub(crate) notices: Vec<Full>,
 }
 
 /// When, which account, which room.
@@ -251,6 +268,7 @@ pub(crate) const KEPT_AWAY: usize = 500;
 pub(crate) const KEPT_BYTES: usize = 2 << 20;
 /// Messages of a room among which the same one is looked for.
 pub(crate) const RECENT: usize = 64;
+pub(crate) const RECENT_BYTES: usize = 256 << 10;
 /// How long the account waits for its clients after a restart, in seconds.
 pub const GRACE: u64 = 300;
 
@@ -343,7 +361,27 @@ impl Fork {
             turn: 0,
             swept: 0,
             changes: Vec::new(),
+            wall_ahead: 0,
+            limits: Limits::default(),
+            memory: Meter::default(),
+            full: false,
+            notices: Vec::new(),
         }
+    }
+
+    /// What time it is, in seconds since 1970, when `now` is the time of a clock that nobody sets. Messages are stamped with it.
+    pub fn set_wall_clock(&mut self, wall: u64, now: u64) {
+        self.wall_ahead = wall.cast_signed().saturating_sub(now.cast_signed());
+    }
+
+    /// Sets how much is kept at most.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Bounds that were reached since the last call, each once for as long as it is.
+    pub fn take_notices(&mut self) -> Vec<Full> {
+        std::mem::take(&mut self.notices)
     }
 
     /// Sets what holds for the accounts of a host.

@@ -1,5 +1,6 @@
 //! The discussion that a client gets when it joins (XEP-0045 §7.2.13 to §7.2.15).
 
+use crate::memory::{Meter, Weight};
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -38,6 +39,15 @@ pub struct Said {
     pub stamped: bool,
     /// The same for a message and its copy in the room's history.
     pub key: u64,
+    /// What it takes.
+    pub weight: Weight,
+}
+
+impl Said {
+    /// What a message of so many bytes takes.
+    pub fn weigh(meter: &Meter, bytes: usize) -> Weight {
+        Weight::new(meter, bytes + size_of::<Said>() + 32)
+    }
 }
 
 /// What identifies a message when it comes again with a delay: who, which id, which text.
@@ -74,7 +84,7 @@ mod tests {
         (0..10u64)
             .map(|n| {
                 let stanza: Arc<[u8]> = vec![b'x'; 90].into();
-                Arc::new(Said { stanza, at: 1000 + n, stamped: false, key: n })
+                Arc::new(Said { stanza, at: 1000 + n, stamped: false, key: n, weight: Weight::default() })
             })
             .collect()
     }

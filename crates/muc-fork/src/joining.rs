@@ -2,7 +2,7 @@
 
 use crate::build;
 use crate::decision::Decision;
-use crate::fork::{Fork, NOT_IN, TOO_MANY, WIDE_HISTORY, at, set_id};
+use crate::fork::{Fork, NOT_IN, Room, TOO_MANY, WIDE_HISTORY, at, set_id};
 use crate::history::Request;
 use crate::input::{FromClient, Join, Presence};
 use crate::membership::{Client, Membership, Phase, Stage};
@@ -147,8 +147,12 @@ impl Fork {
         let x = build::join_x(m.password.as_deref(), max);
         let to = at(room, &m.nick);
         let stanza = build::addressed(&m.shown, &[("from", account), ("to", &to), ("id", &id)], &x);
-        self.rooms.entry(room.into()).or_default().accounts += 1;
-        self.accounts.entry(account.into()).or_default().rooms.insert(room.into(), m);
+        let memory = &self.memory;
+        self.rooms.entry(room.into()).or_insert_with(|| Room::new(memory)).accounts += 1;
+        let a = self.accounts.entry(account.into()).or_default();
+        m.seen.count(&a.memory, memory);
+        m.weight.move_to(&a.memory);
+        a.rooms.insert(room.into(), m);
         let timeout = self.config(account).join_timeout;
         self.wake(account, room, now + timeout);
         out.push(Decision::Persist { account: account.into() });

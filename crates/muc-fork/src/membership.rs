@@ -1,7 +1,8 @@
 //! One account in one room.
 
-use crate::fork::{RestoredClient, Waits};
+use crate::fork::{KEPT_AWAY, KEPT_BYTES, RestoredClient, Waits};
 use crate::history::{History, Request, Said};
+use crate::memory::Weight;
 use crate::view::Seen;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -119,7 +120,8 @@ pub struct Membership {
     /// Status codes that the room gave with the join and that hold for whoever joins later.
     pub entry: Vec<u16>,
     pub history: History,
-    pub history_bytes: usize,
+    /// What the history takes, for the account.
+    pub weight: Weight,
     pub subject: Option<Arc<Said>>,
     /// History and subject of the join have come.
     pub settled: bool,
@@ -194,7 +196,7 @@ impl Membership {
             own: None,
             entry: Vec::new(),
             history: History::new(),
-            history_bytes: 0,
+            weight: Weight::default(),
             subject: None,
             settled: false,
             asked_default: true,
@@ -268,15 +270,26 @@ impl Membership {
         client.was_told() || (self.never_in && client.stays())
     }
 
-    /// Keeps a message for those who join later.
+    /// Keeps a message for those who join later, as far as there is room for it.
     pub fn keep(&mut self, said: Arc<Said>, most: usize, most_bytes: usize) {
-        self.history_bytes += said.stanza.len();
+        self.weight.add(said.stanza.len());
         self.history.push_back(said);
-        while self.history.len() > most || (self.history_bytes > most_bytes && self.history.len() > 1) {
-            if let Some(old) = self.history.pop_front() {
-                self.history_bytes -= old.stanza.len();
-            }
+        while self.history.len() > most || self.weight.bytes() > most_bytes {
+            self.forget_oldest();
         }
+    }
+
+    /// The oldest message is not kept any more. Says whether there was one.
+    pub fn forget_oldest(&mut self) -> bool {
+        let Some(old) = self.history.pop_front() else { return false };
+        self.weight.take(old.stanza.len());
+        true
+    }
+
+    /// Whether one more message of so many bytes can wait for the join to be complete.
+    pub fn can_hold(&self, bytes: usize) -> bool {
+        let held: usize = self.held.iter().map(|s| s.stanza.len()).sum();
+        self.held.len() < KEPT_AWAY && held + bytes <= KEPT_BYTES
     }
 
     /// Whether a message came before.

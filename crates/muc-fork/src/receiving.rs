@@ -3,11 +3,13 @@
 use crate::build;
 use crate::decision::{Decision, Edit, Id, Outcome};
 use crate::fork::{
-    Change, ENTRY, Fork, KEPT, KEPT_AWAY, KEPT_BYTES, LINGER, PERSONAL, RECENT, SETTLE_TIMEOUT, at, set_id,
+    Change, ENTRY, Fork, KEPT, KEPT_AWAY, KEPT_BYTES, LINGER, PERSONAL, RECENT, RECENT_BYTES, SETTLE_TIMEOUT,
+    at, set_id,
 };
 use crate::history::{self, Said};
 use crate::input::{Asks, FromRoom, Iq, Message, Presence, Said as RoomSaid, Talk, is_about_the_way};
 use crate::membership::{Client, Phase, Stage};
+use crate::memory::Full;
 use crate::requests::BUSY;
 use crate::view::likeness;
 use std::sync::Arc;
@@ -114,14 +116,39 @@ impl Fork {
         let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
             return;
         };
-        if let Some(likeness) = room.view.tell(&mut m.seen, nick, presence) {
+        let growth = room.view.growth(nick, presence);
+        let full = if room.view.bytes() + growth > self.limits.room {
+            Some((&mut room.full, Full::Room(from.room.into())))
+        } else if a.memory.used() + presence.len() > self.limits.account {
+            Some((&mut a.full, Full::Account(from.account.into())))
+        } else if self.memory.used() + growth > self.limits.server {
+            Some((&mut self.full, Full::Server))
+        } else {
+            None
+        };
+        let kept = full.is_none();
+        if let Some((known, notice)) = full
+            && !std::mem::replace(known, true)
+        {
+            self.notices.push(notice);
+        }
+        if !kept {
+            // It reaches who is there, and is not kept. What was known of it holds no more.
+            if room.view.remove(&mut m.seen, nick) {
+                self.changes.push(Change::Gone { room: from.room.into(), nick: nick.into() });
+            }
+        } else if let Some(likeness) = room.view.tell(&mut m.seen, nick, presence) {
             self.changes.push(Change::Occupant { room: from.room.into(), nick: nick.into(), likeness });
         }
         let known = m.known.as_ref().and_then(|known| known.get(nick));
         let news = known != Some(&likeness(presence));
         let silent = m.is_quiet();
         if let Some(known) = &mut m.known {
-            known.insert(nick.into(), likeness(presence));
+            if kept {
+                known.insert(nick.into(), likeness(presence));
+            } else {
+                known.remove(nick);
+            }
         }
         for client in &m.clients {
             let gets = match client.stage {
@@ -483,9 +510,15 @@ impl Fork {
         mut to: impl FnMut(&str),
     ) -> Option<Vec<Decision>> {
         let mut out = Vec::new();
-        let m = self.accounts.get_mut(from.account)?.rooms.get_mut(from.room)?;
+        let a = self.accounts.get_mut(from.account)?;
+        let m = a.rooms.get_mut(from.room)?;
         let room = self.rooms.get_mut(from.room)?;
         m.heard = now;
+        let (account, memory) = (&a.memory, &self.memory);
+        while (account.used() > self.limits.account || memory.used() > self.limits.server)
+            && m.forget_oldest()
+        {}
+        let said_at = stamp.unwrap_or(now.saturating_add_signed(self.wall_ahead));
         if m.phase == Phase::Away {
             return Some(out);
         }
@@ -517,14 +550,18 @@ impl Fork {
             None => {
                 let said = Arc::new(Said {
                     stanza: stanza.into(),
-                    at: stamp.unwrap_or(now),
+                    at: said_at,
                     stamped: stamp.is_some(),
                     key,
+                    weight: Said::weigh(&self.memory, stanza.len()),
                 });
-                if room.recent.len() == RECENT {
-                    room.recent.pop_front();
-                }
                 room.recent.push_back(said.clone());
+                let mut bytes: usize = room.recent.iter().map(|s| s.stanza.len()).sum();
+                while (room.recent.len() > RECENT || bytes > RECENT_BYTES)
+                    && let Some(old) = room.recent.pop_front()
+                {
+                    bytes -= old.stanza.len();
+                }
                 self.changes.push(Change::Said { room: from.room.into(), key });
                 said
             }
@@ -536,8 +573,13 @@ impl Fork {
             return Some(out);
         }
         if m.phase == Phase::Joining && talk == Talk::Said {
-            if m.held.len() < KEPT_AWAY {
+            if m.can_hold(said.stanza.len()) {
                 m.held.push(said);
+            } else {
+                // Out of its order rather than not at all.
+                for client in m.clients.iter().filter(|c| c.is_in()) {
+                    to(&client.resource);
+                }
             }
             return Some(out);
         }

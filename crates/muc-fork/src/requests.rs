@@ -77,7 +77,6 @@ impl Requests {
         self.asked.is_empty() && self.given.is_empty()
     }
 
-    #[allow(dead_code)]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

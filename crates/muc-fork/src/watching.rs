@@ -196,7 +196,13 @@ impl Fork {
         let mut out = Vec::new();
         if now >= self.swept + ANSWER_TIMEOUT {
             self.swept = now;
+            // Said again if it is reached again.
+            let (room, account, server) =
+                (self.limits.room / 4 * 3, self.limits.account / 4 * 3, self.limits.server / 4 * 3);
+            self.full &= self.memory.used() > server;
+            self.rooms.values_mut().for_each(|r| r.full &= r.view.bytes() > room);
             self.accounts.retain(|_, a| {
+                a.full &= a.memory.used() > account;
                 a.requests.sweep(now);
                 !a.is_empty()
             });

@@ -2,8 +2,8 @@
 
 use enjamb_muc_fork::decision::Decision;
 use enjamb_muc_fork::fork::GRACE;
-use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Message, Presence, Said};
-use enjamb_muc_fork::{Fork, Restored, RestoredClient, Waits};
+use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Message, Presence, Said, Talk};
+use enjamb_muc_fork::{Fork, Full, Limits, Restored, RestoredClient, Waits};
 
 const ACCOUNT: &str = "ada@a.example";
 const ROOM: &str = "room@c.example";
@@ -197,4 +197,96 @@ fn a_client_that_answers_by_errors_is_gone_after_five_in_a_row() {
         assert!(error("service-unavailable").is_empty());
     }
     assert!(sent(&error("service-unavailable")).join("").contains("type='unavailable'"));
+}
+
+fn occupant(fork: &mut Fork, room: &str, n: usize) -> Vec<Decision> {
+    let nick = format!("n{n}");
+    let from = FromRoom { account: ACCOUNT, room, nick: Some(&nick), id: None };
+    let presence = format!("<presence from='{room}/{nick}'>{}</presence>", "x".repeat(200));
+    fork.presence_from_room(from, Presence::Available, Said::default(), presence.as_bytes(), 2)
+        .unwrap_or_default()
+}
+
+fn in_room(fork: &mut Fork, room: &str) {
+    let kept =
+        Restored { room: room.into(), nick: "ada".into(), clients: vec![phone()], ..Restored::default() };
+    fork.restore(ACCOUNT, kept, true, 0);
+    let from = FromRoom { account: ACCOUNT, room, nick: Some("ada"), id: None };
+    let said = Said { codes: &[110], ..Said::default() };
+    fork.presence_from_room(from, Presence::Available, said, b"<presence from='x@y/ada'/>", 1);
+}
+
+#[test]
+fn the_occupants_of_a_room_have_a_bound_and_clients_hear_of_all() {
+    let mut fork = Fork::new(random);
+    fork.limit(Limits { room: 1 << 20, ..Limits::default() });
+    in_room(&mut fork, ROOM);
+    for n in 0..20_000 {
+        assert_eq!(occupant(&mut fork, ROOM, n).len(), 1);
+    }
+    let bytes = fork.totals().2;
+    assert!((1 << 19..=(1 << 20) + (1 << 17)).contains(&bytes), "{bytes} bytes");
+    assert_eq!(fork.take_notices(), [Full::Room(ROOM.into())]);
+    // Others are not affected, and what was kept is let go of.
+    in_room(&mut fork, "other@c.example");
+    occupant(&mut fork, "other@c.example", 0);
+    fork.account_deleted(ACCOUNT);
+    assert_eq!(fork.totals(), (0, 0, 0));
+}
+
+#[test]
+fn an_account_and_the_server_have_bounds() {
+    for (limits, full) in [
+        (Limits { account: 1 << 20, ..Limits::default() }, Full::Account(ACCOUNT.into())),
+        (Limits { server: 1 << 20, ..Limits::default() }, Full::Server),
+    ] {
+        let mut fork = Fork::new(random);
+        fork.limit(limits);
+        for room in 0..50 {
+            let room = format!("r{room}@c.example");
+            in_room(&mut fork, &room);
+            for n in 0..200 {
+                assert_eq!(occupant(&mut fork, &room, n).len(), 1);
+            }
+        }
+        let bytes = fork.totals().2;
+        assert!((1 << 19..5 << 19).contains(&bytes), "{bytes} bytes");
+        assert_eq!(fork.take_notices(), [full]);
+    }
+}
+
+#[test]
+fn what_is_said_has_a_bound_and_is_stamped_by_the_wall_clock() {
+    let mut fork = Fork::new(random);
+    fork.limit(Limits { account: 1 << 20, ..Limits::default() });
+    fork.set_wall_clock(1_000_000, 10);
+    for room in 0..50 {
+        let room = format!("r{room}@c.example");
+        in_room(&mut fork, &room);
+        for n in 0..100 {
+            let id = format!("{n}");
+            let from = FromRoom { account: ACCOUNT, room: &room, nick: Some("bob"), id: Some(&id) };
+            let stanza = format!("<message from='{room}/bob' id='{n}'>{}</message>", "x".repeat(10_000));
+            let mut copies = 0;
+            let all = fork.groupchat(from, Talk::Said, stanza.as_bytes(), b"", None, 10, |_| copies += 1);
+            assert!(all.is_some());
+            assert_eq!(copies, 1);
+        }
+    }
+    // 256 KiB of each room are kept for comparison with what the next account gets.
+    let bytes = fork.totals().2;
+    assert!(bytes < 50 * (256 << 10) + (3 << 20), "{bytes} bytes");
+    let join = enjamb_muc_fork::input::Join::default();
+    let from =
+        FromClient { account: ACCOUNT, resource: "desk", room: "r0@c.example", nick: Some("ada"), id: None };
+    let served = fork.presence_from_client(from, Presence::Available, Some(join), b"<presence/>", 20);
+    let delays: Vec<u64> = served
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|d| match d {
+            Decision::Serve { edit, .. } => edit.delay.as_ref().map(|(_, at)| *at),
+            _ => None,
+        })
+        .collect();
+    assert!(!delays.is_empty() && delays.iter().all(|at| *at == 1_000_000), "{delays:?}");
 }
