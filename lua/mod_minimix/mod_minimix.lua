@@ -418,6 +418,14 @@ local function is_ping(stanza)
 	return stanza.attr.type == "get" and stanza:get_child("ping", xmlns_ping) ~= nil;
 end
 
+-- The namespace of a request's payload, and what names the exchange that it belongs to: bytestreams and Jingle (XEP-0047, 0065, 0166),
+-- commands (XEP-0050).
+local function exchange_of(stanza)
+	local kind, payload = stanza.attr.type, stanza.tags[1];
+	if not payload or kind ~= "set" and kind ~= "get" then return; end
+	return payload.attr.xmlns, payload.attr.sid or payload.attr.sessionid;
+end
+
 local function iq_from_client(event)
 	local origin, stanza = event.origin, event.stanza;
 	local to = stanza.attr.to;
@@ -425,7 +433,7 @@ local function iq_from_client(event)
 	local room, nick = split(to);
 	if not nick and is_asked_directly(stanza.tags[1]) then return; end
 	local account = account_of(origin);
-	local decisions = mx.iq_out(account, origin.resource, room, nick, stanza.attr.type, stanza.attr.id, is_ping(stanza));
+	local decisions = mx.iq_out(account, origin.resource, room, nick, stanza.attr.type, stanza.attr.id, is_ping(stanza), exchange_of(stanza));
 	return decisions and perform(decisions, account, stanza, origin);
 end
 
@@ -513,12 +521,14 @@ local function message_from_room(event)
 	local x = not nick and stanza:get_child("x", xmlns_muc_user);
 	if x and (x:get_child("invite") or not attended and x:get_child("decline")) then return; end
 	if not attended and kind ~= "error" then
-		-- A private one goes where any message to the account does: to who is online, else to offline storage (XEP-0160 §3).
-		if nick and (stanza:get_child("body") or stanza:get_child("encryption", "urn:xmpp:eme:0")) then
+		-- What is to be read goes where any message to the account does: to who is online, else to offline storage (XEP-0160 §3).
+		if stanza:get_child("body") or stanza:get_child("encryption", "urn:xmpp:eme:0") then
 			local user = bare_sessions[account];
 			if user and user.top_resources and next(user.top_resources) then return; end
 			-- An error must not come of it: the room would throw the account out.
-			module:fire_event("message/offline/handle", { username = jid.node(account), origin = origin, stanza = stanza });
+			if nick then
+				module:fire_event("message/offline/handle", { username = jid.node(account), origin = origin, stanza = stanza });
+			end
 		end
 		return true;
 	end
@@ -574,14 +584,8 @@ local function iq_from_room(event)
 	if not attr.to or not attr.from then return; end
 	local room, nick = split(attr.from);
 	local payload = stanza.tags[1];
-	local xmlns, sid;
-	if payload and attr.type ~= "result" and attr.type ~= "error" then
-		xmlns = payload.attr.xmlns;
-		-- What goes on over several requests: bytestreams and Jingle (XEP-0047, 0065, 0166), commands (XEP-0050).
-		sid = payload.attr.sid or payload.attr.sessionid;
-	end
 	local decisions = mx.iq_in(attr.to, room, nick, attr.type, attr.id, is_ping(stanza),
-		payload ~= nil and of_account[payload.attr.xmlns] or false, error_condition(stanza), xmlns, sid);
+		payload ~= nil and of_account[payload.attr.xmlns] or false, error_condition(stanza), exchange_of(stanza));
 	return decisions and perform(decisions, attr.to, stanza, event.origin);
 end
 

@@ -77,6 +77,17 @@ muc.account("which device gets what", { modules = { "bookmarks" } }, function (c
 		gets(desk, "command", ns_commands);
 	end);
 
+	it("what comes of an exchange that a client began is for that client", function ()
+		local room, owner, phone, desk = three();
+		set(phone, room .. "/owner", "<jingle xmlns='urn:xmpp:jingle:1' action='session-initiate' sid='mine'/>");
+		answer(owner, gets(owner, "jingle", "urn:xmpp:jingle:1"), "result");
+		shows(desk, room);
+		set(owner, room .. "/ada", "<jingle xmlns='urn:xmpp:jingle:1' action='session-accept' sid='mine'/>");
+		gets(phone, "jingle", "urn:xmpp:jingle:1");
+		set(owner, room .. "/ada", "<jingle xmlns='urn:xmpp:jingle:1' action='session-initiate' sid='other'/>");
+		gets(desk, "jingle", "urn:xmpp:jingle:1");
+	end);
+
 	it("who does not know what it is asked for does not get the next", function ()
 		local room, owner, phone, desk = three();
 		shows(phone, room);

@@ -314,11 +314,11 @@ fn message_out(
     maybe(lua, all)
 }
 
-/// `iq_out(account, resource, room, nick, type, id, ping)`
+/// `iq_out(account, resource, room, nick, type, id, ping, xmlns, sid)`; the last two as in [`iq_in`].
 #[allow(clippy::type_complexity)]
 fn iq_out(
     lua: &Lua,
-    (account, resource, room, nick, kind, id, ping): (
+    (account, resource, room, nick, kind, id, ping, xmlns, sid): (
         Text,
         Text,
         Text,
@@ -326,11 +326,14 @@ fn iq_out(
         Text,
         Option<Text>,
         bool,
+        Option<Text>,
+        Option<Text>,
     ),
 ) -> LuaResult<Option<LuaTable>> {
+    let asks = Asks { set: &*kind == "set", xmlns: str(&xmlns).unwrap_or(""), sid: str(&sid) };
     let from =
         FromClient { account: &account, resource: &resource, room: &room, nick: str(&nick), id: str(&id) };
-    let all = with(|fork| fork.iq_from_client(from, iq(&kind), ping, now()));
+    let all = with(|fork| fork.iq_from_client(from, iq(&kind), ping, asks, now()));
     maybe(lua, all)
 }
 

@@ -82,6 +82,12 @@ impl Fork {
                 let own = said.codes.contains(&110) || from.nick == Some(&m.nick);
                 if !own {
                     self.occupant_gone(from, from.nick.unwrap_or(""), &mut out);
+                    let joined =
+                        self.membership(from.account, from.room).is_some_and(|m| m.phase == Phase::Joined);
+                    if from.nick.is_none_or(str::is_empty) && joined {
+                        // The room itself is not there any more, it says.
+                        self.doubt(from.account, from.room, now, &mut out);
+                    }
                 } else if said.codes.contains(&303) {
                     let old = m.nick.clone();
                     if let Some(new) = said.new_nick {

@@ -147,6 +147,25 @@ impl Requests {
         same.or_else(part).map(|(_, by, _)| by.clone())
     }
 
+    /// A client begins an exchange with somebody: what comes of it is for that client.
+    pub(crate) fn begin(&mut self, with: &str, resource: &str, asks: Asks, now: u64) {
+        if asks.set && asks.sid.is_some() {
+            let exchange = Exchange { sender: hash(with), xmlns: hash(asks.xmlns), sid: asks.sid.map(hash) };
+            self.note(exchange, resource, now);
+        }
+    }
+
+    /// An exchange is a client's from now on. Says whether it was before.
+    fn note(&mut self, exchange: Exchange, resource: &str, now: u64) -> bool {
+        let before = self.exchanges.iter().position(|(e, ..)| *e == exchange);
+        let before = before.and_then(|i| self.exchanges.remove(i));
+        if self.exchanges.len() == EXCHANGES {
+            self.exchanges.pop_front();
+        }
+        self.exchanges.push_back((exchange, resource.into(), now + ANSWER_TIMEOUT));
+        before.is_some_and(|(_, by, _)| *by == *resource)
+    }
+
     /// Notes a request that a client is given; false if there are too many.
     pub(crate) fn give(&mut self, sender: &str, id: &str, resource: &str, asks: Asks, now: u64) -> bool {
         let weight = weight_given(sender, id);
@@ -156,15 +175,8 @@ impl Requests {
         let exchange = Exchange { sender: hash(sender), xmlns: hash(asks.xmlns), sid: asks.sid.map(hash) };
         let mut began = None;
         if asks.set || asks.sid.is_some() {
-            let before = self.exchanges.iter().position(|(e, by, _)| *e == exchange && **by == *resource);
-            if before.and_then(|i| self.exchanges.remove(i)).is_none() {
-                began = Some(exchange);
-                self.exchanges.retain(|(e, ..)| *e != exchange);
-            }
-            if self.exchanges.len() == EXCHANGES {
-                self.exchanges.pop_front();
-            }
-            self.exchanges.push_back((exchange, resource.into(), now + ANSWER_TIMEOUT));
+            let known = self.note(exchange, resource, now);
+            began = (!known).then_some(exchange);
         }
         let given = Given { resource: resource.into(), until: now + ANSWER_TIMEOUT, began };
         if self.given.insert((sender.into(), id.into()), given).is_none() {

@@ -3,7 +3,7 @@
 use crate::build;
 use crate::decision::{Decision, Edit, Id};
 use crate::fork::{ANSWER_TIMEOUT, BROKEN, CLIENT_GONE, Fork, GONE, LEAVE_TIMEOUT, at, set_id};
-use crate::input::{FromClient, Iq, Message};
+use crate::input::{Asks, FromClient, Iq, Message};
 use crate::membership::{Phase, Rename, Stage};
 use crate::requests::{Asked, BUSY};
 use std::sync::Arc;
@@ -274,12 +274,14 @@ impl Fork {
         self.accounts.get_mut(from.account)?.requests.ask(&new, asked, now).then_some(new)
     }
 
-    /// A client's iq to a room, or to an occupant. `ping` says whether it asks for a ping (XEP-0199).
+    /// A client's iq to a room, or to an occupant. `ping` says whether it asks for a ping (XEP-0199), `asks` which exchange it
+    /// belongs to.
     pub fn iq_from_client(
         &mut self,
         from: FromClient,
         kind: Iq,
         ping: bool,
+        asks: Asks,
         now: u64,
     ) -> Option<Vec<Decision>> {
         let m = self.membership(from.account, from.room)?;
@@ -291,10 +293,11 @@ impl Fork {
                     return None;
                 }
                 let ping = ping && from.nick.is_some() && to == at(from.room, &m.nick);
-                Some(vec![match self.ask(from, ping, now) {
-                    Some(new) => Decision::ToRoom { to, id: Id::Set(new) },
-                    None => Decision::Refuse { condition: BUSY },
-                }])
+                let Some(new) = self.ask(from, ping, now) else {
+                    return Some(vec![Decision::Refuse { condition: BUSY }]);
+                };
+                self.accounts.get_mut(from.account)?.requests.begin(&to, from.resource, asks, now);
+                Some(vec![Decision::ToRoom { to, id: Id::Set(new) }])
             }
             Iq::Result | Iq::Error => {
                 let a = self.accounts.get_mut(from.account)?;

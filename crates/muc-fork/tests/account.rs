@@ -176,8 +176,14 @@ fn requests_without_an_answer_have_a_bound() {
     let id = format!("0{}", "x".repeat(100));
     let answer =
         FromClient { account: ACCOUNT, resource: "phone", room: ROOM, nick: Some("eve"), id: Some(&id) };
-    assert_eq!(fork.iq_from_client(answer, Iq::Result, false, 1).map(|all| all.len()), Some(1));
-    assert_eq!(fork.iq_from_client(answer, Iq::Result, false, 1).map(|all| all.len()), Some(0));
+    assert_eq!(
+        fork.iq_from_client(answer, Iq::Result, false, Asks::default(), 1).map(|all| all.len()),
+        Some(1)
+    );
+    assert_eq!(
+        fork.iq_from_client(answer, Iq::Result, false, Asks::default(), 1).map(|all| all.len()),
+        Some(0)
+    );
 }
 
 #[test]
