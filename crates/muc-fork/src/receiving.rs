@@ -327,7 +327,7 @@ impl Fork {
             }
             Phase::Joining if m.retry => {}
             // Of the room, and no answer to anything.
-            Phase::Joining if from.id.is_none() && from.nick.is_none_or(str::is_empty) => {}
+            Phase::Joining | Phase::Leaving if from.id.is_none() && from.nick.is_none_or(str::is_empty) => {}
             Phase::Joining => {
                 let unreachable = said.is_transient();
                 if unreachable && self.put_off(from.account, from.room, true, now, out) {
@@ -406,6 +406,9 @@ impl Fork {
         let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
             return;
         };
+        if m.phase == Phase::Away {
+            return; // of a stay before
+        }
         let before = match m.phase {
             // Joining again without its clients' knowing, the account may have been in still.
             Phase::Joining => m.is_quiet(),
