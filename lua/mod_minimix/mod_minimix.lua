@@ -65,6 +65,23 @@ mx.configure(host, {
 	silence = get_period("minimix_ping_interval", 900);
 });
 
+-- Of the whole server: rooms are shared by the accounts of all hosts.
+do
+	local global = module:context("*");
+	local function get_bytes(name, default)
+		local value = global:get_option_number(name, default);
+		if value ~= value or value < 2^16 or value >= 2^53 then
+			module:log("error", "Option '%s' must be a number of bytes from %d, using %d", name, 2^16, default);
+			return default;
+		end
+		return math.floor(value);
+	end
+	mx.limit(
+		get_bytes("minimix_max_room_bytes", 32 << 20),
+		get_bytes("minimix_max_account_bytes", 64 << 20),
+		get_bytes("minimix_max_server_bytes", 1 << 30));
+end
+
 local function split(full)
 	local slash = find(full, "/", 1, true);
 	if slash then
@@ -88,7 +105,10 @@ local function save()
 		unsaved[account] = nil;
 		local save_account = savers[jid.host(account)];
 		if save_account then
-			save_account(account);
+			local ok, err = xpcall(save_account, debug.traceback, account);
+			if not ok then
+				module:log("error", "The rooms of %s could not be saved: %s", account, err);
+			end
 		end
 		account = next(unsaved);
 	end
@@ -276,7 +296,11 @@ local function error_condition(stanza)
 end
 
 local function read_room_presence(stanza)
-	local said = { condition = error_condition(stanza) };
+	local said = {};
+	if stanza.attr.type == "error" then
+		local kind, condition = stanza:get_error();
+		said.condition, said.wait = condition, kind == "wait";
+	end
 	-- Some rooms have several of them.
 	for x in stanza:childtags("x", xmlns_muc_user) do
 		said.codes = said.codes or {};
@@ -383,6 +407,10 @@ local function presence_from_client(event)
 		-- mod_presence would tell the room that the client is gone, and from the client itself.
 		origin.directed[to] = nil;
 	end
+	if origin.smacks_rooms then
+		-- mod_smacks would tell the client after a restart that it is out of it.
+		origin.smacks_rooms[room] = nil;
+	end
 	return perform(decisions, account, stanza, origin);
 end
 
@@ -392,7 +420,7 @@ local function message_from_client(event)
 	if not to or not is_ours(origin) then return; end
 	local room, nick = split(to);
 	local account = account_of(origin);
-	local decisions = mx.message_out(account, origin.resource, room, nick, stanza.attr.type, stanza.attr.id);
+	local decisions = mx.message_out(account, origin.resource, room, nick, stanza.attr.type, stanza.attr.id, error_condition(stanza));
 	return decisions and perform(decisions, account, stanza, origin);
 end
 
@@ -407,6 +435,14 @@ local function is_ping(stanza)
 	return stanza.attr.type == "get" and stanza:get_child("ping", xmlns_ping) ~= nil;
 end
 
+-- The namespace of a request's payload, and what names the exchange that it belongs to: bytestreams and Jingle (XEP-0047, 0065, 0166),
+-- commands (XEP-0050).
+local function exchange_of(stanza)
+	local kind, payload = stanza.attr.type, stanza.tags[1];
+	if not payload or kind ~= "set" and kind ~= "get" then return; end
+	return payload.attr.xmlns, payload.attr.sid or payload.attr.sessionid;
+end
+
 local function iq_from_client(event)
 	local origin, stanza = event.origin, event.stanza;
 	local to = stanza.attr.to;
@@ -414,7 +450,7 @@ local function iq_from_client(event)
 	local room, nick = split(to);
 	if not nick and is_asked_directly(stanza.tags[1]) then return; end
 	local account = account_of(origin);
-	local decisions = mx.iq_out(account, origin.resource, room, nick, stanza.attr.type, stanza.attr.id, is_ping(stanza));
+	local decisions = mx.iq_out(account, origin.resource, room, nick, stanza.attr.type, stanza.attr.id, is_ping(stanza), exchange_of(stanza));
 	return decisions and perform(decisions, account, stanza, origin);
 end
 
@@ -502,9 +538,14 @@ local function message_from_room(event)
 	local x = not nick and stanza:get_child("x", xmlns_muc_user);
 	if x and (x:get_child("invite") or not attended and x:get_child("decline")) then return; end
 	if not attended and kind ~= "error" then
-		if nick and (stanza:get_child("body") or stanza:get_child("encryption", "urn:xmpp:eme:0")) then
-			local username = jid.node(account);
-			module:fire_event("message/offline/handle", { username = username, origin = origin, stanza = stanza });
+		-- What is to be read goes where any message to the account does: to who is online, else to offline storage (XEP-0160 §3).
+		if stanza:get_child("body") or stanza:get_child("encryption", "urn:xmpp:eme:0") then
+			local user = bare_sessions[account];
+			if user and user.top_resources and next(user.top_resources) then return; end
+			-- An error must not come of it: the room would throw the account out.
+			if nick then
+				module:fire_event("message/offline/handle", { username = jid.node(account), origin = origin, stanza = stanza });
+			end
 		end
 		return true;
 	end
@@ -560,7 +601,7 @@ local function iq_from_room(event)
 	local room, nick = split(attr.from);
 	local payload = stanza.tags[1];
 	local decisions = mx.iq_in(attr.to, room, nick, attr.type, attr.id, is_ping(stanza),
-		payload ~= nil and of_account[payload.attr.xmlns] or false, error_condition(stanza));
+		payload ~= nil and of_account[payload.attr.xmlns] or false, error_condition(stanza), exchange_of(stanza));
 	return decisions and perform(decisions, attr.to, stanza, event.origin);
 end
 
@@ -568,6 +609,18 @@ module:hook("presence/bare", presence_from_room, 10);
 module:hook("iq/bare", iq_from_room, 10);
 
 -- Time and the rest -------------------------------------------------------------------------------------------------------
+
+local bounds = {
+	room = "The occupants of room %s take more memory than minimix_max_room_bytes: not all are kept for clients that join later";
+	account = "What rooms told %s takes more memory than minimix_max_account_bytes: not all is kept for its clients that join later";
+	server = "What rooms told takes more memory than minimix_max_server_bytes: not all is kept for clients that join later";
+};
+
+local function tell_full(full)
+	for _, notice in ipairs(full) do
+		module:log("warn", "%s", bounds[notice.what]:format(notice.jid));
+	end
+end
 
 local function tick()
 	local decisions = mx.tick();
@@ -577,6 +630,10 @@ local function tick()
 	local trouble = mx.trouble();
 	if trouble then
 		module:log("error", "Who is in which room cannot be kept across a restart until there is room or leave to write: %s", trouble);
+	end
+	local full = mx.full();
+	if full then
+		tell_full(full);
 	end
 	return 1;
 end
@@ -592,24 +649,49 @@ end
 module:hook("s2sout-destroyed", server_lost);
 module:hook("s2sin-destroyed", server_lost);
 
+local function server_up(event)
+	local session = event.session;
+	local other = session.type == "s2sout" and session.to_host or session.from_host;
+	if other then
+		mx.server_up(other, false);
+	end
+end
+module:hook("s2sout-established", server_up);
+module:hook("s2sin-established", server_up);
+
+-- Services of this server: a component that connects, or is loaded, may know nothing of who was in its rooms.
+local function watch_component(name)
+	local component = hosts[name];
+	if not component or component.type ~= "component" then return; end
+	module:hook_object_event(component.events, "component-authenticated", function ()
+		mx.server_up(name, true);
+	end);
+end
+for name in pairs(hosts) do
+	watch_component(name);
+end
+module:hook_global("host-activated", function (name)
+	watch_component(name);
+	mx.server_up(name, true);
+end);
+
 local bookmarks = module:require "bookmarks";
 local memberships = module:require "memberships";
 
 bookmarks.watch(mx, perform);
-memberships.watch(mx, perform, savers, function (account)
-	-- A restart or the module's first load: bookmarks are read when they are needed.
-	bookmarks.load(account, bare_sessions[account] ~= nil);
-end);
+memberships.watch(mx, perform, savers, bookmarks.load);
 
 module:hook("resource-bind", function (event)
 	local account = account_of(event.session);
-	bookmarks.load(account, true);
+	memberships.look(event.session.username);
+	bookmarks.load(account);
 	perform(mx.online(account), account);
 end, -10);
 
 module:hook_global("user-deleted", function (event)
 	if event.host ~= host then return; end
 	local account = event.username.."@"..host;
+	memberships.forget(event.username);
 	perform(mx.account_deleted(account), account);
 	bookmarks.forget(account);
 end);
@@ -623,6 +705,7 @@ module:hook_global("server-stopped", write_down, -10);
 if archive_groupchat then
 	module:require "archive".offer();
 end
+module:require "measures".show(mx);
 if module:get_option_boolean("minimix_muc2_pam", false) then
 	module:require "pam".offer(mx, perform);
 end

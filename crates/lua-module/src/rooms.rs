@@ -5,7 +5,7 @@
 //! understood is passed over. Knows nothing of Lua or of accounts.
 
 use enjamb_muc_fork::view::Likeness;
-use enjamb_muc_fork::{Change, Mark};
+use enjamb_muc_fork::{Change, Fork, Mark};
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -113,14 +113,27 @@ fn read(text: &str) -> HashMap<String, Kept> {
 fn kept_lines(rooms: &HashMap<String, Kept>) -> String {
     let mut out = String::new();
     for (room, kept) in rooms {
-        for (nick, &likeness) in &kept.occupants {
-            line(&Change::Occupant { room: (**room).into(), nick: (**nick).into(), likeness }, &mut out);
-        }
-        for &mark in &kept.said {
-            line(&Change::Said { room: (**room).into(), mark }, &mut out);
-        }
+        changes(room, kept, |change| line(&change, &mut out));
     }
     out
+}
+
+/// All that is known of rooms: of those that accounts are in, and what was `kept` of those that are not joined again yet.
+pub fn all(fork: &Fork, kept: &HashMap<String, Kept>) -> Vec<Change> {
+    let mut all = fork.snapshot();
+    for (room, kept) in kept.iter().filter(|(room, _)| !fork.has_room(room)) {
+        changes(room, kept, |change| all.push(change));
+    }
+    all
+}
+
+fn changes(room: &str, kept: &Kept, mut each: impl FnMut(Change)) {
+    for (nick, &likeness) in &kept.occupants {
+        each(Change::Occupant { room: room.into(), nick: (**nick).into(), likeness });
+    }
+    for &mark in &kept.said {
+        each(Change::Said { room: room.into(), mark });
+    }
 }
 
 /// Puts a whole file in the place of another. Nobody but its owner may read it, whatever the umask, and whoever could

@@ -1,5 +1,6 @@
 //! The discussion that a client gets when it joins (XEP-0045 §7.2.13 to §7.2.15).
 
+use crate::memory::{Meter, Weight};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -46,6 +47,15 @@ pub struct Said {
     pub stamped: bool,
     /// How it is known again, and when it was said.
     pub mark: Mark,
+    /// What it takes.
+    pub weight: Weight,
+}
+
+impl Said {
+    /// What a message of so many bytes takes.
+    pub fn weigh(meter: &Meter, bytes: usize) -> Weight {
+        Weight::new(meter, bytes + size_of::<Said>() + 32)
+    }
 }
 
 /// What is known of a message when it comes again from the room's history. Stays the same across restarts of a build.
@@ -103,7 +113,8 @@ mod tests {
         (0..10u64)
             .map(|n| {
                 let stanza: Arc<[u8]> = vec![b'x'; 90].into();
-                Arc::new(Said { stanza, stamped: false, mark: Mark { at: 1000 + n, ..Mark::default() } })
+                let mark = Mark { at: 1000 + n, ..Mark::default() };
+                Arc::new(Said { stanza, stamped: false, mark, weight: Weight::default() })
             })
             .collect()
     }

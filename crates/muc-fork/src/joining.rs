@@ -2,7 +2,7 @@
 
 use crate::build;
 use crate::decision::Decision;
-use crate::fork::{Fork, NOT_IN, TOO_MANY, WIDE_HISTORY, at, set_id};
+use crate::fork::{Fork, NOT_IN, Room, TOO_MANY, WIDE_HISTORY, at, set_id};
 use crate::history::Request;
 use crate::input::{FromClient, Join, Presence};
 use crate::membership::{Client, Membership, Phase, Stage};
@@ -58,7 +58,7 @@ impl Fork {
                         let inside = m.is_in(from.resource);
                         match join {
                             None if !known => out.push(Decision::Refuse { condition: NOT_IN }),
-                            None if !inside => self.update(from, nick, payload, &mut out),
+                            None if !inside && same => self.update(from, nick, payload, &mut out),
                             Some(join) if !inside || same => self.enter(from, nick, join, payload, &mut out),
                             _ if same => self.update(from, nick, payload, &mut out),
                             _ => self.rename(from, nick, payload, &mut out),
@@ -119,6 +119,7 @@ impl Fork {
             stage: Stage::Waiting { id: from.id.map(Into::into), request: join.history, was_in: false },
             has_subject: false,
             late: None,
+            errors: 0,
         });
         self.begin(from.account, from.room, m, &join.history, now, out);
     }
@@ -144,15 +145,22 @@ impl Fork {
         m.guessed = 0;
         m.heard = now;
         m.ping = None;
+        m.retry = false;
+        m.doubt = false;
+        m.bookmark_changed = false;
         let id = self.new_id();
         m.join_id = id.clone();
         let x = build::join_x(m.password.as_deref(), max);
         let to = at(room, &m.nick);
         let stanza = build::addressed(&m.shown, &[("from", account), ("to", &to), ("id", &id)], &x);
-        self.rooms.entry(room.into()).or_default().accounts += 1;
         let timeout = self.config(account).join_timeout;
         m.until = now + timeout;
-        self.accounts.entry(account.into()).or_default().rooms.insert(room.into(), m);
+        let memory = &self.memory;
+        self.rooms.entry(room.into()).or_insert_with(|| Room::new(memory)).accounts += 1;
+        let a = self.accounts.entry(account.into()).or_default();
+        m.seen.count(&a.memory, memory);
+        m.weight.move_to(&a.memory);
+        a.rooms.insert(room.into(), m);
         self.wake(account, room, now + timeout);
         out.push(Decision::Persist { account: account.into() });
         out.push(Decision::Send { stanza });
@@ -172,7 +180,9 @@ impl Fork {
         }
         m.expect_repeats();
         m.entry.clear(); // the room will say what it is now
-        m.renames.clear();
+        for rename in &mut m.renames {
+            rename.waits = true;
+        }
         m.changed_by = None;
         let wide = Request { maxstanzas: Some(WIDE_HISTORY), ..Request::default() };
         self.begin(account, room, m, &wide, now, out);
@@ -223,6 +233,7 @@ impl Fork {
             has_subject: !waits && m.settled,
             stage,
             late: None,
+            errors: 0,
         };
         if waits {
             if !m.is_quiet() {
@@ -230,6 +241,9 @@ impl Fork {
             }
             m.clients.push(client);
             out.push(Decision::Persist { account: from.account.into() });
+            if m.retry {
+                self.wake(from.account, from.room, 0); // do not let it wait
+            }
             return;
         }
         m.serve_occupants(from.account, &room.view, &client, out);

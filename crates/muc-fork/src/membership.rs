@@ -3,6 +3,7 @@
 use crate::chat::Chat;
 use crate::fork::{ENTRY, KEPT_AWAY, KEPT_BYTES, MOST_CODES, RestoredClient, Waits};
 use crate::history::{History, Mark, Request, Said};
+use crate::memory::Weight;
 use crate::view::{Likeness, Seen};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct Client {
     pub has_subject: bool,
     /// What it may get of a history that comes after its time, if it did not ask for all.
     pub late: Option<Request>,
+    /// So many of its last stanzas to the room were errors.
+    pub errors: u32,
 }
 
 /// What may be the answer to the account's join, though it has not the join's `id` (which XEP-0045 does not ask for).
@@ -41,7 +44,7 @@ pub enum Maybe {
     /// The account is in.
     In { nick: Box<str>, codes: Vec<u16>, marked: bool, presence: Arc<[u8]> },
     /// The room says no.
-    Refused { condition: Option<Box<str>>, presence: Arc<[u8]> },
+    Refused { transient: bool, presence: Arc<[u8]> },
 }
 
 impl Client {
@@ -79,6 +82,7 @@ impl Client {
             has_subject: stage == Stage::In { held: None },
             stage,
             late: None,
+            errors: 0,
         }
     }
 
@@ -115,6 +119,8 @@ pub struct Rename {
     pub resource: Box<str>,
     pub id: Option<Box<str>>,
     pub nick: Box<str>,
+    /// The room is asked for it when the account is in.
+    pub waits: bool,
 }
 
 #[derive(Debug)]
@@ -132,7 +138,8 @@ pub struct Membership {
     /// Others that the room gave with the join, until a client has been told.
     pub untold: Vec<u16>,
     pub history: History,
-    pub history_bytes: usize,
+    /// What the history takes, for the account.
+    pub weight: Weight,
     pub subject: Option<Arc<Said>>,
     /// History and subject of the join have come.
     pub settled: bool,
@@ -178,6 +185,10 @@ pub struct Membership {
     /// Who last changed that, and the `id` of its stanza.
     pub changed_by: Option<(Box<str>, Box<str>)>,
     pub renames: Vec<Rename>,
+    /// The nickname that the bookmark came to have while the account was joining.
+    pub nick_wanted: Option<Box<str>>,
+    /// The bookmark was published anew while the account was joining.
+    pub bookmark_changed: bool,
     /// The last messages' ids and who sent them, for errors that come back.
     pub sent: VecDeque<(Box<str>, Box<str>)>,
     /// Leaves that the room has not confirmed, after which the account joined again.
@@ -193,6 +204,16 @@ pub struct Membership {
     /// The id of the account's own ping.
     pub ping: Option<String>,
     pub failures: u32,
+    /// Since when the room does not answer, or says that it cannot.
+    pub trouble: Option<u64>,
+    /// No join is under way: the next one is sent when it is due.
+    pub retry: bool,
+    /// It is from before a restart, and nobody has heard of it since.
+    pub restored: bool,
+    /// There is a reason to look whether the account is still in.
+    pub doubt: bool,
+    /// When that was last answered.
+    pub looked: u64,
     /// When to look at it next.
     pub due: u64,
     /// A client asked for it by iq: it is the account's own.
@@ -215,7 +236,7 @@ impl Membership {
             entry: Vec::new(),
             untold: Vec::new(),
             history: History::new(),
-            history_bytes: 0,
+            weight: Weight::default(),
             subject: None,
             settled: false,
             ending: false,
@@ -240,6 +261,8 @@ impl Membership {
             shown,
             changed_by: None,
             renames: Vec::new(),
+            nick_wanted: None,
+            bookmark_changed: false,
             sent: VecDeque::new(),
             unconfirmed: 0,
             started_over: false,
@@ -248,6 +271,11 @@ impl Membership {
             heard: now,
             ping: None,
             failures: 0,
+            trouble: None,
+            retry: false,
+            restored: false,
+            doubt: false,
+            looked: 0,
             due: now,
             pam: false,
             pam_waiting: Vec::new(),
@@ -270,6 +298,11 @@ impl Membership {
     /// Whether a client is in the room or about to be.
     pub fn is_used(&self) -> bool {
         self.clients.iter().any(Client::stays)
+    }
+
+    /// Whether the account is on its way out, or not in for now.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Leaving | Phase::Away)
     }
 
     /// The client whose presence the account shows: the one that spoke last.
@@ -337,7 +370,7 @@ impl Membership {
     /// What the room said before a join holds no more.
     pub fn forget_history(&mut self) {
         self.history.clear();
-        self.history_bytes = 0;
+        self.weight.set(0);
         self.held.clear();
         self.repeats.clear();
         self.repeated.clear();
@@ -348,17 +381,20 @@ impl Membership {
         self.given = 0;
     }
 
-    /// Keeps a message for those who join later. What the room repeats goes where it belongs.
+    /// Keeps a message for those who join later, as far as there is room for it. What the room repeats goes where it belongs.
     pub fn keep(&mut self, said: Arc<Said>, most: usize, most_bytes: usize) {
-        self.history_bytes += said.stanza.len();
+        self.weight.add(said.stanza.len());
         let later = |had: &&Arc<Said>| said.stamped && had.mark.at > said.mark.at;
         let at = self.history.len() - self.history.iter().rev().take_while(later).count();
         self.history.insert(at, said);
-        while self.history.len() > most || (self.history_bytes > most_bytes && self.history.len() > 1) {
-            if let Some(old) = self.history.pop_front() {
-                self.history_bytes -= old.stanza.len();
-            }
-        }
+        while (self.history.len() > most || self.weight.bytes() > most_bytes) && self.forget_oldest() {}
+    }
+
+    /// The oldest message is not kept any more. Says whether there was one.
+    pub fn forget_oldest(&mut self) -> bool {
+        let Some(old) = self.history.pop_front() else { return false };
+        self.weight.take(old.stanza.len());
+        true
     }
 
     /// The account will join again: what the room repeats then was there before.
@@ -396,10 +432,15 @@ impl Membership {
         self.repeats.append(&mut self.repeated);
     }
 
+    /// Whether one more message of so many bytes can wait for the join to be complete.
+    pub fn can_hold(&self, bytes: usize) -> bool {
+        let held: usize = self.held.iter().map(|s| s.stanza.len()).sum();
+        self.held.len() < KEPT_AWAY && held + bytes <= KEPT_BYTES
+    }
+
     /// Keeps a message until what was said before it has come. Not if there are too many.
     pub fn hold(&mut self, said: &Arc<Said>) -> bool {
-        let bytes: usize = self.held.iter().map(|said| said.stanza.len()).sum();
-        let fits = self.held.len() < KEPT_AWAY && bytes + said.stanza.len() <= KEPT_BYTES;
+        let fits = self.can_hold(said.stanza.len());
         if fits {
             // The history that this is of has it once; another join's, or one that follows what was said just now, may repeat it.
             let marks = if said.stamped { &mut self.repeated } else { &mut self.held_marks };
@@ -410,11 +451,11 @@ impl Membership {
     }
 
     /// The message from before that the room repeats by this one, if it does.
-    pub fn repeats(&self, chat: &Chat, now: u64) -> Option<Mark> {
+    pub fn repeats(&self, chat: &Chat, now: u64, wall: u64) -> Option<Mark> {
         if chat.stamp.is_none() || now > self.repeats_until {
             return None;
         }
-        let mark = chat.mark(now);
+        let mark = chat.mark(wall);
         let repeats = |before: &Mark| mark.repeats(before, chat.named);
         // Where the room has a name for one of them only, that may be another one's.
         let all = || self.repeats.iter().chain(&self.held_marks);
@@ -432,7 +473,7 @@ impl Membership {
         if let Some(i) = self.history.iter().position(|said| said.mark == mark)
             && let Some(old) = self.history.remove(i)
         {
-            self.history_bytes -= old.stanza.len();
+            self.weight.take(old.stanza.len());
         }
     }
 
@@ -442,11 +483,13 @@ impl Membership {
             return;
         }
         let tombstone = |old: &Said, stanza: Vec<u8>| {
-            Arc::new(Said { stanza: stanza.into(), stamped: old.stamped, mark: old.mark })
+            let weight = old.weight.with(old.weight.bytes() + stanza.len() - old.stanza.len());
+            Arc::new(Said { stanza: stanza.into(), stamped: old.stamped, mark: old.mark, weight })
         };
         if let Some((i, stanza)) = chat.take_back(self.history.iter().map(|s| &*s.stanza), room, now) {
             let said = tombstone(&self.history[i], stanza);
-            self.history_bytes = self.history_bytes + said.stanza.len() - self.history[i].stanza.len();
+            self.weight.add(said.stanza.len());
+            self.weight.take(self.history[i].stanza.len());
             self.history[i] = said;
         } else if let Some((i, stanza)) = chat.take_back(self.held.iter().map(|s| &*s.stanza), room, now) {
             self.held[i] = tombstone(&self.held[i], stanza);

@@ -4,13 +4,14 @@ use crate::build;
 use crate::chat::Chat;
 use crate::decision::{Decision, Edit, Id, Outcome};
 use crate::fork::{
-    ANSWER_TIMEOUT, Change, Fork, Given, KEPT, KEPT_AWAY, KEPT_BYTES, LINGER, PERSONAL, RECENT, REPEATING,
-    SAME, SETTLE_TIMEOUT, SILENT, SOON, at, set_id,
+    Change, Fork, KEPT, KEPT_AWAY, KEPT_BYTES, LINGER, PERSONAL, RECENT, RECENT_BYTES, REPEATING, SAME,
+    SETTLE_TIMEOUT, SILENT, SOON, at, set_id,
 };
-use crate::history::Request;
-use crate::history::Said;
-use crate::input::{FromRoom, Iq, Message, Presence, Said as RoomSaid, Talk};
+use crate::history::{Request, Said};
+use crate::input::{Asks, FromRoom, Iq, Message, Presence, Said as RoomSaid, Talk, is_about_the_way};
 use crate::membership::{Client, Maybe, Phase, Stage};
+use crate::memory::Full;
+use crate::requests::BUSY;
 use crate::view::likeness;
 use std::sync::Arc;
 
@@ -124,6 +125,12 @@ impl Fork {
                 let own = said.codes.contains(&110) || from.nick == Some(&m.nick);
                 if !own {
                     self.occupant_gone(from, from.nick.unwrap_or(""), &mut out);
+                    let joined =
+                        self.membership(from.account, from.room).is_some_and(|m| m.phase == Phase::Joined);
+                    if from.nick.is_none_or(str::is_empty) && joined {
+                        // The room itself is not there any more, it says.
+                        self.doubt(from.account, from.room, now, &mut out);
+                    }
                 } else if said.codes.contains(&303) && m.is_quiet() {
                     // The clients go by the nickname that they know until the account is in again; see `let_in`.
                 } else if said.codes.contains(&303) {
@@ -163,14 +170,35 @@ impl Fork {
         let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
             return;
         };
-        if let Some(likeness) = room.view.tell(&mut m.seen, nick, presence) {
+        let growth = room.view.growth(nick, presence);
+        let full = if room.view.bytes() + growth > self.limits.room {
+            Some((&mut room.full, Full::Room(from.room.into())))
+        } else if a.memory.used() + presence.len() > self.limits.account {
+            Some((&mut a.full, Full::Account(from.account.into())))
+        } else if self.memory.used() + growth > self.limits.server {
+            Some((&mut self.full, Full::Server))
+        } else {
+            None
+        };
+        let kept = full.is_none();
+        if let Some((known, notice)) = full
+            && !std::mem::replace(known, true)
+        {
+            self.notices.push(notice);
+        }
+        if !kept {
+            // It reaches who is there, and is not kept. What was known of it holds no more.
+            if room.view.remove(&mut m.seen, nick) {
+                self.changes.push(Change::Gone { room: from.room.into(), nick: nick.into() });
+            }
+        } else if let Some(likeness) = room.view.tell(&mut m.seen, nick, presence) {
             self.changes.push(Change::Occupant { room: from.room.into(), nick: nick.into(), likeness });
         }
         let silent = m.is_quiet();
         let mut news = true;
         if let Some(known) = &mut m.known {
             let likeness = likeness(presence);
-            let before = known.insert(nick.into(), likeness);
+            let before = if kept { known.insert(nick.into(), likeness) } else { known.remove(nick) };
             news = before.is_none_or(|before| likeness.is_news_after(before));
         }
         for client in &m.clients {
@@ -246,8 +274,8 @@ impl Fork {
                     Answer { nick: &nick, codes: &codes, presence: &presence, in_hand: false, sure: false };
                 self.let_in(account, room, answer, now, out);
             }
-            Some(Maybe::Refused { condition, presence }) => {
-                self.turned_away(account, room, condition.as_deref(), Some(presence), now, out);
+            Some(Maybe::Refused { transient, presence }) => {
+                self.turned_away(account, room, transient, Some(presence), now, out);
             }
             None => {}
         }
@@ -268,6 +296,9 @@ impl Fork {
         m.repeat_again();
         m.repeats_until = now + REPEATING;
         m.late_until = now + SETTLE_TIMEOUT;
+        m.trouble = None;
+        m.retry = false;
+        m.restored = false;
         // Clients are told of a leave that the room never confirmed before they are told that they are in.
         let old_nick = std::mem::replace(&mut m.nick, answer.nick.into());
         let own: Arc<[u8]> = answer.presence.into();
@@ -374,12 +405,14 @@ impl Fork {
         let settles = now + if m.ending || !m.held.is_empty() { SOON } else { SETTLE_TIMEOUT };
         self.wake(account, name, settles);
         self.show_latest(account, name, out);
+        self.ask_for_nicks(account, name, out);
     }
 
     /// The room does not answer a client's probe.
     fn probe_refused(&mut self, from: FromRoom, out: &mut Vec<Decision>) -> bool {
-        let Some(asked) = from.id.and_then(|id| self.asked.get_mut(id)) else { return false };
-        if &*asked.account != from.account || &*asked.room != from.room {
+        let Some(a) = self.accounts.get_mut(from.account) else { return false };
+        let Some(asked) = from.id.and_then(|id| a.requests.asked_mut(id)) else { return false };
+        if &*asked.room != from.room {
             return false;
         }
         if let Some(resource) = asked.resource.take() {
@@ -406,15 +439,20 @@ impl Fork {
                 if let Some(i) = m.renames.iter().position(|r| r.id.as_deref() == from.id) {
                     let rename = m.renames.remove(i);
                     out.push(Decision::Forward { resource: rename.resource, edit: Edit::default() });
-                } else if m.phase == Phase::Joining && !m.is_quiet() && m.maybe.is_none() {
-                    let condition = said.condition.map(Into::into);
-                    m.maybe = Some(Maybe::Refused { condition, presence: presence.into() });
+                } else if m.phase == Phase::Joining && !m.is_quiet() && !m.retry && m.maybe.is_none() {
+                    let transient = said.is_transient();
+                    m.maybe = Some(Maybe::Refused { transient, presence: presence.into() });
                     if m.due > now + SETTLE_TIMEOUT {
                         self.wake(from.account, from.room, now + SETTLE_TIMEOUT);
                     }
                 }
             }
-            Phase::Joining => self.turned_away(from.account, from.room, said.condition, None, now, out),
+            Phase::Joining if m.retry => {}
+            // Of the room, and no answer to anything.
+            Phase::Joining | Phase::Leaving if from.id.is_none() && from.nick.is_none_or(str::is_empty) => {}
+            Phase::Joining => {
+                self.turned_away(from.account, from.room, said.is_transient(), None, now, out);
+            }
             Phase::Joined => {
                 let rename = m.renames.iter().position(|r| match (&r.id, from.id) {
                     (Some(id), Some(this)) => **id == *this,
@@ -423,15 +461,18 @@ impl Fork {
                 if let Some(i) = rename {
                     let rename = m.renames.remove(i);
                     out.push(Decision::Forward { resource: rename.resource, edit: Edit::default() });
+                    if said.condition == Some("conflict") {
+                        return; // it answers as one whom it knows
+                    }
                 } else if matches!(said.condition, Some("item-not-found" | "not-acceptable")) {
                     self.rejoin(from.account, from.room, now, out);
-                } else if said.condition.is_some_and(|c| c.starts_with("remote-server")) {
-                    self.wake(from.account, from.room, now + SETTLE_TIMEOUT);
+                    return;
                 } else if let Some((id, by)) = &m.changed_by
                     && from.id == Some(id)
                 {
                     out.push(Decision::Forward { resource: by.clone(), edit: Edit::default() });
                 }
+                self.doubt(from.account, from.room, now, out);
             }
             Phase::Leaving => {
                 // There is nobody to leave any more.
@@ -451,13 +492,16 @@ impl Fork {
         &mut self,
         account: &str,
         room: &str,
-        condition: Option<&str>,
+        transient: bool,
         error: Option<Arc<[u8]>>,
         now: u64,
         out: &mut Vec<Decision>,
     ) {
+        if transient && self.put_off(account, room, error.is_none(), now, out) {
+            return;
+        }
+        let stays = self.stays(account, room, false, now);
         let Some(m) = self.membership_mut(account, room) else { return };
-        let unreachable = condition.is_some_and(|c| c.starts_with("remote-server"));
         for client in &m.clients {
             match &client.stage {
                 Stage::Leaving { id } => {
@@ -482,13 +526,17 @@ impl Fork {
         }
         let outcome = if error.is_none() { Outcome::Refused } else { Outcome::Failed(SILENT) };
         m.answer_pam(account, room, outcome, out);
-        if error.is_some() || (m.is_quiet() && !unreachable) {
+        let changed = m.bookmark_changed;
+        if if transient { error.is_some() && !stays } else { error.is_some() || m.is_quiet() } {
             // It may be in from before, under another nickname, or be let in yet.
             m.clients.clear();
             self.depart(account, room, None, now, out);
-            return;
+        } else {
+            self.give_up(account, room, transient, now, out);
         }
-        self.give_up(account, room, unreachable, now, out);
+        if changed && !transient {
+            self.follow(account, room, now, out);
+        }
     }
 
     /// The account is out: kicked, banned, the room is gone, or it left.
@@ -498,6 +546,9 @@ impl Fork {
         let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
             return;
         };
+        if m.phase == Phase::Away {
+            return; // of a stay before
+        }
         let before = match m.phase {
             // Joining again without its clients' knowing, the account may have been in still.
             Phase::Joining => m.is_quiet(),
@@ -599,8 +650,10 @@ impl Fork {
         m.untold.clear();
         m.expect_repeats();
         m.shown = build::unattended(a.online).into();
+        m.renames.clear();
+        m.trouble = None;
         m.failures += 1;
-        let pause = 30u64 << m.failures.min(7);
+        let pause = 5u64 << m.failures.min(9);
         out.push(Decision::Persist { account: account.into() });
         self.wake(account, room, now + pause);
     }
@@ -608,7 +661,8 @@ impl Fork {
     pub(crate) fn remove(&mut self, account: &str, room: &str, out: &mut Vec<Decision>) {
         let Some(a) = self.accounts.get_mut(account) else { return };
         let Some(mut m) = a.rooms.remove(room) else { return };
-        if a.rooms.is_empty() && a.bookmarks.is_empty() {
+        a.requests.out_of(room);
+        if a.is_empty() {
             self.accounts.remove(account);
         }
         if let Some(r) = self.rooms.get_mut(room) {
@@ -621,7 +675,6 @@ impl Fork {
                 r.compared(room, &mut m, &mut self.changes);
             }
         }
-        self.asked.retain(|_, a| !(&*a.account == account && &*a.room == room && a.resource.is_none()));
         out.push(Decision::Persist { account: account.into() });
     }
 
@@ -635,12 +688,19 @@ impl Fork {
         mut to: impl FnMut(&str),
     ) -> Option<Vec<Decision>> {
         let mut out = Vec::new();
-        let m = self.accounts.get_mut(from.account)?.rooms.get_mut(from.room)?;
+        let a = self.accounts.get_mut(from.account)?;
+        let m = a.rooms.get_mut(from.room)?;
         m.heard = now;
+        let (account, memory) = (&a.memory, &self.memory);
+        while (account.used() > self.limits.account || memory.used() > self.limits.server)
+            && m.forget_oldest()
+        {}
+        // Messages carry the time of day, whatever the clock is that `now` is of.
+        let wall = now.saturating_add_signed(self.wall_ahead);
         if m.phase == Phase::Away {
             return Some(out);
         }
-        m.take_back(from.room, chat, now);
+        m.take_back(from.room, chat, wall);
         if m.note_change(&chat.codes) {
             out.push(Decision::Persist { account: from.account.into() });
         }
@@ -671,11 +731,11 @@ impl Fork {
         }
         let before = chat.stamp.is_some() && chat.talk != Talk::Subject;
         let joining = !m.settled && m.phase == Phase::Joined;
-        let mark = chat.mark(now);
+        let mark = chat.mark(wall);
         if before && m.settled && m.is_known(mark) {
             return Some(out);
         }
-        let repeated = m.repeats(chat, now);
+        let repeated = m.repeats(chat, now, wall);
         let is_held = repeated.is_some_and(|before| m.held.iter().any(|said| said.mark == before));
         if let Some(before) = repeated {
             m.is_repeated(before, if is_held { before } else { mark });
@@ -694,15 +754,19 @@ impl Fork {
         let said = match same {
             Some(said) => said.clone(),
             None => {
-                let said = Arc::new(Said { stanza: chat.stanza.into(), stamped: chat.stamp.is_some(), mark });
+                let (stamped, weight) = (chat.stamp.is_some(), Said::weigh(&self.memory, chat.stanza.len()));
+                let said = Arc::new(Said { stanza: chat.stanza.into(), stamped, mark, weight });
                 // It may have been kept when another account was told, or is when this one is.
                 let kept = repeated.is_some()
                     || waits
                     || (before && room.recent.iter().any(|s| mark.repeats(&s.mark, chat.named)));
-                if room.recent.len() == RECENT {
-                    room.recent.pop_front();
-                }
                 room.recent.push_back(said.clone());
+                let mut bytes: usize = room.recent.iter().map(|s| s.stanza.len()).sum();
+                while (room.recent.len() > RECENT || bytes > RECENT_BYTES)
+                    && let Some(old) = room.recent.pop_front()
+                {
+                    bytes -= old.stanza.len();
+                }
                 if !kept {
                     self.changes.push(Change::Said { room: from.room.into(), mark });
                 }
@@ -792,9 +856,10 @@ impl Fork {
 
     /// Whether a groupchat message from a room is worth keeping, for this account, and was not there before.
     pub fn is_new(&self, account: &str, room: &str, chat: &Chat, now: u64) -> bool {
+        let wall = now.saturating_add_signed(self.wall_ahead);
         chat.talk == Talk::Said
             && self.membership(account, room).is_some_and(|m| {
-                let had = !m.rejoined || m.repeats(chat, now).is_some() || m.is_known(chat.mark(now));
+                let had = !m.rejoined || m.repeats(chat, now, wall).is_some() || m.is_known(chat.mark(wall));
                 m.phase != Phase::Away && !(chat.stamp.is_some() && had)
             })
     }
@@ -827,9 +892,11 @@ impl Fork {
         if let Some(resource) = sender {
             out.push(Decision::Forward { resource, edit: Edit::default() });
         }
-        if condition == Some("not-acceptable") && m.phase == Phase::Joined {
+        let doubtful =
+            condition.is_some_and(|c| c == "not-acceptable" || (from.nick.is_none() && is_about_the_way(c)));
+        if doubtful && m.phase == Phase::Joined {
             // Look first: it may have been about the one whom it was for.
-            self.ping(from.account, from.room, now, &mut out);
+            self.doubt(from.account, from.room, now, &mut out);
         }
         Some(out)
     }
@@ -840,7 +907,8 @@ impl Fork {
     }
 
     /// An iq from a room or an occupant. `ping` says whether it asks for a ping, `for_account` whether it asks for
-    /// something that accounts answer, not clients.
+    /// something that accounts answer, not clients, and `asks` which exchange it belongs to.
+    #[allow(clippy::too_many_arguments)]
     pub fn iq_from_room(
         &mut self,
         from: FromRoom,
@@ -848,16 +916,17 @@ impl Fork {
         ping: bool,
         for_account: bool,
         condition: Option<&str>,
+        asks: Asks,
         now: u64,
     ) -> Option<Vec<Decision>> {
         let mut out = Vec::new();
         let id = from.id?;
         if kind != Iq::Request {
-            let asked = self.asked.get(id)?;
-            if &*asked.account != from.account || &*asked.room != from.room {
+            let requests = &mut self.accounts.get_mut(from.account)?.requests;
+            if *requests.asked_mut(id)?.room != *from.room {
                 return None;
             }
-            let asked = self.asked.remove(id)?;
+            let asked = requests.answered(id)?;
             let m = self.membership_mut(from.account, from.room);
             if let Some(m) = m {
                 m.heard = now;
@@ -885,18 +954,23 @@ impl Fork {
         if ping && from.nick == Some(&m.nick) {
             return Some(vec![Decision::Answer]);
         }
-        let client = m.clients.iter().filter(|c| c.is_in()).max_by_key(|c| c.turn)?;
-        let resource = client.resource.clone();
         let sender = from.nick.map_or_else(|| from.room.to_owned(), |nick| at(from.room, nick));
-        self.given.retain(|g| g.until > now);
-        self.given.push(Given {
-            account: from.account.into(),
-            resource: resource.clone(),
-            from: sender,
-            id: id.into(),
-            until: now + ANSWER_TIMEOUT,
-        });
-        out.push(Decision::Forward { resource, edit: Edit::default() });
+        let a = self.accounts.get_mut(from.account)?;
+        let m = a.rooms.get(from.room)?;
+        let begun = a.requests.client_for(&sender, asks, now, |resource| m.is_in(resource));
+        let resource = match begun {
+            Some(resource) => resource,
+            None => {
+                m.clients.iter().filter(|c| c.is_in()).max_by_key(|c| c.turn).map(|c| c.resource.clone())?
+            }
+        };
+        if a.requests.give(&sender, id, &resource, asks, now) {
+            out.push(Decision::Forward { resource, edit: Edit::default() });
+        } else {
+            let error = build::iq_error(from.account, BUSY);
+            let stanza = build::addressed(&error, &[("to", &sender), ("id", id)], b"");
+            out.push(Decision::Send { stanza });
+        }
         Some(out)
     }
 }

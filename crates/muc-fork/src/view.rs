@@ -4,6 +4,7 @@
 //! JIDs are for moderators only). So each distinct presence is kept once per room, and an account keeps, per occupant,
 //! the number of the presence that it was told: four bytes in a vector that at most doubles as it grows.
 
+use crate::memory::{Meter, Weight};
 use enjamb_stanza::read;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -63,7 +64,13 @@ pub struct View {
     numbers: HashMap<Arc<[u8]>, u32>,
     told: Vec<Option<Told>>,
     free_numbers: Vec<u32>,
+    weight: Weight,
 }
+
+/// What an occupant takes beside its nickname (twice), and a presence beside its bytes: measured, with the maps' and vectors'
+/// room to grow.
+const OCCUPANT: usize = 128;
+const PRESENCE: usize = 112;
 
 #[derive(Debug)]
 struct Occupant {
@@ -85,9 +92,30 @@ struct Told {
 pub struct Seen {
     /// By slot: 0, or one more than the presence's number.
     told: Vec<u32>,
+    /// Of the presences that it was told, for its account.
+    weight: Weight,
+    /// Of the vector, for the server.
+    own: Weight,
 }
 
 impl View {
+    /// Counted by `meter`.
+    pub fn new(meter: &Meter) -> View {
+        View { weight: Weight::new(meter, 0), ..View::default() }
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.weight.bytes()
+    }
+
+    /// How many bytes more it takes to tell this.
+    pub fn growth(&self, nick: &str, presence: &[u8]) -> usize {
+        let presence = if self.numbers.contains_key(presence) { 0 } else { PRESENCE + presence.len() };
+        let occupant = if self.has(nick) { 0 } else { OCCUPANT + 2 * nick.len() };
+        presence + occupant
+    }
+
     /// Notes what an account was told about an occupant. Gives its likeness, if nobody was told that before.
     pub fn tell(&mut self, seen: &mut Seen, nick: &str, presence: &[u8]) -> Option<Likeness> {
         let number = match self.numbers.get(presence) {
@@ -101,12 +129,14 @@ impl View {
         let at = slot as usize;
         if seen.told.len() <= at {
             seen.told.resize(at + 1, 0);
+            seen.own.set(seen.bytes());
         }
         let before = seen.told[at];
         if before == number + 1 {
             return None;
         }
         seen.told[at] = number + 1;
+        seen.weight.add(PRESENCE + presence.len());
         if let Some(told) = &mut self.told[number as usize] {
             told.times += 1;
         }
@@ -115,6 +145,7 @@ impl View {
                 occupant.seen += 1;
             }
         } else {
+            seen.weight.take(self.weight_of(before - 1));
             self.untell(before - 1);
         }
         let occupant = self.occupants[at].as_mut()?;
@@ -135,6 +166,7 @@ impl View {
         if before == 0 {
             return None;
         }
+        seen.weight.take(self.weight_of(before - 1));
         self.untell(before - 1);
         let unseen = self.occupants[slot as usize].as_mut().is_some_and(|o| {
             o.seen -= 1;
@@ -142,6 +174,7 @@ impl View {
         });
         let occupant = self.occupants[slot as usize].take_if(|_| unseen)?;
         self.slots.remove(&occupant.nick);
+        self.weight.take(OCCUPANT + 2 * occupant.nick.len());
         self.free_slots.push(slot);
         Some(occupant)
     }
@@ -154,6 +187,13 @@ impl View {
             }
         }
         seen.told = Vec::new();
+        seen.own.set(0);
+        seen.weight.set(0);
+    }
+
+    fn weight_of(&self, number: u32) -> usize {
+        let told = self.told.get(number as usize).and_then(Option::as_ref);
+        told.map_or(0, |told| PRESENCE + told.presence.len())
     }
 
     /// What an account was told about an occupant.
@@ -198,6 +238,7 @@ impl View {
 
     fn intern(&mut self, presence: &[u8]) -> u32 {
         let presence: Arc<[u8]> = presence.into();
+        self.weight.add(PRESENCE + presence.len());
         let told = Some(Told { presence: presence.clone(), times: 0 });
         let number = match self.free_numbers.pop() {
             Some(number) => {
@@ -221,11 +262,13 @@ impl View {
         });
         if unused && let Some(told) = entry.take() {
             self.numbers.remove(&told.presence);
+            self.weight.take(PRESENCE + told.presence.len());
             self.free_numbers.push(number);
         }
     }
 
     fn slot(&mut self, nick: &str) -> u32 {
+        self.weight.add(OCCUPANT + 2 * nick.len());
         let occupant = Some(Occupant { nick: nick.into(), seen: 0, likeness: Likeness::default() });
         let slot = match self.free_slots.pop() {
             Some(slot) => {
@@ -243,6 +286,12 @@ impl View {
 }
 
 impl Seen {
+    /// Counted by the meters of its account and of the server.
+    pub fn count(&mut self, account: &Meter, server: &Meter) {
+        self.weight.move_to(account);
+        self.own.move_to(server);
+    }
+
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
         self.told.capacity() * size_of::<u32>()

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
 use enjamb_muc_fork::decision::{Decision, Edit, Id};
-use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said};
+use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, Presence, Said};
 use enjamb_muc_fork::view::Likeness;
 use enjamb_muc_fork::{Change, Config, Fork, Mark, Offline, Request, Restored, chat};
 use proptest::prelude::*;
@@ -52,7 +52,7 @@ enum Down {
     Iq {
         nick: String,
         id: String,
-        result: bool,
+        result: Result<(), &'static str>,
     },
 }
 
@@ -242,7 +242,7 @@ impl Room {
                 }
             }
             Up::Ping { id, nick } => {
-                let result = self.us.is_some();
+                let result = self.us.as_ref().map(|_| ()).ok_or("not-acceptable");
                 out.push(Down::Iq { nick, id, result });
             }
         }
@@ -279,6 +279,13 @@ struct World {
     taken_back: BTreeSet<u32>,
     /// The account's server was killed, and this is what it kept of the account.
     dead: Option<Vec<Restored>>,
+    /// The room cannot be reached: what goes there comes back as an error.
+    cut_off: bool,
+    /// The bookmark's autojoin, and whether the room put the account out since, for good.
+    autojoin: Option<bool>,
+    put_out: bool,
+    /// A message came back to the room, as to somebody who is not there.
+    bounced: bool,
     /// What outlives the engine: occupants and messages.
     kept: (BTreeMap<String, Likeness>, Vec<Mark>),
 }
@@ -318,8 +325,35 @@ impl World {
             slow: false,
             taken_back: BTreeSet::new(),
             dead: None,
+            cut_off: false,
+            autojoin: None,
+            put_out: false,
+            bounced: false,
             kept: Default::default(),
         }
+    }
+
+    /// What becomes of something that cannot reach the room.
+    fn bounce(up: Up) -> Vec<Down> {
+        match up {
+            Up::Presence { nick, id, .. } => vec![Room::refusal(&nick, "remote-server-timeout", id)],
+            Up::Ping { id, nick } => vec![Down::Iq { nick, id, result: Err("remote-server-timeout") }],
+            Up::Leave | Up::Talk { .. } => Vec::new(),
+        }
+    }
+
+    fn deliver(&mut self, up: Up) -> Vec<Down> {
+        if self.cut_off {
+            return World::bounce(up);
+        }
+        self.room.take(up, self.now)
+    }
+
+    fn bookmark(&mut self, autojoin: bool) {
+        let online = !self.clients.is_empty();
+        let decisions =
+            self.fork.bookmark(ACCOUNT, ROOM, Some(autojoin), Some("nick0"), None, online, self.now);
+        self.perform(decisions, None, None);
     }
 
     fn send(&mut self, up: Up) {
@@ -327,7 +361,7 @@ impl World {
             eprintln!("{} up {up:?}", self.now);
         }
         if self.local {
-            let answers = self.room.take(up, self.now);
+            let answers = self.deliver(up);
             for answer in answers {
                 self.receive(answer);
             }
@@ -471,7 +505,10 @@ impl World {
                     bytes += &format!("<status code='{code}'/>");
                 }
                 bytes += "</presence>";
-                let said = Said { codes, new_nick: new.as_deref(), condition: *condition, destroyed: false };
+                let refused = matches!(condition, Some("conflict" | "item-not-found"));
+                let kicked = codes.iter().any(|code| matches!(code, 301..=333 if *code != 303));
+                self.put_out |= refused || kicked;
+                let said = Said { codes, new_nick: new.as_deref(), condition: *condition, ..Said::default() };
                 let decisions = self.fork.presence_from_room(
                     from(Some(nick), id.as_deref()),
                     *kind,
@@ -520,6 +557,10 @@ impl World {
                     self.now,
                     |resource| to.push(resource.to_owned()),
                 );
+                if decisions.is_none() && stamp.is_none() {
+                    // It comes back to the room, as an error.
+                    self.bounced = true;
+                }
                 self.perform(decisions.unwrap_or_default(), None, None);
                 for resource in to {
                     if let Some(client) = self.clients.get_mut(&resource) {
@@ -539,14 +580,15 @@ impl World {
                 self.perform(decisions.unwrap_or_default(), None, None);
             }
             Down::Iq { nick, id, result } => {
-                let kind = if *result { Iq::Result } else { Iq::Error };
-                let condition = (!result).then_some("not-acceptable");
+                let kind = if result.is_ok() { Iq::Result } else { Iq::Error };
+                let condition = result.err();
                 let decisions = self.fork.iq_from_room(
                     from(Some(nick), Some(id)),
                     kind,
                     false,
                     false,
                     condition,
+                    Asks::default(),
                     self.now,
                 );
                 self.perform(decisions.unwrap_or_default(), Some(&down), None);
@@ -606,7 +648,7 @@ impl World {
             }
             Step::Rename(c, nick) => {
                 let resource = format!("c{c}");
-                if self.clients.get(&resource).is_some_and(|c| c.inside) {
+                if self.clients.get(&resource).is_some_and(|c| c.inside || c.waiting) {
                     self.presence(&resource, &format!("nick{nick}"), Presence::Available, false);
                 }
             }
@@ -629,13 +671,15 @@ impl World {
                     nick: None,
                     id: Some(&id),
                 };
-                if let Some(decisions) = self.fork.message_from_client(from, Message::Groupchat) {
+                if let Some(decisions) =
+                    self.fork.message_from_client(from, Message::Groupchat, None, self.now)
+                {
                     self.perform(decisions, None, Some(Up::Talk { n }));
                 }
             }
             Step::Up => {
                 if let Some(up) = self.up.pop_front() {
-                    let answers = self.room.take(up, self.now);
+                    let answers = self.deliver(up);
                     self.tell_all(answers);
                 }
             }
@@ -700,6 +744,22 @@ impl World {
                     self.down.clear();
                 }
             }
+            Step::CutOff(cut_off) => {
+                self.cut_off = *cut_off;
+                if !cut_off {
+                    self.fork.server_up("c.example", false, self.now);
+                }
+            }
+            Step::Hiccup => {
+                if self.room.us.is_some() {
+                    self.tell_all(vec![Room::refusal("", "internal-server-error", None)]);
+                }
+            }
+            Step::Bookmark(autojoin) => {
+                self.autojoin = Some(*autojoin);
+                self.put_out = false;
+                self.bookmark(*autojoin);
+            }
             Step::Pass(seconds) => self.pass(*seconds),
             Step::Kill { reached } => self.kill(usize::from(*reached)),
             Step::Start { lost, back } => self.start(usize::from(*lost), *back),
@@ -723,7 +783,7 @@ impl World {
         }
         let kept = self.fork.memberships(ACCOUNT);
         for up in std::mem::take(&mut self.up).into_iter().take(reached) {
-            let answers = self.room.take(up, self.now);
+            let answers = self.deliver(up);
             self.down.extend(answers);
         }
         self.fork = World::new(self.local, self.offline, self.room.shape).fork;
@@ -750,6 +810,9 @@ impl World {
             let online = !self.clients.is_empty();
             let decisions = self.fork.restore(ACCOUNT, membership, online, self.now);
             self.perform(decisions, None, None);
+        }
+        if let Some(autojoin) = self.autojoin {
+            self.bookmark(autojoin);
         }
     }
 
@@ -780,10 +843,20 @@ impl World {
     fn check(&mut self) {
         self.start(0, u8::MAX);
         self.flush();
+        self.step(&Step::CutOff(false));
         // Long enough for every time-out, and for a forgotten account to notice.
         for _ in 0..60 {
             self.pass(60);
             self.flush();
+        }
+        // Who was cut off while it left is thrown out when it is spoken to.
+        self.bounced = false;
+        self.step(&Step::OtherSays(Words::Own));
+        self.flush();
+        if self.bounced
+            && let Some(nick) = self.room.us.take()
+        {
+            self.room.occupants.remove(&nick);
         }
         let (nick, inside) = self.fork.clients(ACCOUNT, ROOM).unwrap_or_default();
         for (resource, client) in &self.clients {
@@ -817,7 +890,14 @@ impl World {
                 }
             }
         }
+        if self.autojoin == Some(true) && !self.put_out && !self.clients.is_empty() {
+            assert!(self.room.us.is_some(), "the bookmark says autojoin, and the account is not in");
+        }
         match self.offline {
+            Offline::Leave if self.autojoin == Some(true) => {
+                let us = self.fork.clients(ACCOUNT, ROOM).map(|(nick, _)| nick);
+                assert_eq!(self.room.us, us, "the room and the account differ on whether it is there");
+            }
             Offline::Leave if inside.is_empty() => {
                 assert_eq!(self.room.us, None, "nobody is in, and the room has the account");
             }
@@ -844,6 +924,9 @@ enum Step {
     TakeBack(u8),
     Kick(u16),
     Forget,
+    CutOff(bool),
+    Hiccup,
+    Bookmark(bool),
     Pass(u64),
     Kill { reached: u8 },
     Start { lost: u8, back: u8 },
@@ -880,6 +963,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3u8).prop_map(Step::TakeBack),
         1 => prop_oneof![Just(307u16), Just(301), Just(321), Just(332), Just(333)].prop_map(Step::Kick),
         1 => Just(Step::Forget),
+        1 => any::<bool>().prop_map(Step::CutOff),
+        1 => Just(Step::Hiccup),
+        1 => any::<bool>().prop_map(Step::Bookmark),
         1 => (0..20u64).prop_map(Step::Pass),
     ]
 }
