@@ -464,7 +464,11 @@ impl Fork {
                     if said.condition == Some("conflict") {
                         return; // it answers as one whom it knows
                     }
-                } else if matches!(said.condition, Some("item-not-found" | "not-acceptable")) {
+                } else if matches!(said.condition, Some("item-not-found" | "not-acceptable"))
+                    || from.id == Some(&m.join_id)
+                {
+                    // The latter: it is in from a stay before, whose presence was taken for the answer to its join; the join
+                    // itself failed, and so nobody has told who else is there.
                     self.rejoin(from.account, from.room, now, out);
                     return;
                 } else if let Some((id, by)) = &m.changed_by
