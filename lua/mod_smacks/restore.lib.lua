@@ -11,7 +11,7 @@ local connection = module:require "connection";
 local contain = module:require "contain";
 
 local jn, sm = enjamb.journal, enjamb.smacks;
-local math_min, next, pairs, type = math.min, next, pairs, type;
+local ipairs, math_min, next, pairs, type = ipairs, math.min, next, pairs, type;
 local os_time = os.time;
 
 local host, hosts = module.host, prosody.hosts;
@@ -27,6 +27,28 @@ local left = module:shared("/*/smacks/left");
 -- `smacks` has what the module does with sessions: attach, expire, hibernate; `journal`, `state` and `rooms` are the
 -- libraries.
 return function (smacks, journal, state, rooms, limits, hibernation_time)
+	-- What is looked at when all sessions are back that can be, and other modules have what they had: before the first client
+	-- is read from.
+	local back;
+	local function follow_up(session)
+		if back then
+			back[#back+1] = session;
+			return;
+		end
+		back = { session };
+		module:add_timer(0, function ()
+			local sessions = back;
+			back = nil;
+			for _, each in ipairs(sessions) do
+				if not each.destroyed then
+					contain.attempt(each, "telling who is out of a room", rooms.say_that_it_is_out, each);
+					journal.keep(each);
+				end
+			end
+			journal.commit();
+		end);
+	end
+
 	-- The session, or nil, why not, and whether that may change by itself. `ending`: it is not to be resumed.
 	local function bring_back(token, kept, ending, account_gone)
 		local session, err, may_change = state.revive(kept, connection.new_thread, ending, account_gone);
@@ -46,10 +68,10 @@ return function (smacks, journal, state, rooms, limits, hibernation_time)
 			session.log("error", "%d stanzas of %s's queue could not be read from the journal", lost, session.full_jid);
 		end
 		contain.attempt(session, "letting a session wait for its client", smacks.hibernate, session, key, timeout);
-		if not ending then
-			contain.attempt(session, "telling who is out of a room", rooms.say_that_it_is_out, session, kept);
-		end
 		journal.keep(session);
+		if not ending then
+			follow_up(session);
+		end
 		return session;
 	end
 

@@ -97,7 +97,7 @@ t.versions("after a restart", function (start)
 		d:expect({ body = "m4" });
 		assert.same(t.numbered("m", 4), t.bodies(d.seen));
 		local log = ctx.srv:log();
-		assert.truthy(log:match("gone@third is dropped[^\n]*no such host"));
+		assert.truthy(log:match("gone@third is kept for a day[^\n]*no such host"));
 		assert.truthy(log:match("romeo@second does not come back, stream management is not enabled there: 4 stanzas"));
 		-- once
 		ctx.srv:kill();
