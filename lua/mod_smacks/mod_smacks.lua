@@ -4,7 +4,7 @@
 -- protocol: that is done by the library (crates/stream-management), which also keeps the counters and the queue.
 --
 -- Beside it: queue (what other modules see of it), connection (what a session is to Prosody), journal (what is kept, and
--- may therefore be acknowledged), state (what a session is made of again), restore, rooms and shell.
+-- may therefore be acknowledged), state (what a session is made of again), restore, pep, rooms and shell.
 --
 -- A managed session has session.enjamb_stream, the library's key of its stream. The other fields are those that
 -- modules know from Prosody's own mod_smacks.
@@ -33,6 +33,7 @@ local sm = enjamb.smacks;
 local connection = module:require "connection";
 local contain = module:require "contain";
 local journal = module:require "journal";
+local pep = module:require "pep";
 local queue_of = module:require "queue";
 local rights = module:require "rights";
 local rooms = module:require "rooms";
@@ -1168,6 +1169,7 @@ function module.unload()
 	sending.unload();
 	shell.unload();
 	if not module.reloading then
+		pep.unload();
 		journal.unload();
 	end
 	for _, session in ipairs(managed_sessions()) do
