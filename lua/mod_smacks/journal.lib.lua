@@ -57,6 +57,8 @@ end
 
 -- Makes a string of a session's state: state.lib.lua's.
 local describe;
+-- Writes what clients know of their contacts: contacts.lib.lua's.
+local write_down;
 
 -- The sessions of these streams cannot be kept, so nothing of theirs may be acknowledged any more: they have to end. That
 -- is nobody else's trouble.
@@ -128,6 +130,7 @@ local function commit(session, h)
 		module:log("error", "The journal of sessions: %s", err);
 	end
 	journal.trouble = err or journal.trouble;
+	write_down();
 	if not session then return true; end
 	if session.smacks_dismissed then return false; end
 	session.smacks_committed_h = h;
@@ -333,6 +336,7 @@ end);
 
 return {
 	describe_by = function (f) describe = f; end;
+	write_down_by = function (f) write_down = f; end;
 	-- dismiss(key, reason) ends the session of a stream that cannot be kept, if it is one of this host.
 	dismiss_by = function (f) own.dismiss = f; end;
 	commit = commit;

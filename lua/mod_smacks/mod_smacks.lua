@@ -4,7 +4,7 @@
 -- protocol: that is done by the library (crates/stream-management), which also keeps the counters and the queue.
 --
 -- Beside it: queue (what other modules see of it), connection (what a session is to Prosody), journal (what is kept, and
--- may therefore be acknowledged), state (what a session is made of again), restore, pep, rooms and shell.
+-- may therefore be acknowledged), state (what a session is made of again), restore, rooms, contacts, pep and shell.
 --
 -- A managed session has session.enjamb_stream, the library's key of its stream. The other fields are those that
 -- modules know from Prosody's own mod_smacks.
@@ -31,6 +31,7 @@ if enjamb.version ~= version then
 end
 local sm = enjamb.smacks;
 local connection = module:require "connection";
+local contacts = module:require "contacts";
 local contain = module:require "contain";
 local journal = module:require "journal";
 local pep = module:require "pep";
@@ -148,6 +149,7 @@ local callbacks = module:shared("callbacks");
 
 local close_stream, is_bosh, waiting_stanzas = connection.close, connection.is_bosh, connection.waiting_stanzas;
 journal.describe_by(state.describe);
+journal.write_down_by(contacts.write_down);
 local commit, is_kept, touched = journal.commit, journal.is_kept, journal.touched;
 local fire_with_queue, is_hooked = queue_of.fire, queue_of.is_hooked;
 
@@ -406,6 +408,7 @@ local function manage(session, xmlns, id, timeout, waiting)
 	if is_kept(session) then
 		journal.keep(session);
 		touched[session] = true;
+		contacts.kept(session);
 	end
 	sessions_started(1);
 end
@@ -1119,10 +1122,11 @@ local restore_all = module:require "restore"({
 		start_hibernating(session, timeout);
 		expire_evicted(evicted or {});
 	end;
-}, journal, state, rooms, limits, hibernation_time);
+}, journal, state, rooms, contacts, limits, hibernation_time);
 
 local function open_journal()
 	if not journal.open() then return; end
+	contacts.open(is_kept);
 	restore_all();
 	for _, session in pairs(session_of) do
 		if session.enjamb_stream and is_kept(session) and not session.smacks_state then

@@ -24,9 +24,9 @@ local patience = 24 * 60 * 60;
 -- Sessions that were looked at and stay as they are until the next start, by token. One for all hosts.
 local left = module:shared("/*/smacks/left");
 
--- `smacks` has what the module does with sessions: attach, expire, hibernate; `journal`, `state` and `rooms` are the
--- libraries.
-return function (smacks, journal, state, rooms, limits, hibernation_time)
+-- `smacks` has what the module does with sessions: attach, expire, hibernate; `journal`, `state`, `rooms` and `contacts` are
+-- the libraries.
+return function (smacks, journal, state, rooms, contacts, limits, hibernation_time)
 	-- What is looked at when all sessions are back that can be, and other modules have what they had: before the first client
 	-- is read from.
 	local back;
@@ -43,6 +43,7 @@ return function (smacks, journal, state, rooms, limits, hibernation_time)
 				if not each.destroyed then
 					contain.attempt(each, "telling who is out of a room", rooms.say_that_it_is_out, each);
 					journal.keep(each);
+					contacts.came_back(each);
 				end
 			end
 			journal.commit();
@@ -70,6 +71,7 @@ return function (smacks, journal, state, rooms, limits, hibernation_time)
 		contain.attempt(session, "letting a session wait for its client", smacks.hibernate, session, key, timeout);
 		journal.keep(session);
 		if not ending then
+			session.smacks_came_back = true;
 			follow_up(session);
 		end
 		return session;
@@ -110,7 +112,11 @@ return function (smacks, journal, state, rooms, limits, hibernation_time)
 		module:log("info", "A session of %s does not come back: %s", kept.username, objection);
 		local session, err, may_change = bring_back(token, kept, true, account_gone);
 		if session then
+			local account, full_jid, roster = kept.username.."@"..host, session.presence and session.full_jid, session.roster;
 			smacks.expire(session, objection);
+			if full_jid then
+				contacts.tell_who_sees(account, full_jid, roster);
+			end
 		elseif not may_change then
 			leave(token, kept, err);
 		end
@@ -236,6 +242,7 @@ return function (smacks, journal, state, rooms, limits, hibernation_time)
 				n, stanzas, bytes);
 		end
 		module:add_timer(0, dispose);
+		module:add_timer(0, contacts.find_gone);
 		if next((jn.found())) ~= nil then
 			-- A host that is not there is waited for by the hour.
 			module:add_timer(3600, function () dispose(); return 3600; end);
