@@ -4,7 +4,8 @@
 -- protocol: that is done by the library (crates/stream-management), which also keeps the counters and the queue.
 --
 -- Beside it: queue (what other modules see of it), connection (what a session is to Prosody), journal (what is kept, and
--- may therefore be acknowledged), state (what a session is made of again), restore, rooms, contacts, pep and shell.
+-- may therefore be acknowledged), state (what a session is made of again), fields (what other modules keep on it),
+-- restore, rooms, contacts, pep and shell.
 --
 -- A managed session has session.enjamb_stream, the library's key of its stream. The other fields are those that
 -- modules know from Prosody's own mod_smacks.
@@ -33,6 +34,7 @@ local sm = enjamb.smacks;
 local connection = module:require "connection";
 local contacts = module:require "contacts";
 local contain = module:require "contain";
+local fields = module:require "fields";
 local journal = module:require "journal";
 local pep = module:require "pep";
 local queue_of = module:require "queue";
@@ -615,7 +617,8 @@ local function close_disconnected(session, reason)
 	sessionmanager.destroy_session(session, reason or nil);
 end
 
-local function start_hibernating(session, timeout)
+-- `is_back`: after a restart; others are told of that a little later.
+local function start_hibernating(session, timeout, is_back)
 	release_held(session);
 	session.hibernating = os_time();
 	session.awaiting_ack = nil;
@@ -625,7 +628,9 @@ local function start_hibernating(session, timeout)
 	end);
 	connection.detach(session);
 	session.log("debug", "Hibernating for up to %d seconds", timeout);
-	fire_with_queue("smacks-hibernation-start", session, { origin = session });
+	if not is_back then
+		fire_with_queue("smacks-hibernation-start", session, { origin = session });
+	end
 end
 
 module:hook("pre-resource-unbind", function (event)
@@ -930,6 +935,7 @@ end
 local function adopt_connection(session, from, element)
 	local waiting = waiting_stanzas(from, element);
 	session.role = rights.resumed(session, from);
+	fields.take_over(session, from);
 	connection.adopt(session, from);
 	session.awaiting_ack = nil;
 	session.smacks_over_limit = nil;
@@ -1119,8 +1125,13 @@ local restore_all = module:require "restore"({
 	expire = expire;
 	hibernate = function (session, key, timeout)
 		local _, evicted = sm.hibernate(key, os_time());
-		start_hibernating(session, timeout);
+		start_hibernating(session, timeout, true);
 		expire_evicted(evicted or {});
+	end;
+	-- Has modules know that it waits. What is in its queue they know if it had waited before.
+	tell_that_it_waits = function (session, had_waited)
+		if not session.hibernating then return; end
+		fire_with_queue("smacks-hibernation-start", session, { origin = session, queue = had_waited and {} or nil });
 	end;
 }, journal, state, rooms, contacts, limits, hibernation_time);
 

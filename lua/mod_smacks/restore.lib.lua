@@ -24,22 +24,27 @@ local patience = 24 * 60 * 60;
 -- Sessions that were looked at and stay as they are until the next start, by token. One for all hosts.
 local left = module:shared("/*/smacks/left");
 
--- `smacks` has what the module does with sessions: attach, expire, hibernate; `journal`, `state`, `rooms` and `contacts` are
+-- `smacks` has what the module does with sessions: attach, expire, hibernate, tell_that_it_waits; `journal`, `state`, `rooms` and `contacts` are
 -- the libraries.
 return function (smacks, journal, state, rooms, contacts, limits, hibernation_time)
 	-- What is looked at when all sessions are back that can be, and other modules have what they had: before the first client
 	-- is read from.
 	local back;
-	local function follow_up(session)
+	local function follow_up(session, had_waited)
+		local one = { session = session, had_waited = had_waited };
 		if back then
-			back[#back+1] = session;
+			back[#back+1] = one;
 			return;
 		end
-		back = { session };
+		back = { one };
 		module:add_timer(0, function ()
 			local sessions = back;
 			back = nil;
-			for _, each in ipairs(sessions) do
+			for _, item in ipairs(sessions) do
+				local each = item.session;
+				if not each.destroyed then
+					contain.attempt(each, "telling other modules of a session", smacks.tell_that_it_waits, each, item.had_waited);
+				end
 				if not each.destroyed then
 					contain.attempt(each, "telling who is out of a room", rooms.say_that_it_is_out, each);
 					journal.keep(each);
@@ -57,7 +62,7 @@ return function (smacks, journal, state, rooms, contacts, limits, hibernation_ti
 			return nil, err, may_change;
 		end
 		local timeout = math_min(kept.timeout, hibernation_time);
-		local key, handle, h, lost = jn.restore(token, limits, kept.username.."@"..host, not ending and kept.id or "", timeout);
+		local key, handle, h, lost, had_waited = jn.restore(token, limits, kept.username.."@"..host, not ending and kept.id or "", timeout);
 		if not key then
 			state.withdraw(session);
 			return nil, handle;
@@ -72,7 +77,7 @@ return function (smacks, journal, state, rooms, contacts, limits, hibernation_ti
 		journal.keep(session);
 		if not ending then
 			session.smacks_came_back = true;
-			follow_up(session);
+			follow_up(session, had_waited);
 		end
 		return session;
 	end

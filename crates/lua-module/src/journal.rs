@@ -415,8 +415,8 @@ fn discard(_: &Lua, token: i64) -> LuaResult<()> {
     Ok(())
 }
 
-/// `restore(token, limits, account, id, timeout)`: `key, handle, h, lost`: the stream as it was, and how many of its
-/// stanzas could not be read; or `nil, message`.
+/// `restore(token, limits, account, id, timeout)`: `key, handle, h, lost, had_waited`: the stream as it was, how many of its
+/// stanzas could not be read, and whether its peer was away already when the server ended; or `nil, message`.
 fn restore(
     lua: &Lua,
     (token, limits, account, id, timeout): (i64, LuaUserDataRef<smacks::LuaLimits>, String, String, u32),
@@ -440,6 +440,7 @@ fn restore(
         let length = |len: Option<u32>| len.unwrap_or(0).saturating_sub(kept::STANZA_HEADER as u32);
         let queue = Queue::restored(first, numbering.h_at(first), lengths.into_iter().map(length));
         keeper.found.remove(&session);
+        let had_waited = numbering.unsent_from != LIVE;
         numbering.unsent_from = numbering.unsent_from.min(queue.end());
         let handled = counters.inbound as u32;
         let stream = Stream::restored(Arc::clone(&limits.0), H(handled), queue, numbering.unsent_from);
@@ -451,11 +452,11 @@ fn restore(
             keeper.behind.insert(key);
         }
         keeper.streams.insert(key, kept);
-        Ok::<_, LuaError>((key, handled, lost))
+        Ok::<_, LuaError>((key, handled, lost, had_waited))
     });
     match result {
-        Some(Ok((key, handled, lost))) => {
-            (smacks::number(key), smacks::Handle(key), handled, lost).into_lua_multi(lua)
+        Some(Ok((key, handled, lost, had_waited))) => {
+            (smacks::number(key), smacks::Handle(key), handled, lost, had_waited).into_lua_multi(lua)
         }
         Some(Err(error)) => failed(lua, error),
         None => failed(lua, "the journal is not open"),
