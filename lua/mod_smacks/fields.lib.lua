@@ -100,15 +100,16 @@ end
 
 module:hook("smacks-save-session", save, 100);
 
--- mod_firewall's marks: it reads them when a resource is bound, and writes them when that ends.
-local firewall_marks = module:open_store("firewall_marks");
-local function restore_marks(session)
-	local user = hosts[host].sessions[session.username];
-	if not user.firewall_marks then
-		user.firewall_marks = firewall_marks:get(session.username) or {};
-	end
-	session.firewall_marks = user.firewall_marks;
-end
+-- What modules read when a resource is bound, and have for all sessions of the account; one of them writes it when one ends.
+local of_account = {
+	firewall = function (user, username, session)
+		user.firewall_marks = user.firewall_marks or module:open_store("firewall_marks"):get(username) or {};
+		session.firewall_marks = user.firewall_marks;
+	end;
+	privacy_lists = function (user, username)
+		user.privacy_lists = user.privacy_lists or module:open_store("privacy"):get(username) or { lists = {} };
+	end;
+};
 
 module:hook("smacks-restore-session", function (event)
 	local session, state = event.session, event.state;
@@ -121,8 +122,10 @@ module:hook("smacks-restore-session", function (event)
 		end
 	end
 	session.smacks_lacks_fields = true;
-	if hosts[host].modules.firewall then
-		restore_marks(session);
+	for name, restore in pairs(of_account) do
+		if hosts[host].modules[name] then
+			restore(hosts[host].sessions[session.username], session.username, session);
+		end
 	end
 end, 100);
 

@@ -103,6 +103,9 @@ local function say_that_it_is_out(session)
 			if session.directed then
 				session.directed[occupant] = nil;
 			end
+			if session.rooms_joined then -- mod_track_muc_joins
+				session.rooms_joined[room] = nil;
+			end
 			session.send(st.presence({ type = "unavailable", from = occupant, to = session.full_jid })
 				:tag("x", { xmlns = xmlns_muc_user })
 					:tag("item", { affiliation = "none", role = "none" }):up()
