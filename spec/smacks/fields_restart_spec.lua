@@ -90,6 +90,36 @@ t.versions("fields of other modules", function (start)
 	end
 end);
 
+t.versions("what modules read when a resource is bound", function (start)
+	it("is there for a session that comes back", function ()
+		local ctx = start {
+			config = "smacks_hibernation_time = 60\nfirewall_experimental_user_marks = true"; community = { "privacy_lists", "firewall" };
+			users = { alice = "secret", bob = "secret" };
+		};
+		local alice, bob = ctx:resumable { user = "alice", available = true }, ctx:resumable { user = "bob", available = true };
+		local ns = "jabber:iq:privacy";
+		alice:iq("set", ("<query xmlns='%s'><list name='l'><item type='jid' value='bob@localhost' action='deny' order='1'/></list></query>"):format(ns));
+		alice:iq("set", ("<query xmlns='%s'><active name='l'/></query>"):format(ns));
+		ctx.srv:eval([[
+			session(a).firewall_marks.friend = 1;
+			require "core.storagemanager".open("localhost", "firewall_marks"):set("alice", { friend = 1 });
+		]], alice.jid);
+		for _, c in ipairs { alice, bob } do c:sync(); c:ack(); c:sync(); end
+		ctx.srv:kill();
+		ctx.srv:launch();
+		local a, b = ctx:resume(alice), ctx:resume(bob);
+		b:message(a.jid, "refused");
+		a:message(a.jid, "mine");
+		b:sync();
+		a:expect({ body = "mine" });
+		assert.same({ "mine" }, t.bodies(a.seen));
+		assert.equal(1, ctx:field(a.jid, "s.firewall_marks.friend"));
+		a:close();
+		assert.equal(1, ctx.srv:eval([[return (require "core.storagemanager".open("localhost", "firewall_marks"):get("alice") or {}).friend]]));
+		assert.same({}, ctx:log_errors(0));
+	end);
+end);
+
 t.versions("a push", function (start)
 	it("is sent for what came while nobody was told, and not again after a restart", function ()
 		local ctx = start {
