@@ -4,10 +4,12 @@
 -- of nothing else:
 -- - a session that cannot be resumed went with the server. That it was there is noted, and it is ended as if its
 --   connection had been lost: all contacts are told, also those of other servers;
--- - an account is gone, or does not let the client's see it any more: its roster says so;
+-- - whom it could see then and cannot now, or the other way round, since a roster was changed or an account is gone. Whom it
+--   could see is kept with the session, as hashes;
 -- - what became of contacts of other servers, and of gateways, nobody here knows. They are asked, once for each account, and
 --   what they answer is compared with what was told last, of which the library keeps a likeness.
 
+local base64 = require "util.encodings".base64;
 local hashes = require "util.hashes";
 local jid = require "util.jid";
 local rostermanager = require "core.rostermanager";
@@ -17,8 +19,9 @@ local time_now = require "util.time".now;
 local contacts = require "enjamb".contacts;
 local contain = module:require "contain";
 
-local is_stanza, ipairs, next, pairs = st.is_stanza, ipairs, next, pairs;
+local is_stanza, ipairs, next, pairs, setmetatable, type = st.is_stanza, ipairs, next, pairs, setmetatable, type;
 local find, sub = string.find, string.sub;
+local math_huge, math_min = math.huge, math.min;
 local table_concat, table_move, table_sort = table.concat, table.move, table.sort;
 
 local bare_sessions, full_sessions, hosts = prosody.bare_sessions, prosody.full_sessions, prosody.hosts;
@@ -105,10 +108,24 @@ end
 -- Probes whose answers are waited for: by account and contact, tables { known, left, has_answered, tries }.
 local asked = {};
 
+local function sees(roster, contact)
+	local item = roster and roster[contact];
+	return item and (item.subscription == "to" or item.subscription == "both");
+end
+
+local function is_seen_by(roster, contact)
+	local item = roster and roster[contact];
+	return item and (item.subscription == "from" or item.subscription == "both");
+end
+
 local function is_subscribed(user, contact)
 	local _, session = next(user.sessions);
-	local item = session and session.roster and session.roster[contact];
-	return item and (item.subscription == "to" or item.subscription == "both");
+	return session and sees(session.roster, contact);
+end
+
+-- The ordinary way: somebody may be blocked.
+local function send_unavailable(session, from)
+	module:send(st.presence({ type = "unavailable", from = from, to = session.full_jid }));
 end
 
 -- Tells the clients of an account that came back that somebody is not available any more.
@@ -117,7 +134,7 @@ local function tell_gone(account, from)
 	local user = bare_sessions[account];
 	for _, session in pairs(user and user.sessions or {}) do
 		if session.presence and session.smacks_came_back then
-			session.send(st.presence({ type = "unavailable", from = from, to = session.full_jid }));
+			send_unavailable(session, from);
 		end
 	end
 end
@@ -203,37 +220,50 @@ end, -10);
 
 -- After a start ----------------------------------------------------------------------------------------------------------
 
--- Functions to be called, and probes to be sent.
-local work, probes = {}, {};
+-- Functions to be called, those in `first_work` before the others, and then probes to be sent.
+local first_work, work, probes = {}, {}, {};
 local is_working = false;
+-- For all hosts, since contacts may be of another one: by hash of the account, accounts of sessions that came back, and sessions that
+-- went with the server; and which hosts have `first` work to do, and any. Forgotten when none has.
+local start = module:shared("/*/smacks/start");
+start.first, start.any = start.first or {}, start.any or {};
+
+local function some_of(list, until_then)
+	local n = 0;
+	while list[n + 1] and time_now() < until_then do
+		n = n + 1;
+		contain.attempt(nil, "finding out what changed of contacts", list[n]);
+	end
+	return table_move(list, n + 1, #list, 1, {});
+end
 
 local function some_work()
 	local until_then = time_now() + work_per_period;
-	local n = 0;
-	repeat
-		n = n + 1;
-		local f = work[n];
-		if f then
-			contain.attempt(nil, "finding out what changed of contacts", f);
-		end
-	until not f or time_now() > until_then;
-	work = table_move(work, n + 1, #work, 1, {});
-	for i = 1, #work == 0 and probes_per_period or 0 do
-		local probe = probes[i];
-		if not probe then break; end
-		contain.attempt(nil, "asking for presence", probe);
+	first_work = some_of(first_work, until_then);
+	start.first[host] = first_work[1] and true or nil;
+	if next(start.first) then return period; end
+	work = some_of(work, until_then);
+	if work[1] or first_work[1] then return period; end
+	start.any[host] = nil;
+	if next(start.any) == nil then
+		start.back, start.gone = nil, nil;
 	end
-	if #work == 0 then
-		probes = table_move(probes, probes_per_period + 1, #probes, 1, {});
-	end
-	if work[1] or probes[1] then return period; end
+	local batch = table_move(probes, 1, math_min(#probes, probes_per_period), 1, {});
+	probes = table_move(probes, #batch + 1, #probes, 1, {});
+	some_of(batch, math_huge);
+	if probes[1] or work[1] then return period; end
 	is_working = false;
 end
 
 local function start_working()
-	if is_working or not (work[1] or probes[1]) then return; end
-	is_working = true;
-	module:add_timer(period, some_work);
+	if not (first_work[1] or work[1] or probes[1]) then return; end
+	if first_work[1] or work[1] then
+		start.any[host], start.first[host] = true, first_work[1] and true or start.first[host];
+	end
+	if not is_working then
+		is_working = true;
+		module:add_timer(period, some_work);
+	end
 end
 
 local function ask(account, contact, probe)
@@ -261,7 +291,7 @@ function ask_again(account, contact, probe)
 	module:add_timer(delay, function () ask(account, contact, probe); end);
 end
 
--- Asks for the presence of those contacts.
+-- Asks for the presence of those contacts. Of others the account's clients are to know nothing.
 local function ask_all(account, whom)
 	local known = {};
 	for from, what in pairs(contacts.get(account)) do
@@ -269,6 +299,8 @@ local function ask_all(account, whom)
 		if whom[contact] then
 			known[contact] = known[contact] or {};
 			known[contact][from] = what;
+		elseif what ~= here then
+			tell_gone(account, from);
 		end
 	end
 	asked[account] = asked[account] or {};
@@ -284,47 +316,128 @@ local function ask_all(account, whom)
 	end
 end
 
-local function sees(roster, contact)
-	local item = roster and roster[contact];
-	return item and (item.subscription == "to" or item.subscription == "both");
+-- Whom a session could see: of each contact a few bytes of a hash, as text. A roster has a version, which changes with it.
+local hash_bytes = 6;
+local function hash_of(contact)
+	return sub(hashes.sha1(contact), 1, hash_bytes);
 end
 
-local function is_seen_by(roster, contact)
-	local item = roster and roster[contact];
-	return item and (item.subscription == "from" or item.subscription == "both");
+local seen = setmetatable({}, { __mode = "k" });
+local function seen_text(session)
+	local roster = session.roster;
+	local version = roster[false] and roster[false].version;
+	local known = seen[roster];
+	if known and known.version == version and version ~= nil then return known.text, version; end
+	local all = {};
+	for contact in pairs(roster) do
+		if contact and sees(roster, contact) and not is_elsewhere(jid.host(contact)) then
+			all[#all+1] = hash_of(contact);
+		end
+	end
+	table_sort(all);
+	known = { version = version, text = base64.encode(table_concat(all)) };
+	seen[roster] = known;
+	return known.text, version;
+end
+
+module:hook("smacks-save-session", function (event)
+	local session, state = event.session, event.state;
+	if session.roster then
+		state.sees, state.roster_version = seen_text(session);
+	else
+		state.sees, state.roster_version = session.smacks_saw, session.smacks_saw_version;
+	end
+end);
+
+module:hook("smacks-restore-session", function (event)
+	local session, state = event.session, event.state;
+	if type(state.sees) ~= "string" then return; end
+	session.smacks_saw, session.smacks_saw_version = state.sees, state.roster_version;
+	local roster = session.roster;
+	if roster and not seen[roster] then
+		seen[roster] = { version = state.roster_version, text = state.sees };
+	end
+end);
+
+local function note_back(session)
+	if session.destroyed or not session.presence then return; end
+	local account = bare_of(session);
+	local hash = hash_of(account);
+	start.back = start.back or {};
+	start.back[hash] = start.back[hash] or {};
+	start.back[hash][account] = true;
+end
+
+-- A session has ended since the start, and those in its account's roster have been told.
+local function note_gone(account, full_jid, roster)
+	local hash = hash_of(account);
+	start.gone = start.gone or {};
+	start.gone[hash] = start.gone[hash] or {};
+	start.gone[hash][full_jid] = roster or {};
+end
+
+-- The sessions of an account that were there before the restart and are.
+local function each_back(account, f)
+	local user = bare_sessions[account];
+	for _, session in pairs(user and user.sessions or {}) do
+		if session.smacks_came_back and session.presence then f(session); end
+	end
+end
+
+local function can_see(session, account, contact)
+	local visible = false;
+	if sees(session.roster, contact) then
+		each_back(contact, function (other) visible = visible or is_seen_by(other.roster, account); end);
+	end
+	return visible;
+end
+
+-- Whom the session could see before, and those whom it can see now: what differs it is told.
+local function compare(session, account, text)
+	local bytes, saw = base64.decode(text) or "", {};
+	for i = 1, #bytes, hash_bytes do
+		local hash = sub(bytes, i, i + hash_bytes - 1);
+		saw[hash] = true;
+		for full_jid, roster in pairs(start.gone and start.gone[hash] or {}) do
+			if not is_seen_by(roster, account) then
+				send_unavailable(session, full_jid);
+			end
+		end
+		for contact in pairs(start.back and start.back[hash] or {}) do
+			if contact ~= account and not can_see(session, account, contact) then
+				seen[session.roster] = nil;
+				each_back(contact, function (other) send_unavailable(session, other.full_jid); end);
+			end
+		end
+	end
+	for contact in pairs(session.roster) do
+		if contact and contact ~= account and bare_sessions[contact] and not saw[hash_of(contact)]
+		and not is_elsewhere(jid.host(contact)) and can_see(session, account, contact) then
+			seen[session.roster] = nil;
+			each_back(contact, function (other)
+				local presence = st.clone(other.presence);
+				presence.attr.from, presence.attr.to = other.full_jid, session.full_jid;
+				module:send(presence);
+			end);
+		end
+	end
 end
 
 -- What a session that came back may know of its contacts and what is not so any more.
 local function look(session)
 	if session.destroyed or not session.presence then return; end
 	local account, elsewhere = bare_of(session), {};
+	local text = session.smacks_saw;
+	session.smacks_saw, session.smacks_saw_version = nil, nil;
+	if text then -- else it was kept by an earlier version
+		compare(session, account, text);
+	end
 	for contact in pairs(session.roster) do
-		if contact and contact ~= account and sees(session.roster, contact) then
-			if is_elsewhere(jid.host(contact)) then
-				elsewhere[contact] = true;
-			else
-				local user = bare_sessions[contact];
-				for _, other in pairs(user and user.sessions or {}) do
-					if other.presence and other.smacks_came_back and not is_seen_by(other.roster, account) then
-						session.send(st.presence({ type = "unavailable", from = other.full_jid, to = session.full_jid }));
-					end
-				end
-			end
+		if contact and contact ~= account and sees(session.roster, contact) and is_elsewhere(jid.host(contact)) then
+			elsewhere[contact] = true;
 		end
 	end
-	if next(elsewhere) then
-		ask_all(account, elsewhere);
-	end
-end
-
--- Tells those who see an account in their roster, and whom its own does not have (any more), that its session is gone.
-local function tell_who_sees(account, full_jid, roster)
-	for _, session in pairs(full_sessions) do
-		if session.smacks_came_back and session.presence and sees(session.roster, account)
-		and not is_seen_by(roster, jid.bare(session.full_jid)) then
-			session.send(st.presence({ type = "unavailable", from = full_jid, to = session.full_jid }));
-		end
-	end
+	ask_all(account, elsewhere);
 end
 
 -- Ends a session that went with the server, as mod_presence would if its connection were lost now.
@@ -339,7 +452,7 @@ local function end_gone(account, full_jid)
 		roster = roster; presence = st.presence(); log = module._log; send = function () return true; end;
 	};
 	prosody.core_process_stanza(session, st.presence({ type = "unavailable" }));
-	tell_who_sees(account, full_jid, roster);
+	note_gone(account, full_jid, roster);
 end
 
 -- Which sessions of this host were there, and are not.
@@ -347,10 +460,10 @@ local function find_gone()
 	for _, full_jid in ipairs(contacts.noted_as(here)) do
 		local account = jid.bare(full_jid);
 		if jid.host(account) == host then
-			work[#work+1] = function () end_gone(account, full_jid); end
+			first_work[#first_work+1] = function () end_gone(account, full_jid); end
 		end
 	end
-	work[#work+1] = function ()
+	first_work[#first_work+1] = function ()
 		for _, account in ipairs(contacts.accounts()) do
 			if jid.host(account) == host and not bare_sessions[account] then
 				contacts.forget(account);
@@ -384,9 +497,10 @@ return {
 	kept = not_here;
 	find_gone = find_gone;
 	came_back = function (session)
+		first_work[#first_work+1] = function () note_back(session); end
 		work[#work+1] = function () look(session); end
 		start_working();
 	end;
-	tell_who_sees = tell_who_sees;
+	ended = note_gone;
 	write_down = write_down;
 };

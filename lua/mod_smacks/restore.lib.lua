@@ -120,7 +120,7 @@ return function (smacks, journal, state, rooms, contacts, limits, hibernation_ti
 			local account, full_jid, roster = kept.username.."@"..host, session.presence and session.full_jid, session.roster;
 			smacks.expire(session, objection);
 			if full_jid then
-				contacts.tell_who_sees(account, full_jid, roster);
+				contacts.ended(account, full_jid, roster);
 			end
 		elseif not may_change then
 			leave(token, kept, err);

@@ -55,12 +55,15 @@ t.versions("contacts of this server", function (start)
 	for _, how in ipairs { "SIGTERM", "kill -9" } do
 		it("that do not come back are gone for those who do (" .. how .. ")", function ()
 			local ctx = start {
-				config = "smacks_hibernation_time = 60"; users = { alice = "secret", eve = "secret", stays = "secret", gone = "secret", hides = "secret" };
+				config = "smacks_hibernation_time = 60";
+				users = { alice = "secret", eve = "secret", stays = "secret", gone = "secret", hides = "secret", apart = "secret", away = "secret",
+					fresh = "secret" };
 				extra = 'VirtualHost "other.localhost"';
 			};
 			ctx.srv:adduser("carol", "secret", "other.localhost");
 			befriend(ctx, [[{ "alice@localhost", "eve@localhost" }, { "alice@localhost", "stays@localhost" }, { "alice@localhost", "gone@localhost" },
-				{ "alice@localhost", "hides@localhost" }, { "alice@localhost", "carol@other.localhost" }]]);
+				{ "alice@localhost", "hides@localhost" }, { "alice@localhost", "carol@other.localhost" }, { "alice@localhost", "apart@localhost" },
+				{ "alice@localhost", "away@localhost" }]]);
 			local alice = ctx:resumable { user = "alice", resource = "phone", available = true };
 			local carol = ctx:connect(nil, { host = "other.localhost" });
 			carol:login("carol", "secret", "one");
@@ -76,12 +79,25 @@ t.versions("contacts of this server", function (start)
 			late:enable { resume = "true" };
 			local stays, gone, hides = ctx:resumable { user = "stays", resource = "one", available = true },
 				ctx:resumable { user = "gone", resource = "one", available = true }, ctx:resumable { user = "hides", resource = "one", available = true };
-			settled(ctx, { alice, stays, gone, hides, late });
+			local apart, fresh = ctx:resumable { user = "apart", resource = "one", available = true },
+				ctx:resumable { user = "fresh", resource = "one", available = true };
+			ctx:login { user = "away", resource = "one", available = true };
+			settled(ctx, { alice, stays, gone, hides, late, apart, fresh });
 			stop(ctx, how);
 			local data = ctx.srv.dir .. "/data/localhost/";
 			os.remove(data .. "accounts/gone.dat");
 			os.remove(data .. "roster/gone.dat");
 			os.remove(data .. "roster/hides.dat"); -- it does not let alice see it any more
+			-- Of two neither has the other any more, and two are contacts now.
+			os.remove(data .. "roster/apart.dat");
+			os.remove(data .. "roster/away.dat");
+			local function roster(user, contacts)
+				local items = {};
+				for i, contact in ipairs(contacts) do items[i] = ("[%q] = { subscription = 'both'; groups = {} };"):format(contact); end
+				t.server.write_file(data .. "roster/" .. user .. ".dat", "return { [false] = { version = 9 }; " .. table.concat(items, " ") .. " };");
+			end
+			roster("alice", { "eve@localhost", "stays@localhost", "gone@localhost", "hides@localhost", "carol@other.localhost", "fresh@localhost" });
+			roster("fresh", { "alice@localhost" });
 			ctx.srv:launch();
 			for _, c in ipairs { alice, stays, hides } do ctx.srv:wait_hibernating(c.jid); end
 			no_more_work(ctx);
@@ -89,8 +105,9 @@ t.versions("contacts of this server", function (start)
 			a:sync();
 			s:sync();
 			assert.same({
-				"alice@localhost/desk unavailable", "carol@other.localhost/one unavailable", "eve@localhost/one unavailable",
-				"eve@localhost/two unavailable", "gone@localhost/one unavailable", "hides@localhost/one unavailable",
+				"alice@localhost/desk unavailable", "apart@localhost/one unavailable", "away@localhost/one unavailable",
+				"carol@other.localhost/one unavailable", "eve@localhost/one unavailable",
+				"eve@localhost/two unavailable", "fresh@localhost/one available", "gone@localhost/one unavailable", "hides@localhost/one unavailable",
 			}, told(a));
 			assert.same({ "alice@localhost/desk unavailable" }, told(s));
 			-- once
