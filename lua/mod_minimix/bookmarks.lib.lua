@@ -10,6 +10,10 @@ local host = module.host;
 
 -- Accounts whose bookmarks the library knows. Outlives a reload, as the library does.
 local loaded = module:shared("bookmarks");
+-- And those whose bookmarks could not be read.
+local unknown = module:shared("unknown_bookmarks");
+-- By user, the nodes of mod_pep.
+local pep_nodes = module:open_store("pep");
 local mx, perform;
 
 local function is_online(account)
@@ -43,8 +47,9 @@ local function watch_service(event)
 	-- A service may be forgotten and made again; a handler of an old one is never called.
 	service.events.add_handler("item-published", function (published_event)
 		if published_event.node ~= xmlns_bookmarks then return; end
-		loaded[account] = loaded[account] or {};
-		loaded[account][published_event.id] = true;
+		if loaded[account] then
+			loaded[account][published_event.id] = true;
+		end
 		published(account, published_event.id, published_event.item);
 	end);
 	service.events.add_handler("item-retracted", function (retracted_event)
@@ -63,22 +68,51 @@ local function watch_service(event)
 	service.events.add_handler("node-deleted", emptied);
 end
 
+-- An account's bookmarks. A storage that fails is no answer: mod_pep takes it for "there are none", or raises an error.
+local function read(account)
+	local username = jid_split(account);
+	local ok, items = hosts[host].modules.pep.get_pep_service(username):get_items(xmlns_bookmarks, account);
+	if ok and type(items) == "table" then return items; end
+	if items ~= "item-not-found" then error(items, 0); end
+	local nodes, err = pep_nodes:get(username);
+	if not nodes and err or nodes and nodes[xmlns_bookmarks] then error(err or items, 0); end
+	return {};
+end
+
+-- Says whether the account's bookmarks are known.
 local function load(account)
-	if loaded[account] then return; end
+	if loaded[account] then return true; end
 	local pep = hosts[host].modules.pep;
-	if not pep or not pep.get_pep_service then return; end
+	if not pep or not pep.get_pep_service then return true; end
+	local ok, items = pcall(read, account);
+	if not ok then
+		if not unknown[account] then
+			unknown[account] = true;
+			module:log("error", "It is not known which bookmarks %s has, so it stays in the rooms that it is in; which is tried again: %s", account, items);
+			mx.bookmarks_known(account, false);
+		end
+		return false;
+	end
 	loaded[account] = {};
-	local ok, items = pep.get_pep_service(jid_split(account)):get_items(xmlns_bookmarks, account);
-	if not ok or type(items) ~= "table" then return; end
 	for _, id in ipairs(items) do
 		loaded[account][id] = true;
-		published(account, id, items[id]);
+		-- What is wrong with one must not keep the others from being followed.
+		local done, err = pcall(published, account, id, items[id]);
+		if not done then
+			module:log("error", "The bookmark of %s for %s is not followed: %s", account, id, err);
+		end
 	end
+	if unknown[account] then
+		unknown[account] = nil;
+		module:log("info", "The bookmarks of %s are known now", account);
+		mx.bookmarks_known(account, true);
+	end
+	return true;
 end
 
 return {
 	load = load;
-	forget = function (account) loaded[account] = nil; end;
+	forget = function (account) loaded[account], unknown[account] = nil, nil; end;
 	watch = function (library, perform_decisions)
 		mx, perform = library, perform_decisions;
 		module:handle_items("pep-service", watch_service, function () end, true);

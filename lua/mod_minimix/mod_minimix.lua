@@ -65,6 +65,31 @@ mx.configure(host, {
 	silence = get_period("minimix_ping_interval", 900);
 });
 
+-- Of the whole server: rooms are shared by the accounts of all hosts.
+do
+	local global = module:context("*");
+	local function get_bytes(name, default)
+		local value = global:get_option_number(name, default);
+		if value ~= value or value < 2^16 or value >= 2^53 then
+			module:log("error", "Option '%s' must be a number of bytes from %d, using %d", name, 2^16, default);
+			return default;
+		end
+		return math.floor(value);
+	end
+	mx.limit(
+		get_bytes("minimix_max_room_bytes", 32 << 20),
+		get_bytes("minimix_max_account_bytes", 64 << 20),
+		get_bytes("minimix_max_server_bytes", 1 << 30));
+end
+
+local function split(full)
+	local slash = find(full, "/", 1, true);
+	if slash then
+		return sub(full, 1, slash - 1), sub(full, slash + 1);
+	end
+	return full;
+end
+
 -- Doing what was decided ----------------------------------------------------------------------------------------------
 
 -- By host, what saves an account there: the library decides for all hosts at once.
@@ -80,7 +105,10 @@ local function save()
 		unsaved[account] = nil;
 		local save_account = savers[jid.host(account)];
 		if save_account then
-			save_account(account);
+			local ok, err = xpcall(save_account, debug.traceback, account);
+			if not ok then
+				module:log("error", "The rooms of %s could not be saved: %s", account, err);
+			end
 		end
 		account = next(unsaved);
 	end
@@ -106,6 +134,21 @@ local function set_codes(stanza, without, with)
 	end
 end
 
+-- The room knows an account of ours by its bare JID. Who may see real JIDs gets a full one (XEP-0045 7.2.3): that of the
+-- client whose presence it is.
+local function complete_jids(stanza)
+	local x = stanza:get_child("x", xmlns_muc_user);
+	if not x then return; end
+	local room = split(stanza.attr.from);
+	for item in x:childtags("item") do
+		local real = item.attr.jid;
+		local resource = real and not find(real, "/", 1, true) and mx.shown(real, room);
+		if resource then
+			item.attr.jid = real.."/"..resource;
+		end
+	end
+end
+
 local function send_to_client(account, resource, stanza, edit)
 	local user = bare_sessions[account];
 	local session = user and user.sessions[resource];
@@ -120,6 +163,9 @@ local function send_to_client(account, resource, stanza, edit)
 	end
 	if edit.without or edit.with then
 		set_codes(stanza, edit.without, edit.with);
+	end
+	if stanza.name == "presence" and attr.from then
+		complete_jids(stanza);
 	end
 	if edit.delay_from then
 		stanza:reset():tag("delay", { xmlns = xmlns_delay, from = edit.delay_from, stamp = datetime.datetime(edit.delay_at) }):up();
@@ -214,14 +260,6 @@ end
 
 -- Reading stanzas -------------------------------------------------------------------------------------------------------
 
-local function split(full)
-	local slash = find(full, "/", 1, true);
-	if slash then
-		return sub(full, 1, slash - 1), sub(full, slash + 1);
-	end
-	return full;
-end
-
 -- The part of a presence that says how somebody is, as bytes.
 local function payload_of(stanza)
 	local copy = st_clone(stanza);
@@ -258,19 +296,22 @@ local function error_condition(stanza)
 end
 
 local function read_room_presence(stanza)
-	local said = { condition = error_condition(stanza) };
-	local x = stanza:get_child("x", xmlns_muc_user);
-	if x then
-		local codes = {};
-		for status in x:childtags("status") do
-			codes[#codes+1] = tonumber(status.attr.code);
-		end
-		said.codes = codes;
-		local item = x:get_child("item");
-		said.nick = item and item.attr.nick;
-		said.destroyed = x:get_child("destroy") ~= nil;
+	local said = {};
+	if stanza.attr.type == "error" then
+		local kind, condition = stanza:get_error();
+		said.condition, said.wait = condition, kind == "wait";
 	end
-	return said, x;
+	-- Some rooms have several of them.
+	for x in stanza:childtags("x", xmlns_muc_user) do
+		said.codes = said.codes or {};
+		for status in x:childtags("status") do
+			said.codes[#said.codes+1] = tonumber(status.attr.code);
+		end
+		local item = x:get_child("item");
+		said.nick = said.nick or item and item.attr.nick;
+		said.destroyed = said.destroyed or x:get_child("destroy") ~= nil;
+	end
+	return said;
 end
 
 -- The time in the room's own delay.
@@ -366,6 +407,10 @@ local function presence_from_client(event)
 		-- mod_presence would tell the room that the client is gone, and from the client itself.
 		origin.directed[to] = nil;
 	end
+	if origin.smacks_rooms then
+		-- mod_smacks would tell the client after a restart that it is out of it.
+		origin.smacks_rooms[room] = nil;
+	end
 	return perform(decisions, account, stanza, origin);
 end
 
@@ -375,7 +420,7 @@ local function message_from_client(event)
 	if not to or not is_ours(origin) then return; end
 	local room, nick = split(to);
 	local account = account_of(origin);
-	local decisions = mx.message_out(account, origin.resource, room, nick, stanza.attr.type, stanza.attr.id);
+	local decisions = mx.message_out(account, origin.resource, room, nick, stanza.attr.type, stanza.attr.id, error_condition(stanza));
 	return decisions and perform(decisions, account, stanza, origin);
 end
 
@@ -390,6 +435,14 @@ local function is_ping(stanza)
 	return stanza.attr.type == "get" and stanza:get_child("ping", xmlns_ping) ~= nil;
 end
 
+-- The namespace of a request's payload, and what names the exchange that it belongs to: bytestreams and Jingle (XEP-0047, 0065, 0166),
+-- commands (XEP-0050).
+local function exchange_of(stanza)
+	local kind, payload = stanza.attr.type, stanza.tags[1];
+	if not payload or kind ~= "set" and kind ~= "get" then return; end
+	return payload.attr.xmlns, payload.attr.sid or payload.attr.sessionid;
+end
+
 local function iq_from_client(event)
 	local origin, stanza = event.origin, event.stanza;
 	local to = stanza.attr.to;
@@ -397,7 +450,7 @@ local function iq_from_client(event)
 	local room, nick = split(to);
 	if not nick and is_asked_directly(stanza.tags[1]) then return; end
 	local account = account_of(origin);
-	local decisions = mx.iq_out(account, origin.resource, room, nick, stanza.attr.type, stanza.attr.id, is_ping(stanza));
+	local decisions = mx.iq_out(account, origin.resource, room, nick, stanza.attr.type, stanza.attr.id, is_ping(stanza), exchange_of(stanza));
 	return decisions and perform(decisions, account, stanza, origin);
 end
 
@@ -485,9 +538,14 @@ local function message_from_room(event)
 	local x = not nick and stanza:get_child("x", xmlns_muc_user);
 	if x and (x:get_child("invite") or not attended and x:get_child("decline")) then return; end
 	if not attended and kind ~= "error" then
-		if nick and (stanza:get_child("body") or stanza:get_child("encryption", "urn:xmpp:eme:0")) then
-			local username = jid.node(account);
-			module:fire_event("message/offline/handle", { username = username, origin = origin, stanza = stanza });
+		-- What is to be read goes where any message to the account does: to who is online, else to offline storage (XEP-0160 §3).
+		if stanza:get_child("body") or stanza:get_child("encryption", "urn:xmpp:eme:0") then
+			local user = bare_sessions[account];
+			if user and user.top_resources and next(user.top_resources) then return; end
+			-- An error must not come of it: the room would throw the account out.
+			if nick then
+				module:fire_event("message/offline/handle", { username = jid.node(account), origin = origin, stanza = stanza });
+			end
 		end
 		return true;
 	end
@@ -522,9 +580,8 @@ module:hook("archive-should-store", function (event)
 	local stanza = event.stanza;
 	local attr = stanza.attr;
 	if attr.type ~= "groupchat" or not archive_groupchat or not attr.to or not attr.from then return; end
-	local room, nick = split(attr.from);
-	if kind_of_talk(stanza) == "said"
-	and mx.is_new(attr.to, room, nick, attr.id, stanza:get_child_text("body"), room_stamp(stanza, room) ~= nil) then
+	local room = split(attr.from);
+	if has(attr.to, room) and mx.is_new(attr.to, room, bytes_of(stanza)) then
 		event.reason = "minimix";
 		return true;
 	end
@@ -544,7 +601,7 @@ local function iq_from_room(event)
 	local room, nick = split(attr.from);
 	local payload = stanza.tags[1];
 	local decisions = mx.iq_in(attr.to, room, nick, attr.type, attr.id, is_ping(stanza),
-		payload ~= nil and of_account[payload.attr.xmlns] or false, error_condition(stanza));
+		payload ~= nil and of_account[payload.attr.xmlns] or false, error_condition(stanza), exchange_of(stanza));
 	return decisions and perform(decisions, attr.to, stanza, event.origin);
 end
 
@@ -552,6 +609,18 @@ module:hook("presence/bare", presence_from_room, 10);
 module:hook("iq/bare", iq_from_room, 10);
 
 -- Time and the rest -------------------------------------------------------------------------------------------------------
+
+local bounds = {
+	room = "The occupants of room %s take more memory than minimix_max_room_bytes: not all are kept for clients that join later";
+	account = "What rooms told %s takes more memory than minimix_max_account_bytes: not all is kept for its clients that join later";
+	server = "What rooms told takes more memory than minimix_max_server_bytes: not all is kept for clients that join later";
+};
+
+local function tell_full(full)
+	for _, notice in ipairs(full) do
+		module:log("warn", "%s", bounds[notice.what]:format(notice.jid));
+	end
+end
 
 local function tick()
 	local decisions = mx.tick();
@@ -561,6 +630,10 @@ local function tick()
 	local trouble = mx.trouble();
 	if trouble then
 		module:log("error", "Who is in which room cannot be kept across a restart until there is room or leave to write: %s", trouble);
+	end
+	local full = mx.full();
+	if full then
+		tell_full(full);
 	end
 	return 1;
 end
@@ -576,24 +649,49 @@ end
 module:hook("s2sout-destroyed", server_lost);
 module:hook("s2sin-destroyed", server_lost);
 
+local function server_up(event)
+	local session = event.session;
+	local other = session.type == "s2sout" and session.to_host or session.from_host;
+	if other then
+		mx.server_up(other, false);
+	end
+end
+module:hook("s2sout-established", server_up);
+module:hook("s2sin-established", server_up);
+
+-- Services of this server: a component that connects, or is loaded, may know nothing of who was in its rooms.
+local function watch_component(name)
+	local component = hosts[name];
+	if not component or component.type ~= "component" then return; end
+	module:hook_object_event(component.events, "component-authenticated", function ()
+		mx.server_up(name, true);
+	end);
+end
+for name in pairs(hosts) do
+	watch_component(name);
+end
+module:hook_global("host-activated", function (name)
+	watch_component(name);
+	mx.server_up(name, true);
+end);
+
 local bookmarks = module:require "bookmarks";
 local memberships = module:require "memberships";
 
 bookmarks.watch(mx, perform);
-memberships.watch(mx, perform, savers, function (account)
-	-- A restart or the module's first load: bookmarks are read when they are needed.
-	bookmarks.load(account, bare_sessions[account] ~= nil);
-end);
+memberships.watch(mx, perform, savers, bookmarks.load);
 
 module:hook("resource-bind", function (event)
 	local account = account_of(event.session);
-	bookmarks.load(account, true);
+	memberships.look(event.session.username);
+	bookmarks.load(account);
 	perform(mx.online(account), account);
 end, -10);
 
 module:hook_global("user-deleted", function (event)
 	if event.host ~= host then return; end
 	local account = event.username.."@"..host;
+	memberships.forget(event.username);
 	perform(mx.account_deleted(account), account);
 	bookmarks.forget(account);
 end);
@@ -607,6 +705,7 @@ module:hook_global("server-stopped", write_down, -10);
 if archive_groupchat then
 	module:require "archive".offer();
 end
+module:require "measures".show(mx);
 if module:get_option_boolean("minimix_muc2_pam", false) then
 	module:require "pam".offer(mx, perform);
 end

@@ -13,10 +13,9 @@ local connection = module:require "connection";
 local contain = module:require "contain";
 
 local jn, sm = enjamb.journal, enjamb.smacks;
-local jn_commit, jn_handled, sm_handled = jn.commit, jn.handled, sm.handled;
+local jn_claim, jn_commit, jn_processed = jn.claim, jn.commit, jn.processed;
 local waiting_stanzas = connection.waiting_stanzas;
 local pairs, pcall = pairs, pcall;
-local table_remove = table.remove;
 
 -- For how many seconds a resumption waits for the disk, at level "power".
 local disk_patience = 5;
@@ -33,8 +32,9 @@ end
 local journal = module:shared("/*/smacks/journal");
 -- Sessions on which something came in since the last commit. Shared, since a commit is everybody's.
 local touched = module:shared("/*/smacks/touched");
--- At level "power": sessions that are owed an ack, and others that wait, for the disk.
-local waiting = module:shared("/*/smacks/waiting");
+-- At level "power", by key of their stream: sessions that are owed an ack when the disk has more; and what is to be called
+-- then instead.
+local owed, resuming = module:shared("/*/smacks/owed"), module:shared("/*/smacks/resuming");
 -- By host: what each does with its own sessions, keep(session), dismiss(key, reason) and tell(session, h), and whether it
 -- keeps any (is_kept).
 local by_host = module:shared("/*/smacks/keeping");
@@ -60,8 +60,7 @@ local describe;
 -- Writes what clients know of their contacts: contacts.lib.lua's.
 local write_down;
 
--- The sessions of these streams cannot be kept, so nothing of theirs may be acknowledged any more: they have to end. That
--- is nobody else's trouble.
+-- The sessions of these streams cannot be kept, so they have to end. That is nobody else's trouble.
 local function dismiss(unkept)
 	for key, reason in pairs(unkept) do
 		for _, of_host in pairs(by_host) do
@@ -73,9 +72,9 @@ end
 -- Keeps the state of a session, if it is another one than what is kept.
 local function keep(session)
 	session.smacks_state_changed = nil;
-	local described, text, reason = contain.attempt(session, "describing a session for the journal", describe, session, session.smacks_timeout);
-	if not text or not described then
-		return dismiss { [session.enjamb_stream] = described and reason or "an error was raised" };
+	local described, text = contain.attempt(session, "describing a session for the journal", describe, session, session.smacks_timeout);
+	if not described then
+		return dismiss { [session.enjamb_stream] = "an error was raised" };
 	elseif text == session.smacks_state then
 		return;
 	end
@@ -88,7 +87,7 @@ local function keep(session)
 end
 own.keep = keep;
 
--- Notes what has been processed of what came in on a session. Returns whether that is all.
+-- Notes what has been processed of what came in on a session, unless that is about to be claimed. Returns whether it is all.
 local function note(session, is_claiming)
 	local key, of_host = session.enjamb_stream, by_host[session.host];
 	if not key or session.destroyed or not of_host or not of_host.is_kept(session) then return true; end
@@ -97,63 +96,71 @@ local function note(session, is_claiming)
 	end
 	local n_waiting = waiting_stanzas(session);
 	if not is_claiming then
-		jn_handled(key, sm_handled(key, n_waiting));
+		jn_processed(key, n_waiting);
 	end
 	return n_waiting == 0; -- else its count is not yet what it will be
 end
 
--- Hands what is noted to the operating system. `h` is what is about to be claimed for `session`. Returns whether that
--- may be.
-local function commit(session, h)
-	if level == "none" or not journal.open then return true; end
-	for other in pairs(touched) do
-		local ok, complete = contain.attempt(other, "noting what was handled", note, other, other == session);
+local function note_all(claiming)
+	for session in pairs(touched) do
+		local ok, complete = contain.attempt(session, "noting what was handled", note, session, session == claiming);
 		if complete or not ok then
-			touched[other] = nil;
+			touched[session] = nil;
 		end
 	end
-	if session and is_kept(session) then
-		jn_handled(session.enjamb_stream, h);
-	end
-	local ok, err, unkept = jn_commit();
+end
+
+-- What a commit has to tell: why nothing could be written; what else is wrong; and what cannot be kept.
+local function heed(err, trouble, unkept)
 	if unkept then
 		dismiss(unkept);
 	end
-	if not ok then
+	if err then
 		failed(err);
-		return false;
 	elseif journal.failing then
 		module:log("info", "The journal of sessions can be written again");
 		journal.failing = nil;
 	end
-	if err and err ~= journal.trouble then -- it was written, but something else is wrong
-		module:log("error", "The journal of sessions: %s", err);
+	if trouble and trouble ~= journal.trouble then
+		module:log("error", "The journal of sessions: %s", trouble);
 	end
-	journal.trouble = err or journal.trouble;
+	journal.trouble = trouble or journal.trouble;
+	if err then return false; end
 	write_down();
-	if not session then return true; end
-	if session.smacks_dismissed then return false; end
-	session.smacks_committed_h = h;
 	return true;
 end
 
--- Acks that wait for the disk: whatever it has by now is acknowledged unasked (XEP-0198 §4).
+-- Hands what is noted to the operating system. Returns whether that was done.
+local function commit()
+	if level == "none" or not journal.open then return true; end
+	note_all();
+	return heed(jn_commit());
+end
+
+-- What may be claimed to have been handled of `session` now: h, or less if that is not kept yet, or nothing if that cannot be
+-- told; and whether more may be when the disk has it.
+local function claim(session, h)
+	if level == "none" or not journal.open then return h, false; end
+	note_all(session);
+	local key = session.enjamb_stream;
+	local claimed, pending, err, trouble, unkept = jn_claim(key, h, level, journal.disk_is_at);
+	heed(err, trouble, unkept);
+	if pending then
+		owed[key] = session;
+	end
+	return claimed, pending;
+end
+
+-- At level "power" the disk has more: that is acknowledged unasked (XEP-0198 §4).
 local function disk_has_more()
-	local durable = jn.durable();
-	for session, wait in pairs(waiting) do
-		local h;
-		while wait[1] and wait[1].position <= durable do
-			h = table_remove(wait, 1).h;
-		end
-		if not wait[1] then
-			waiting[session] = nil;
-		end
-		if wait.done then
-			if h then contain.attempt(nil, "going on with what waited for the disk", wait.done); end
-		elseif h then
-			session.smacks_durable_h = h;
+	for key, h in pairs(jn.settled(journal.disk_is_at)) do
+		local session, done = owed[key], resuming[key];
+		owed[key] = nil;
+		if done then
+			contain.attempt(session, "going on with what waited for the disk", done, h);
+		elseif session and session.enjamb_stream and not session.destroyed and not session.hibernating then
 			local of_host = by_host[session.host];
-			if of_host and session.enjamb_stream and not session.destroyed and not session.hibernating then
+			if of_host then
 				contain.attempt(session, "acknowledging", of_host.tell, session, h);
 			end
 		end
@@ -161,69 +168,28 @@ local function disk_has_more()
 end
 journal.disk_has_more = disk_has_more;
 
--- What may be claimed to have been handled of `session` now: h, or less if that is not kept yet. At level "power" the rest
--- is acknowledged when it is.
-local function committed(session, h)
-	if not commit(session, h) then
-		h = session.smacks_committed_h or 0;
-	end
-	if level ~= "power" or not journal.open then return h; end
-	local durable = session.smacks_durable_h or 0;
-	if h ~= durable then
-		local wait = waiting[session] or {};
-		local last = wait[#wait];
-		if not last or last.h ~= h then
-			last = { h = h, position = jn.sync() };
-			wait[#wait+1] = last;
-		end
-		if last.position <= jn.durable() then
-			-- There was nothing to write: what others asked of the disk had this in it.
-			waiting[session] = nil;
-			session.smacks_durable_h = h;
-			return h;
-		end
-		waiting[session] = wait;
-	end
-	return durable;
-end
-
--- The same for a <resumed/>, after which the peer sends again what it does not cover: so it is waited for, where
--- waiting is possible.
-local function committed_for_good(session, h)
-	if not commit(session, h) then
-		return session.smacks_committed_h or 0;
-	end
-	if level ~= "power" or not journal.open then return h; end
-	if h ~= session.smacks_durable_h then
-		local wait, done = async.waiter(1, true);
-		local entry = { position = jn.sync(), h = h };
-		local waits = { entry, done = done };
-		if async.ready() and jn.durable() < entry.position then
-			waiting[waits] = waits;
-			local timeout = timer.add_task(disk_patience, function ()
-				waiting[waits] = nil;
-				done();
-			end);
-			wait();
-			timer.stop(timeout);
-		end
-		if jn.durable() < entry.position then
-			return session.smacks_durable_h or 0;
-		end
-		session.smacks_durable_h = h;
-	end
-	return h;
-end
-
--- What was in the journal of session `session` is on the disk: it came from there.
-local function restored(session, h)
-	session.smacks_committed_h, session.smacks_durable_h = h, h;
+-- The same for a <resumed/>, after which the peer sends again what it does not cover, and is sent what it has missed: so the
+-- disk is waited for, where waiting is possible. Nothing if it cannot be told what was handled.
+local function claim_for_good(session, h)
+	local claimed, pending = claim(session, h);
+	if not pending or not async.ready() then return claimed; end
+	local key = session.enjamb_stream;
+	local wait, done = async.waiter(1, true);
+	resuming[key] = function (has)
+		claimed = has;
+		if has == h then done(); end
+	end;
+	local timeout = timer.add_task(disk_patience, function () done(); end);
+	wait();
+	timer.stop(timeout);
+	resuming[key] = nil;
+	return claimed;
 end
 
 -- Nothing is owed to that stream's peer any more, and what was queued is elsewhere.
 local function ended(key)
 	jn.ended(key);
-	sm.forget(key);
+	owed[key] = nil;
 end
 
 local function time_ago(seconds)
@@ -339,14 +305,13 @@ return {
 	write_down_by = function (f) write_down = f; end;
 	-- dismiss(key, reason) ends the session of a stream that cannot be kept, if it is one of this host.
 	dismiss_by = function (f) own.dismiss = f; end;
+	claim = claim;
+	claim_for_good = claim_for_good;
 	commit = commit;
-	committed = committed;
-	committed_for_good = committed_for_good;
 	ended = ended;
 	is_kept = is_kept;
 	keep = keep;
 	open = open;
-	restored = restored;
 	-- tell(session, h) sends an ack that nobody asked for.
 	tell_by = function (tell) own.tell = tell; end;
 	touched = touched;

@@ -265,10 +265,13 @@ end
 local function handle_read_timeout(event)
 	local session = event.session;
 	if not session.enjamb_stream then return; end
-	if session.awaiting_ack then
-		return false; -- it was asked and said nothing: the connection is dead
+	local last = session.smacks_silent_at;
+	if not session.awaiting_ack then
+		request_ack(session, true);
+	elseif last and session.ack_requested_at <= last then
+		return false; -- it was asked, had a whole period to answer, and said nothing: the connection is dead
 	end
-	request_ack(session, true);
+	session.smacks_silent_at = time_now();
 	return true;
 end
 
@@ -575,8 +578,9 @@ function callbacks.full(session)
 			session.outgoing_stanza_queue:count_unacked(), session.outgoing_stanza_queue:count_bytes());
 		expire(session, "Too many stanzas queued");
 	else
-		session.log("warn", "Closing a stream whose peer does not acknowledge: %s", session.outgoing_stanza_queue);
-		close_stream(session, "policy-violation", "Too many unacknowledged stanzas");
+		session.log("warn", "Closing a stream, more is unacknowledged than it, its account or the server may hold: %s",
+			session.outgoing_stanza_queue);
+		close_stream(session, "policy-violation", "Too much is unacknowledged");
 	end
 end
 
@@ -670,7 +674,9 @@ local function before_close(session, by_client)
 	if session.conn and session.handled_stanza_count then
 		local h = sm.handled(key, connection.unanswered_stanzas(session, session.outgoing_stanza_queue:last()));
 		if h then
-			h = journal.committed(session, h);
+			h = journal.claim(session, h);
+		end
+		if h then
 			send_element(session, format("<a xmlns='%s' h='%d'/>", session.smacks, h));
 		end
 	end
@@ -828,8 +834,10 @@ end
 local function handle_r(session, stanza)
 	local key = session.enjamb_stream;
 	if not key then return misplaced(session, stanza); end
-	local h = journal.committed(session, stanza.enjamb_h or sm.handled(key, waiting_stanzas(session)));
-	send_element(session, format("<a xmlns='%s' h='%d'/>", stanza.attr.xmlns, h));
+	local h = journal.claim(session, stanza.enjamb_h or sm.handled(key, waiting_stanzas(session)));
+	if h then -- else the stream is gone
+		send_element(session, format("<a xmlns='%s' h='%d'/>", stanza.attr.xmlns, h));
+	end
 	request_ack(session);
 	return true;
 end
@@ -1064,8 +1072,11 @@ function do_resume(session, stanza)
 	adopt_connection(original, session, stanza);
 	original.smacks = stanza.attr.xmlns;
 	-- What <resumed/> will say, which mod_sasl2_sm writes itself. If not all of it is kept, the client sends the rest again.
-	local kept = journal.committed_for_good(original, original.handled_stanza_count);
-	if kept ~= original.handled_stanza_count then
+	local kept = journal.claim_for_good(original, original.handled_stanza_count);
+	if not kept then
+		connection.lost(original, "The disk does not say what it has");
+		return nil, new_error { condition = "internal-server-error", text = "The disk does not answer, try again" };
+	elseif kept ~= original.handled_stanza_count then
 		sm.recount(key, kept);
 		original.handled_stanza_count = kept;
 	end
@@ -1219,7 +1230,8 @@ local function stop(session)
 		local kept = is_kept(session);
 		if kept then
 			journal.keep(session);
-			kept = commit(session, sm.handled(session.enjamb_stream, waiting_stanzas(session)));
+			touched[session] = true;
+			kept = commit();
 		end
 		if not kept then
 			remember(session);

@@ -69,7 +69,6 @@ return function (smacks, journal, state, rooms, contacts, limits, hibernation_ti
 		end
 		smacks.attach(session, key, handle, kept.xmlns, kept.id, timeout, h);
 		session.smacks_state = kept.text;
-		journal.restored(session, h);
 		if lost > 0 then
 			session.log("error", "%d stanzas of %s's queue could not be read from the journal", lost, session.full_jid);
 		end

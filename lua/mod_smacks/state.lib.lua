@@ -25,8 +25,6 @@ local accounts = module:open_store("accounts");
 
 -- A client can make these grow, with directed presence (RFC 6121 §4.6) and with rooms, in bytes: more is refused.
 local most_directed = 256 * 1024;
--- Whatever else there is, in bytes: what is larger is not kept, and the session has to end.
-local most_described = 8 * 1024 * 1024;
 
 local serialize = serialization.new { preset = "compact", fatal = false };
 
@@ -148,7 +146,7 @@ local function directed_jids(session)
 	return jids;
 end
 
--- A string from which the session can be made again; nil and why if there can be none.
+-- A string from which the session can be made again.
 local function describe(session, timeout)
 	local function own()
 		local state = {
@@ -167,9 +165,6 @@ local function describe(session, timeout)
 	local ok, text = contain.attempt(session, "writing down what other modules want to be kept", serialize, state);
 	if not ok then
 		text = serialize(own());
-	end
-	if #text > most_described then
-		return nil, ("what is known of it is larger than can be kept (%d bytes)"):format(#text);
 	end
 	return text;
 end

@@ -33,7 +33,7 @@ muc.account("several clients of an account in a room", {}, function (ctx, it)
 		local expected = { owner.bare, phone.bare, watcher.jid };
 		table.sort(expected);
 		assert.same(expected, muc.sessions(ctx.srv, room));
-		assert.equal(phone.bare, muc.item(muc.saw(owner, muc.presence_of(room, "ada"))).attr.jid);
+		assert.equal(phone.bare, muc.bare(muc.item(muc.saw(owner, muc.presence_of(room, "ada"))).attr.jid));
 	end);
 
 	it("come without the others' noticing the second", function ()
@@ -558,5 +558,38 @@ muc.account("several clients of an account in a room", {}, function (ctx, it)
 		local function forms(c) return #muc.got(c, 1, function (e) return e.name == "message" and e:child("x", "jabber:x:data"); end); end
 		assert.truthy(forms(owner) + forms(also) > 0);
 		assert.truthy(forms(owner) <= 1 and forms(also) <= 1);
+	end);
+end);
+
+muc.account("real addresses", {}, function (ctx, it)
+	local function jid_of(c, room, nick)
+		return muc.item((muc.saw(c, muc.presence_of(room, nick)))).attr.jid;
+	end
+
+	it("of one's own account and, for who may see them, of others here are those of the client that is shown", function ()
+		local room, owner = muc.open(ctx, { config = { ["muc#roomconfig_whois"] = "anyone" } });
+		local phone = muc.client(ctx);
+		muc.enter(phone, room, "ada");
+		assert.equal(phone.jid, jid_of(phone, room, "ada"));
+		assert.equal(phone.jid, jid_of(owner, room, "ada"));
+		assert.equal(owner.jid, jid_of(phone, room, "owner"));
+		local desk = muc.client(ctx, { user = phone.username });
+		muc.enter(desk, room, "ada", { extra = "<show>dnd</show>" });
+		for _, c in ipairs { phone, desk, owner } do
+			c:expect(function (el) return el.name == "presence" and el:child_text("show") == "dnd"; end);
+			assert.equal(desk.jid, jid_of(c, room, "ada"));
+		end
+		assert.equal(owner.jid, jid_of(desk, room, "owner"));
+	end);
+
+	it("aren't shown to who may not see them, and stay bare for accounts that nobody shows", function ()
+		local room, owner = muc.open(ctx);
+		local phone = muc.client(ctx);
+		muc.bookmark(phone, room, true, "ada");
+		muc.eventually("in", function () assert.equal(phone.bare, jid_of(owner, room, "ada")); end);
+		local eve = muc.guest(ctx, room, "eve");
+		assert.is_nil(jid_of(eve, room, "ada"));
+		assert.is_nil(jid_of(eve, room, "owner"));
+		assert.equal(eve.jid, jid_of(owner, room, "eve"));
 	end);
 end);

@@ -234,3 +234,44 @@ muc.account("what isn't a room's, or is too much", { config = "minimix_max_rooms
 		assert.is_nil(muc.truth(ctx.srv, room).ada);
 	end);
 end);
+
+muc.account("a room that is too large", { config = "minimix_max_room_bytes = 100000" }, function (ctx, it)
+	it("reaches the clients that are there, and is not all kept", function ()
+		local room, _, ada = two(ctx);
+		local mark, seen = ctx.srv:log_size(), muc.mark(ada);
+		ctx.srv:eval([[
+			for i = 1, 1000 do
+				prosody.core_post_stanza(prosody.hosts["rooms.localhost"], st.presence({ from = a.."/crowd"..i, to = b })
+					:text_tag("status", ("x"):rep(100))
+					:tag("x", { xmlns = "http://jabber.org/protocol/muc#user" }):tag("item", { affiliation = "none", role = "participant" }));
+			end
+		]], room, ada.bare);
+		muc.settle(ada);
+		assert.equal(1000, #muc.got(ada, seen, function (el) return el:child_text("status") ~= nil; end));
+		assert.truthy(ctx.srv:eval("return (select(3, require 'enjamb'.minimix.totals()))") < 150000);
+		muc.eventually("said in the log", function ()
+			local _, n = ctx.srv:log(mark):gsub("\twarn\tThe occupants of room " .. room:gsub("%p", "%%%0") .. " take more memory", "");
+			assert.equal(1, n);
+		end);
+		local desk = muc.client(ctx, { user = ada.username });
+		local crowd = #muc.enter(desk, room, "ada").nicks;
+		assert.truthy(crowd > 100 and crowd < 600, crowd .. " are kept");
+		local shell = ctx.srv:eval([[
+			local lines = {};
+			local env = module:shared("/*/admin_shell/env");
+			local _, text = env.minimix.list({ session = { print = function (line) table.insert(lines, line); end } });
+			return table.concat(lines, "\n").."\n"..text;
+		]]);
+		assert.truthy(shell:find("\n" .. room .. " +%d+\n"), shell);
+		assert.truthy(shell:find("%d+ bytes are kept"), shell);
+	end);
+
+	it("status codes that are none are no error", function ()
+		local room, _, ada = two(ctx);
+		for _, code in ipairs { "70000", "-1", "1e300", "110.5", "nan", "0x6e", "" } do
+			from_room(ctx, ("<presence from='%s/odd' to='%s'><status>%s</status><x xmlns='%s'><item affiliation='none' role='participant'/><status code='%s'/>"
+				.. "</x></presence>"):format(room, ada.bare, code, muc.ns_user, code));
+			ada:expect(function (el) return el.name == "presence" and el:child_text("status") == code; end);
+		end
+	end);
+end);

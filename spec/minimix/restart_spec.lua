@@ -318,6 +318,29 @@ muc.versions("the account's server goes away and comes back", function (start)
 		eventually("in", function () back:sync(); assert.truthy(muc.truth(ctx.srv, room).ada); end);
 		muc.say(back, room, "hello");
 		back:expect(muc.groupchat(room, "ada", "hello"));
+		assert.same({}, muc.got(back, 1, muc.presence_of(room, "ada", "unavailable")));
+	end);
+
+	it("and under its own nickname, after one that the room refused", function ()
+		local ctx = muc.start(start, { config = "smacks_hibernation_time = 60" });
+		local room, owner = muc.open(ctx, { config = { ["muc#roomconfig_persistentroom"] = "1" } });
+		local ada = ctx:resumable { available = true };
+		muc.enter(ada, room, "ada");
+		ada:send(("<presence id='nick' to='%s/owner'/>"):format(room));
+		assert.equal("conflict", (t.condition(ada:expect({ name = "presence", type = "error", id = "nick" }):child("error"))));
+		ada:ack();
+		ada:sync();
+		ctx.srv:kill();
+		ada:cut();
+		owner:cut();
+		ctx.srv:launch();
+		local back = ctx:resume(ada);
+		eventually("in", function () back:sync(); assert.truthy(muc.truth(ctx.srv, room).ada); end);
+		muc.say(back, room, "hello");
+		back:expect(muc.groupchat(room, "ada", "hello"));
+		for _, el in ipairs(muc.got(back, 1, { name = "presence", type = "unavailable" })) do
+			assert.equal("", muc.codes(el), tostring(el));
+		end
 	end);
 
 	it("a reload of the module changes nothing", function ()

@@ -365,6 +365,22 @@ t.each("acks of clients that read nothing", {
 		assert.equal("0", d.resumed.attr.h);
 	end);
 
+	it("a client that was asked just before is given a whole period to answer", function ()
+		local c = ctx:resumable();
+		c:expect("r", 6);
+		c:ack(0);
+		ctx:login():message(c.jid, "one");
+		c:expect("r");
+		local function read_timeout()
+			return ctx:field(c.jid, "prosody.hosts[s.host].events.fire_event('c2s-read-timeout', { session = s })");
+		end
+		assert.is_true(read_timeout());
+		assert.is_false(read_timeout());
+		c:ack();
+		ctx.srv:wait_for(("return not session(%q).awaiting_ack"):format(c.jid));
+		assert.is_true(read_timeout());
+	end);
+
 	it("a session that can't be resumed goes away then", function ()
 		local c = ctx:login { enable = {} };
 		c:expect("r", 6);

@@ -136,7 +136,7 @@ t.versions("contacts of other servers and gateways", function (start)
 				config = "smacks_hibernation_time = 60"; modules = { "pep" }; users = { alice = "secret", bob = "secret" }; launch = false;
 			};
 			local file = ctx.srv.dir .. "/gateway";
-			ctx.srv:rewrite_config { extra = ('Component "gw.localhost" "test_gateway"\n\ttest_gateway_file = %q'):format(file) };
+			ctx.srv:rewrite_config { extra = ('Component "gw.localhost" "test_contacts"\n\ttest_contacts_file = %q'):format(file) };
 			local function contacts_are(...)
 				t.server.write_file(file, table.concat({ ... }, "\n") .. "\n");
 			end
@@ -172,7 +172,7 @@ t.versions("contacts of other servers and gateways", function (start)
 			assert.same(changes, told(p));
 			assert.same(changes, told(d));
 			assert.same({}, told(b));
-			local probes = ctx.srv:eval("return prosody.hosts['gw.localhost'].modules.test_gateway.probes");
+			local probes = ctx.srv:eval("return prosody.hosts['gw.localhost'].modules.test_contacts.probes");
 			table.sort(probes);
 			-- The first was not answered; when others come is not fixed.
 			local times = {};
@@ -187,7 +187,7 @@ t.versions("contacts of other servers and gateways", function (start)
 			stop(ctx, how);
 			ctx.srv:launch();
 			ctx.srv:wait_hibernating(p.jid);
-			ctx.srv:wait_for("return #prosody.hosts['gw.localhost'].modules.test_gateway.probes >= 8");
+			ctx.srv:wait_for("return #prosody.hosts['gw.localhost'].modules.test_contacts.probes >= 8");
 			p = ctx:resume(p);
 			p:sync();
 			assert.truthy(seen > 0);

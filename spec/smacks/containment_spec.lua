@@ -151,7 +151,7 @@ t.versions("what a client makes grow", function (start)
 				config = config .. "\ntest_break_users = { 'alice' }\ntest_break_state = " .. bytes;
 				modules = { "test_breaking" }; users = users;
 			};
-			ctx:allow("alice@localhost/%S+ must end, it cannot be kept in the journal: what is known of it is larger than can be kept");
+			ctx:allow("alice@localhost/%S+ must end, it cannot be kept in the journal: %d+ bytes are too many");
 			local bob = ctx:resumable { user = "bob", available = true };
 			local alice = ctx:login { user = "alice", enable = true };
 			alice:expect_stream_error("policy-violation");

@@ -35,7 +35,9 @@ t.each("client state", {
 	end);
 end);
 
-t.each("client state with mod_csi_simple", { config = "smacks_hibernation_time = 60", modules = { "csi_simple" } }, function (ctx, it)
+t.each("client state with mod_csi_simple", {
+	config = "smacks_hibernation_time = 60", modules = { "csi_simple", "websocket" }, with_http = true,
+}, function (ctx, it)
 	it("holds presence back and counts right", function ()
 		local a, b = ctx:contacts();
 		local c = ctx:resumable { user = a, available = true };
@@ -66,6 +68,18 @@ t.each("client state with mod_csi_simple", { config = "smacks_hibernation_time =
 		local d = ctx:resumable();
 		d:send("<inactive xmlns='urn:xmpp:csi:0'/><r xmlns='urn:xmpp:sm:3'/>");
 		d:expect("a");
+	end);
+
+	it("answers and asks over WebSocket", function ()
+		local c, other = ctx:resumable { how = "websocket" }, ctx:login();
+		c:send("<inactive xmlns='urn:xmpp:csi:0'/>");
+		assert.equal("0", c:ask_h());
+		other:message(c.jid, "important");
+		c:expect({ body = "important" });
+		c:sync();
+		c:ack();
+		c:sync();
+		assert.equal(0, ctx:field(c.jid, "#s.outgoing_stanza_queue"));
 	end);
 
 	it("answers in order with what is held back", function ()

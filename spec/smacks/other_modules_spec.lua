@@ -170,3 +170,20 @@ t.each("mod_limits", {
 		nothing_left(ctx, other);
 	end);
 end);
+
+t.each("a module that fails when a client gets active", { config = "smacks_hibernation_time = 60", modules = { "csi" } }, function (ctx, it)
+	it("does not keep the session from waiting for its client", function ()
+		ctx:allow("csi%-client%-active");
+		ctx:allow("traceback");
+		local c, other = ctx:resumable(), ctx:login();
+		ctx.srv:eval("prosody.hosts[a].events.add_handler('csi-client-active', function () error('on purpose') end, 10)", ctx.srv.host);
+		c:send(inactive);
+		c:sync();
+		ctx:hibernate(c);
+		other:message(c.jid, "away");
+		other:sync();
+		local d = ctx:resume(c);
+		d:expect({ body = "away" });
+		nothing_left(ctx, d);
+	end);
+end);

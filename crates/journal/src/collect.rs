@@ -9,14 +9,22 @@
 //! others: see [`Tomb`]. So a queue that waits for a client for days keeps no other segment from being removed, and is
 //! copied rarely.
 //!
+//! Text that was acknowledged must not lie about until there is that much garbage. So a segment is also collected some
+//! minutes after the first text in it died, and the head is sealed for that: see [`Config::dead_age`]. Copying is dear
+//! where most of a segment is live, but a live byte is copied at most once in that time, and copies and removals are
+//! made by the same rules as ever.
+//!
+//! [`Config::dead_age`]: crate::Config::dead_age
+//!
 //! A segment is removed only when the copies are synced, and after all that were found useless before it.
 
 use crate::error::Error;
 use crate::files::OpenFile;
-use crate::log::Journal;
+use crate::log::{Journal, Retired};
 use crate::record::{self, Header, Kind, Loc, Parsed, Record, parse};
-use crate::segment::{self, Segment, Tomb};
+use crate::segment::{self, Due, Segment, Tomb};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The segment that is being emptied.
 pub(crate) struct Collecting {
@@ -34,13 +42,60 @@ enum Step {
     Damage,
 }
 
+/// How often the time is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// In what time all segments that are due are to be collected.
+const PACE: Duration = Duration::from_secs(120);
+/// What is of no more use goes after this time even if the head is not full: then that is synced for it.
+const RELEASE: Duration = Duration::from_secs(30);
+/// Bytes a second that are looked through if any segment is due, and bytes in one step at most.
+const SLOWEST: u64 = 256 << 10;
+const LONGEST: u64 = 2 << 20;
+const MOST_OWED: u64 = 4 * LONGEST;
+
+/// How fast segments that are due are collected.
+///
+/// A busy server commits so often that the small step of each commit is enough. One that does not takes longer steps, up
+/// to some milliseconds once a second.
+#[derive(Default)]
+pub(crate) struct Pace {
+    now: Option<Duration>,
+    /// Bytes a second.
+    rate: u64,
+    /// How much was looked through since the last tick.
+    looked: u64,
+    /// How much should have been by now and was not: a step ends with its segment.
+    owed: u64,
+    /// How much the next step may look through.
+    allowed: u64,
+}
+
+impl Pace {
+    /// So many bytes are due. The rate stays until all is done, or the end of it would take for ever.
+    fn backlog(&mut self, bytes: u64) {
+        match bytes {
+            0 => (self.rate, self.owed) = (0, 0),
+            _ => self.rate = self.rate.max(bytes / PACE.as_secs()).max(SLOWEST),
+        }
+    }
+
+    /// Time has passed.
+    fn allow(&mut self, since: Duration) {
+        let more = u64::try_from(u128::from(self.rate) * since.as_millis() / 1000).unwrap_or(u64::MAX);
+        let looked = std::mem::take(&mut self.looked);
+        self.owed = self.owed.saturating_add(more).saturating_sub(looked).min(MOST_OWED);
+        self.allowed = self.owed.min(LONGEST);
+    }
+}
+
 impl Journal {
     /// One step, bounded by what was appended since the last one.
     pub(crate) fn collect(&mut self) -> Result<(), Error> {
         // Copies do not count, or each step would be longer than the one before.
         let appended = self.position.saturating_sub(self.moved);
         let fresh = appended.saturating_sub(self.paced);
-        let budget = (self.config.collect_step as u64).max(fresh.saturating_mul(4));
+        let budget = (self.config.collect_step as u64).max(fresh.saturating_mul(4)).max(self.pace.allowed);
+        self.pace.allowed = 0;
         self.paced = appended;
         let mut c = match self.collecting.take() {
             Some(c) => c,
@@ -60,7 +115,10 @@ impl Journal {
                 }
             }
         };
-        match self.step(&mut c, budget) {
+        let before = c.offset;
+        let stepped = self.step(&mut c, budget);
+        self.pace.looked += c.offset - before;
+        match stepped {
             Ok(Step::More) => {
                 self.collecting = Some(c);
                 Ok(())
@@ -79,19 +137,59 @@ impl Journal {
         }
     }
 
+    /// Tells the time: how long ago any one moment was, always the same one. To be called about once a second, also
+    /// when nothing happens, with a [`Journal::commit`] after it; more often costs nothing. See [`Config::dead_age`]. A
+    /// journal that is not told the time collects garbage only when there is much of it.
+    ///
+    /// [`Config::dead_age`]: crate::Config::dead_age
+    pub fn tick(&mut self, now: Duration) {
+        let since = match self.pace.now {
+            Some(before) if now < before + TICK => return,
+            before => now.saturating_sub(before.unwrap_or(now)),
+        };
+        self.pace.now = Some(now);
+        self.segments.due = Due(now + self.config.dead_age);
+        if self.retired.first().is_some_and(|r| r.due <= Due(now)) {
+            self.release();
+        }
+        // As a rule a segment is sealed because it is full, and before that.
+        if self.segments.get(self.head.id).is_some_and(|s| s.due <= Due(now)) {
+            match self.rotate() {
+                Ok(()) => self.segments.next_due = Due::AT_ONCE,
+                Err(e) => self.note(e),
+            }
+        }
+        self.pace.allow(since);
+    }
+
     /// The segment to be emptied next, if it is time.
-    fn pick(&self) -> Option<u32> {
-        let usable = |id: &u32, s: &Segment| *id != self.head.id && !s.unreadable;
+    fn pick(&mut self) -> Option<u32> {
+        let (head, now) = (self.head.id, self.pace.now.map(Due));
+        let usable = |id: &u32, s: &Segment| *id != head && !s.unreadable;
         let suspect = self.suspects.iter().find(|id| self.segments.get(**id).is_some_and(|s| usable(id, s)));
         if suspect.is_some() {
             return suspect.copied();
         }
-        if self.segments.dead() <= self.config.garbage_floor.saturating_add(self.segments.live()) {
-            return None;
+        let sealed = || self.segments.iter().filter(|(id, s)| usable(id, s));
+        if self.segments.dead() > self.config.garbage_floor.saturating_add(self.segments.live()) {
+            let share = |s: &Segment| s.live as f64 / s.len.max(1) as f64;
+            return sealed().min_by(|a, b| share(a.1).total_cmp(&share(b.1))).map(|(id, _)| id);
         }
-        let share = |s: &Segment| s.live as f64 / s.len.max(1) as f64;
-        let sealed = self.segments.iter().filter(|(id, s)| usable(id, s));
-        sealed.min_by(|a, b| share(a.1).total_cmp(&share(b.1))).map(|(id, _)| id)
+        let now = now.filter(|now| self.segments.next_due <= *now)?;
+        let due = || sealed().filter(|(_, s)| s.due <= now);
+        let (first, backlog) = (due().min_by_key(|(_, s)| s.due), due().map(|(_, s)| s.len).sum());
+        let first = first.map(|(id, _)| id);
+        if first.is_none() {
+            if self.pace.rate > 0 {
+                // That was the last: one sync for all of them.
+                self.retired.iter_mut().for_each(|r| r.due = Due::AT_ONCE);
+            }
+            // The head may be sealed before it is due.
+            let others = self.segments.iter().filter(|(_, s)| !s.unreadable);
+            self.segments.next_due = others.map(|(_, s)| s.due).min().unwrap_or(Due::NEVER);
+        }
+        self.pace.backlog(backlog);
+        first
     }
 
     /// A file that cannot be read now may be readable later: nothing in it is given up, and nothing is collected.
@@ -215,7 +313,8 @@ impl Journal {
             self.segments.get_mut(id)?.tombs.pop();
         }
         self.segments.remove(id);
-        self.retired.push((id, self.position));
+        let due = Due(self.pace.now.unwrap_or_default() + RELEASE);
+        self.retired.push(Retired { id, position: self.position, due });
         self.reader.take_if(|(r, _)| *r == id);
         if self.suspects.remove(&id) {
             // What the background thread has to say about durability waits for this one.

@@ -1,6 +1,8 @@
 //! What the owner may choose.
 
-/// Sizes, all in bytes. The defaults suit a server of ten thousand sessions as well as one of ten.
+use std::time::Duration;
+
+/// Sizes, in bytes, and one time. The defaults suit a server of ten thousand sessions as well as one of ten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// A segment is sealed when it would grow past this; at most 1 GiB counts.
@@ -15,6 +17,14 @@ pub struct Config {
     /// How much of a segment one commit looks through while collecting garbage. More only if what was appended since
     /// the last commit is more than a quarter of it: collection has to be faster than appending.
     pub collect_step: usize,
+    /// When the first stanza or description in a segment has been of no more use for this long, the segment is
+    /// collected, however little in it is dead. It is gone at most three minutes later if [`Journal::tick`] and
+    /// [`Journal::commit`] are called once a second and the disk works; each byte that is still needed is copied at
+    /// most once in this time.
+    ///
+    /// [`Journal::tick`]: crate::Journal::tick
+    /// [`Journal::commit`]: crate::Journal::commit
+    pub dead_age: Duration,
 }
 
 /// Offsets in a segment are 32 bits wide. A segment may outgrow its size by what waits while the disk is full.
@@ -38,6 +48,7 @@ impl Default for Config {
             waiting_bytes: 16 << 20,
             garbage_floor: 16 << 20,
             collect_step: 16 << 10,
+            dead_age: Duration::from_secs(7 * 60),
         }
     }
 }

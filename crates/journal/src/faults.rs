@@ -3,6 +3,8 @@
 //! A crash of the process keeps what was written, a crash of the machine only what was synced. A sync that fails loses
 //! what it should have synced for good, as Linux may: the next one succeeds and leaves a hole.
 
+#![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc, clippy::must_use_candidate)]
+
 use crate::files::{Files, Lock, OpenFile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -11,11 +13,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-pub(crate) const EIO: i32 = 5;
-pub(crate) const ENOSPC: i32 = 28;
+pub const EIO: i32 = 5;
+pub const ENOSPC: i32 = 28;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Op {
+pub enum Op {
     Create,
     Write,
     Read,
@@ -63,7 +65,7 @@ struct Disk {
 }
 
 #[derive(Clone, Default)]
-pub(crate) struct MemoryFiles(Arc<Mutex<Disk>>);
+pub struct MemoryFiles(Arc<Mutex<Disk>>);
 
 impl MemoryFiles {
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -121,6 +123,40 @@ impl MemoryFiles {
         }
     }
 
+    /// The machine has died. Of what was not synced a part is there all the same, in the order in which it was written:
+    /// `survives(n)` says how many of the next n bytes, or of one name, are. Files are taken in the order of their names,
+    /// in which segments are written.
+    pub fn lose_power_in_order(&self, mut survives: impl FnMut(usize) -> usize) {
+        self.crash();
+        let mut disk = self.disk();
+        let Disk { names, synced_names, dirs, synced_dirs, data, .. } = &mut *disk;
+        dirs.retain(|dir| synced_dirs.contains(dir));
+        let mut whole = true;
+        let before = std::mem::take(names);
+        for path in before.keys().chain(synced_names.keys()).collect::<BTreeSet<_>>() {
+            let (now, then) = (before.get(path), synced_names.get(path));
+            // A name that was taken away may be there again.
+            let left = match now == then || now.is_some() && whole && survives(1) == 1 {
+                true => now,
+                false => then,
+            };
+            whole &= left.is_some() || now.is_none();
+            if let Some(id) = left.filter(|_| is_below(path, dirs)) {
+                names.insert(path.clone(), *id);
+                if let Some(data) = data.get_mut(id) {
+                    let more = data.bytes.len().saturating_sub(data.synced.len());
+                    let more_survives = if whole && more > 0 { survives(more).min(more) } else { 0 };
+                    whole &= more_survives == more;
+                    let mut left = data.synced.clone();
+                    left.extend_from_slice(&data.bytes[data.bytes.len() - more..][..more_survives]);
+                    data.bytes = left.clone();
+                    data.synced = left;
+                }
+            }
+        }
+        (*synced_names, *synced_dirs) = (names.clone(), dirs.clone());
+    }
+
     pub fn read(&self, path: &Path) -> Vec<u8> {
         let disk = self.disk();
         disk.data[&disk.names[path]].bytes.clone()
@@ -145,6 +181,18 @@ impl MemoryFiles {
     pub fn segments(&self) -> Vec<PathBuf> {
         let disk = self.disk();
         disk.names.keys().filter(|p| p.extension().is_some_and(|e| e == "seg")).cloned().collect()
+    }
+
+    /// All that is in files, or would be after a crash of the machine.
+    pub fn each_content(&self, mut each: impl FnMut(&[u8])) {
+        let disk = self.disk();
+        let named: BTreeSet<u64> = disk.names.values().chain(disk.synced_names.values()).copied().collect();
+        for data in named.iter().map(|id| &disk.data[id]) {
+            each(&data.bytes);
+            if !data.bytes.starts_with(&data.synced) {
+                each(&data.synced);
+            }
+        }
     }
 
     /// Another disk with the same bytes on it.
@@ -222,7 +270,7 @@ impl Drop for MemoryLock {
 }
 
 /// One life of a process on that disk.
-pub(crate) struct Process {
+pub struct Process {
     files: MemoryFiles,
     life: u64,
 }

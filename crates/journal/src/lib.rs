@@ -2,7 +2,7 @@
 //!
 //! An append-only journal in segments. It knows nothing of XML, Lua or XEP-0198's counting modulo 2^32: a session is a
 //! number, its description and its stanzas are bytes, and stanzas are numbered from 1 without ever wrapping. It has no
-//! clock.
+//! clock: [`Journal::tick`] tells it the time, and what has been of no more use for some minutes leaves the disk.
 //!
 //! # What survives what
 //!
@@ -62,8 +62,8 @@
 mod collect;
 mod config;
 mod error;
-#[cfg(test)]
-mod faults;
+#[cfg(any(test, feature = "faults"))]
+pub mod faults;
 pub mod files;
 mod log;
 mod read;

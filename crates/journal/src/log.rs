@@ -6,12 +6,12 @@
 //!
 //! It knows neither how records are read again (`read`, `recovery`) nor what makes them garbage (`collect`).
 
-use crate::collect::Collecting;
+use crate::collect::{Collecting, Pace};
 use crate::config::Config;
 use crate::error::Error;
 use crate::files::{Files, Lock, OpenFile};
 use crate::record::{self, Kind, Loc, MAX_PAYLOAD, Record};
-use crate::segment::{self, Segment, Table, Tomb};
+use crate::segment::{self, Due, Segment, Table, Tomb};
 use crate::session::Session;
 use crate::sync::{Background, Job};
 use rustc_hash::FxHashMap;
@@ -37,8 +37,9 @@ pub struct Journal {
     /// Bytes that the caller had appended (not moved ones) at the last step of garbage collection.
     pub(crate) paced: u64,
     pub(crate) collecting: Option<Collecting>,
-    /// Segments to be removed, and the position at which they were found to be of no more use.
-    pub(crate) retired: Vec<(u32, u64)>,
+    pub(crate) pace: Pace,
+    /// Segments to be removed.
+    pub(crate) retired: Vec<Retired>,
     /// Segments whose sync failed and whose live records have not been copied yet.
     pub(crate) suspects: BTreeSet<u32>,
     /// Where the background thread puts the next segment's empty file: creating one can wait for the disk.
@@ -49,6 +50,15 @@ pub struct Journal {
     pub(crate) background: Background,
     /// Fields are dropped in order: the lock goes when the background thread has ended.
     pub(crate) _lock: Lock,
+}
+
+/// A segment that is of no more use.
+pub(crate) struct Retired {
+    pub id: u32,
+    /// Where the journal stood when that was found.
+    pub position: u64,
+    /// When it goes, although the head goes on.
+    pub due: Due,
 }
 
 /// The segment that is written.
@@ -86,7 +96,7 @@ impl Journal {
             .entry(session)
             .or_insert_with(|| Session { oldest: loc.segment, ..Session::default() });
         let old = std::mem::replace(&mut s.meta, loc);
-        self.segments.bury(old)
+        self.segments.bury_texts([old])
     }
 
     /// Appends a stanza of at most [`MAX_PAYLOAD`] bytes to the session's queue. Its number must be the one after the
@@ -127,7 +137,7 @@ impl Journal {
         let old = std::mem::replace(&mut s.state, loc);
         s.acked = number;
         let covered = usize::try_from(number - first).unwrap_or(usize::MAX).min(s.queue.len());
-        let buried = self.segments.bury_all(s.queue.range(..covered).copied());
+        let buried = self.segments.bury_texts(s.queue.range(..covered).copied());
         s.queue.drain(..covered);
         s.shrink();
         buried.and(self.segments.bury(old))
@@ -154,7 +164,7 @@ impl Journal {
         let first = self.session(session)?.oldest;
         self.write_end(Tomb { session, first, last: self.head.id })?;
         match self.sessions.remove(&session) {
-            Some(s) => self.segments.bury_all(s.locs()),
+            Some(s) => self.segments.bury_texts(s.locs()),
             None => Err(Error::NoSuchSession { session }),
         }
     }
@@ -314,8 +324,8 @@ impl Journal {
         // The buffer is the largest allocation there is; it moves on, empty.
         self.head.buffer = sealed.buffer;
         self.background.send(Job::Sync { segment: sealed.id, file: sealed.file, position: self.position });
-        for (old, _) in self.retired.drain(..) {
-            self.background.send(Job::Remove(old));
+        for old in self.retired.drain(..) {
+            self.background.send(Job::Remove(old.id));
         }
         self.begin();
         Ok(())
@@ -336,13 +346,13 @@ impl Journal {
     }
 
     /// Has retired segments removed without waiting for the end of this one, if all that killed them is written.
-    fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         let flushed = self.position();
-        let ready = self.retired.iter().take_while(|(_, position)| *position <= flushed).count();
+        let ready = self.retired.iter().take_while(|r| r.position <= flushed).count();
         if ready > 0 {
             self.request_sync();
-            for (old, _) in self.retired.drain(..ready) {
-                self.background.send(Job::Remove(old));
+            for old in self.retired.drain(..ready) {
+                self.background.send(Job::Remove(old.id));
             }
         }
     }

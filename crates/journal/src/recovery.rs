@@ -12,12 +12,13 @@
 //!
 //! Afterwards a queue's gaps are known by the stanzas' numbers. They are reported, and handed out as gaps.
 
+use crate::collect::Pace;
 use crate::config::Config;
 use crate::error::Error;
 use crate::files::{Files, OsFiles};
-use crate::log::{Head, Journal, create};
+use crate::log::{Head, Journal, Retired, create};
 use crate::record::{self, Header, Kind, Loc, Parsed, Record, parse, u64_at};
-use crate::segment::{self, Segment, Table, Tomb};
+use crate::segment::{self, Due, Segment, Table, Tomb};
 use crate::session::Session;
 use crate::sync::{Background, Job};
 use rustc_hash::FxHashMap;
@@ -172,6 +173,7 @@ impl Journal {
             lost: 0,
             paced: 0,
             collecting: None,
+            pace: Pace::default(),
             retired: Vec::new(),
             suspects: BTreeSet::new(),
             spare: None,
@@ -182,12 +184,22 @@ impl Journal {
             _lock: lock,
         };
         journal.begin();
+        // Until the time is told, it is zero.
+        journal.segments.due = Due(journal.config.dead_age);
+        for (id, s) in journal.segments.iter_mut() {
+            let needed = s.live + (segment::HEADER + s.tombs.len() * record::HEADER) as u64;
+            // Numbers may be all that is dead, but to know that they would have to be counted.
+            if id != head && s.len > needed {
+                s.due = Due::AT_ONCE;
+            }
+        }
         // What is of no use at all goes now: every start leaves a segment, mostly a small one.
         let useless =
             |(id, s): (u32, &Segment)| (s.live == 0 && s.tombs.is_empty() && id != head).then_some(id);
         for id in journal.segments.iter().filter_map(useless).collect::<Vec<_>>() {
             journal.segments.remove(id);
-            journal.retired.push((id, journal.position));
+            let retired = Retired { id, position: journal.position, due: Due::AT_ONCE };
+            journal.retired.push(retired);
         }
         journal.paced = journal.position;
         // If the disk is full this waits like anything else.

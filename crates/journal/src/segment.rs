@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::record::{Loc, checksum, u32_at};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub(crate) const HEADER: usize = 16;
 const MAGIC: [u8; 8] = *b"EnjJrnl\x01";
@@ -70,12 +71,30 @@ pub(crate) struct Tomb {
     pub last: u32,
 }
 
+/// A moment in the owner's time, see [`Journal::tick`](crate::Journal::tick).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Due(pub Duration);
+
+impl Due {
+    pub const NEVER: Due = Due(Duration::MAX);
+    /// As soon as there is a time at all.
+    pub const AT_ONCE: Due = Due(Duration::ZERO);
+}
+
+impl Default for Due {
+    fn default() -> Due {
+        Due::NEVER
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Segment {
     pub len: u64,
     pub live: u64,
     /// The Ends in it. They are not counted as live.
     pub tombs: Vec<Tomb>,
+    /// When it has to be collected, whatever its size, since it holds text that is of no more use.
+    pub due: Due,
     /// It could not be read while collecting garbage: leave it alone until the journal is opened again.
     pub unreadable: bool,
 }
@@ -86,11 +105,16 @@ pub(crate) struct Table {
     by_id: BTreeMap<u32, Segment>,
     len: u64,
     live: u64,
+    /// When a segment is due if the first text in it dies now.
+    pub due: Due,
+    /// No segment is due before.
+    pub next_due: Due,
 }
 
 impl Table {
     pub fn new(dir: &Path) -> Table {
-        Table { dir: dir.to_owned(), by_id: BTreeMap::new(), len: 0, live: 0 }
+        let (due, next_due) = (Due::NEVER, Due::AT_ONCE);
+        Table { dir: dir.to_owned(), by_id: BTreeMap::new(), len: 0, live: 0, due, next_due }
     }
 
     pub fn insert(&mut self, id: u32, segment: Segment) {
@@ -119,6 +143,10 @@ impl Table {
 
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Segment)> {
         self.by_id.iter().map(|(id, s)| (*id, s))
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Segment)> {
+        self.by_id.iter_mut().map(|(id, s)| (*id, s))
     }
 
     pub fn count(&self) -> usize {
@@ -155,33 +183,38 @@ impl Table {
         Ok(())
     }
 
-    /// Counts a record as dead.
+    /// Counts a record as dead that holds nothing but numbers, or has been copied.
     pub fn bury(&mut self, loc: Loc) -> Result<(), Error> {
-        self.bury_all([loc])
+        match loc.is_none() {
+            true => Ok(()),
+            false => self.settle(loc.segment, u64::from(loc.len), Due::NEVER),
+        }
     }
 
-    /// Counts records as dead. Those of a queue mostly lie side by side, so their bytes are summed up before the
+    /// Counts records as dead, some of which hold text that is to leave the disk. Those of a queue mostly lie side by side, so their bytes are summed up before the
     /// table is touched.
-    pub fn bury_all(&mut self, locs: impl IntoIterator<Item = Loc>) -> Result<(), Error> {
+    pub fn bury_texts(&mut self, locs: impl IntoIterator<Item = Loc>) -> Result<(), Error> {
         let (mut id, mut bytes) = (0, 0);
         let mut result = Ok(());
         // Not with `for`, which asks a VecDeque at every step which of its halves is meant.
         locs.into_iter().for_each(|loc| {
             if loc.segment != id {
-                result = std::mem::replace(&mut result, Ok(())).and(self.settle(id, bytes));
+                result = std::mem::replace(&mut result, Ok(())).and(self.settle(id, bytes, self.due));
                 (id, bytes) = (loc.segment, 0);
             }
             bytes += u64::from(loc.len);
         });
-        result.and(self.settle(id, bytes))
+        result.and(self.settle(id, bytes, self.due))
     }
 
-    fn settle(&mut self, id: u32, bytes: u64) -> Result<(), Error> {
+    fn settle(&mut self, id: u32, bytes: u64, due: Due) -> Result<(), Error> {
         if bytes == 0 {
             return Ok(());
         }
         let segment = self.get_mut(id)?;
         segment.live = segment.live.saturating_sub(bytes);
+        segment.due = segment.due.min(due);
+        self.next_due = self.next_due.min(due);
         self.live = self.live.saturating_sub(bytes);
         Ok(())
     }

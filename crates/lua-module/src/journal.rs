@@ -1,22 +1,14 @@
-//! `enjamb.journal`: the resumable streams, kept on disk.
+//! `enjamb.journal`: what is kept of the resumable streams, and what may therefore be acknowledged.
 //!
-//! Follows what happens to the streams of [`crate::smacks`]: a stanza that is queued, a count that is acknowledged, a
-//! session that ends. Records are handed to the operating system by [`commit`], which the shim calls before it
-//! acknowledges anything. If a record cannot be written, the stream is marked and caught up with as soon as that works
-//! again; until then `commit` fails and nothing more is acknowledged. What cannot be written whatever the disk does (it is
-//! too long) is that stream's trouble alone: `commit` names the stream, and its session has to end.
-//!
-//! A queue may be on disk only: [`fetch`] reads it.
+//! Glue to [`Sessions`], which follows the streams of [`crate::smacks`] by itself.
 
-use crate::kept::{self, LIVE, LOST, Numbering, Stanza};
-use crate::smacks;
+use crate::smacks::LuaLimits;
+use crate::state::{Handle, key, number, sessions, with};
 use crate::wake::Wake;
 use enjamb_journal::{Config, Error as JournalError, Journal, Recovery};
-use enjamb_stream_management::{Enabled, H, Place, Queue, ResumptionId, Stream, StreamKey};
+use enjamb_sessions::{Level, Restored, Sessions};
+use enjamb_stream_management::{Enabled, H, ResumptionId, StreamKey};
 use mlua::prelude::*;
-use slotmap::SecondaryMap;
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -26,35 +18,6 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-struct Kept {
-    /// By which the journal knows the session.
-    id: u64,
-    numbering: Numbering,
-    /// What may be said to have been handled.
-    handled: u32,
-    state: Box<[u8]>,
-}
-
-struct Keeper {
-    journal: Journal,
-    streams: SecondaryMap<StreamKey, Kept>,
-    /// Streams of which the journal misses something.
-    behind: HashSet<StreamKey>,
-    /// Streams of which something cannot be kept, and why, until the shim is told.
-    unkept: Vec<(StreamKey, JournalError)>,
-    /// Sessions that were found at the start and that nobody has taken yet.
-    found: HashSet<u64>,
-    wake: Option<Wake>,
-}
-
-thread_local! {
-    static KEEPER: RefCell<Option<Keeper>> = const { RefCell::new(None) };
-}
-
-fn with<T>(f: impl FnOnce(&mut Keeper) -> T) -> Option<T> {
-    KEEPER.with_borrow_mut(|keeper| keeper.as_mut().map(f))
-}
-
 fn new_id() -> LuaResult<u64> {
     // Random, because an id must never be used twice, not even after a restart.
     let mut random = [0; 8];
@@ -62,136 +25,9 @@ fn new_id() -> LuaResult<u64> {
     Ok(u64::from_ne_bytes(random))
 }
 
-impl Kept {
-    fn describe(&self, journal: &mut Journal) -> Result<(), JournalError> {
-        journal.set_meta(self.id, &kept::describe(&self.numbering, &self.state))
-    }
-
-    fn push(&self, journal: &mut Journal, number: u64, stanza: Stanza) -> Result<(), JournalError> {
-        let (header, bytes) = stanza.encode();
-        journal.push_in_pieces(self.id, self.numbering.in_journal(number + 1), &[&header, bytes])
-    }
-}
-
-impl Keeper {
-    /// Writes all that the journal misses of a stream.
-    fn catch_up(&mut self, key: StreamKey) -> Result<(), JournalError> {
-        let Keeper { journal, streams, .. } = self;
-        let Some(kept) = streams.get_mut(key) else { return Ok(()) };
-        smacks::with_stream(key, |stream| {
-            let queue = stream.queue();
-            kept.count(queue);
-            kept.describe(journal)?;
-            let last = journal.counters(kept.id).map_or(0, |c| c.acked + c.queued as u64);
-            for number in kept.numbering.base + last..queue.end() {
-                // What has left the queue meanwhile still has its number.
-                let stanza = match queue.get(number) {
-                    Some(Place::Here(q)) => Stanza { bytes: &q.bytes, at: q.at, summary: q.summary },
-                    _ => LOST,
-                };
-                kept.push(journal, number, stanza)?;
-            }
-            journal.ack(kept.id, kept.numbering.in_journal(queue.first()))?;
-            journal.set_inbound(kept.id, u64::from(kept.handled))
-        })
-        .unwrap_or(Ok(()))
-    }
-
-    fn commit(&mut self) -> Result<(), JournalError> {
-        let behind: Vec<StreamKey> = self.behind.iter().copied().collect();
-        for key in behind {
-            match self.catch_up(key) {
-                Err(error) if error.is_of_the_disk() => return Err(error),
-                Err(error) => self.unkept.push((key, error)),
-                Ok(()) => {}
-            }
-            self.behind.remove(&key);
-        }
-        self.journal.commit()?;
-        Ok(())
-    }
-}
-
-impl Kept {
-    /// Notes how the numbers stand now, if the peer's count is another one than follows from what is known. Returns
-    /// whether that is so.
-    fn count(&mut self, queue: &Queue) -> bool {
-        let differs = self.numbering.h_at(queue.first()) != queue.acked();
-        if differs {
-            (self.numbering.counted, self.numbering.h) = (queue.first(), queue.acked());
-        }
-        differs
-    }
-}
-
-/// The stream's peer is gone, or there again. Returns whether all that is queued is in the journal.
-pub fn connected(key: StreamKey, stream: &Stream) -> bool {
-    with(|keeper| {
-        let Some(kept) = keeper.streams.get_mut(key) else { return false };
-        let live = !stream.is_hibernating();
-        kept.numbering.unsent_from = if live { LIVE } else { stream.unsent_from().unwrap_or(LIVE) };
-        if kept.describe(&mut keeper.journal).is_err() {
-            keeper.behind.insert(key);
-        }
-        !keeper.behind.contains(&key)
-    })
-    .unwrap_or(false)
-}
-
-/// A stanza is queued under that number. Returns whether it is in the journal, and all before it.
-pub fn push(key: StreamKey, number: u64, stanza: Stanza) -> bool {
-    with(|keeper| {
-        let Keeper { journal, streams, behind, .. } = keeper;
-        let Some(kept) = streams.get(key) else { return false };
-        if !behind.is_empty() && behind.contains(&key) {
-            return false; // in order
-        }
-        if kept.push(journal, number, stanza).is_err() {
-            behind.insert(key);
-            return false;
-        }
-        true
-    })
-    .unwrap_or(false)
-}
-
-/// The stream's peer acknowledged something.
-pub fn acked(key: StreamKey, queue: &Queue) {
-    with(|keeper| {
-        let Some(kept) = keeper.streams.get_mut(key) else { return };
-        // The peer may have had more than was kept. Should only half of this reach the disk, it is the first half.
-        let described = !kept.count(queue) || kept.describe(&mut keeper.journal).is_ok();
-        let acked = keeper.journal.ack(kept.id, kept.numbering.in_journal(queue.first()));
-        if !described || acked.is_err() {
-            keeper.behind.insert(key);
-        }
-    });
-}
-
-/// Hands out queued stanzas of a stream from the journal, from number `first` up to and without `last`, until `each`
-/// says false. One that is damaged comes as `None`.
-///
-/// # Errors
-/// If the disk fails: what was not handed out may be readable later.
-pub fn fetch(
-    key: StreamKey,
-    first: u64,
-    last: u64,
-    mut each: impl FnMut(Option<Stanza>) -> bool,
-) -> Result<(), JournalError> {
-    with(|keeper| {
-        let Some(kept) = keeper.streams.get(key) else { return Ok(()) };
-        let (from, end) = (kept.numbering.in_journal(first) + 1, kept.numbering.in_journal(last));
-        keeper.journal.replay(kept.id, from, |number, record| {
-            number <= end && each(record.and_then(Stanza::decode)) && number < end
-        })
-    })
-    .unwrap_or(Ok(()))
-}
-
 /// Hands the queues as they are to the operating system. False if that failed.
 pub fn commit_queues() -> bool {
-    with(|keeper| keeper.commit().is_ok()).unwrap_or(true)
+    sessions(|s| s.commit().is_ok())
 }
 
 fn failed(lua: &Lua, error: impl std::fmt::Display) -> LuaResult<LuaMultiValue> {
@@ -220,30 +56,25 @@ fn last_written(directory: &Path) -> Option<u64> {
 
 /// `open(directory)`: a table that says what was found, or `nil, message`.
 fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
-    if KEEPER.with_borrow(Option::is_some) {
-        return lua.create_table()?.into_lua_multi(lua);
+    let said = lua.create_table()?;
+    if sessions(|s| s.journal().is_some()) {
+        return said.into_lua_multi(lua);
     }
     let (directory, started) = (Path::new(&directory), Instant::now());
     let written = last_written(directory);
     match open_patiently(directory) {
         Err(error) => failed(lua, error),
         Ok((journal, recovery)) => {
-            let found: HashSet<u64> = journal.sessions().collect();
-            let said = lua.create_table()?;
-            said.set("sessions", found.len())?;
+            said.set("sessions", journal.sessions().count())?;
             said.set("torn", recovery.torn)?;
             said.set("damaged", recovery.damaged.len())?;
             said.set("incomplete", recovery.incomplete.len())?;
             said.set("written", written)?;
             said.set("seconds", started.elapsed().as_secs_f64())?;
-            KEEPER.set(Some(Keeper {
-                journal,
-                streams: SecondaryMap::new(),
-                behind: HashSet::new(),
-                unkept: Vec::new(),
-                found,
-                wake: None,
-            }));
+            with(|state| {
+                state.sessions.open(journal);
+                state.opened = Some(Instant::now());
+            });
             said.into_lua_multi(lua)
         }
     }
@@ -251,124 +82,124 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
 
 /// `close()`: commits what can be, and lets the directory go.
 fn close(_: &Lua, (): ()) -> LuaResult<()> {
-    if let Some(mut keeper) = KEEPER.take() {
-        keeper.commit().map_err(LuaError::external)?;
-    }
-    Ok(())
+    let closed = with(|state| {
+        let closed = state.sessions.close();
+        state.wake = None; // after the journal's thread, which may tell until then
+        closed
+    });
+    closed.map_err(LuaError::external)
 }
 
 /// `keep(key, state)`: the stream is to survive; `state` is what the shim needs to bring its session back. Said again, it
-/// replaces the former one. `true`; or `nil, message` if the disk cannot take it now. What cannot be kept whatever the disk
-/// does is told by the next `commit`.
+/// replaces the former one. `true`; or `nil, message` if the disk cannot take it now.
 fn keep(lua: &Lua, (stream, state): (i64, LuaString)) -> LuaResult<LuaMultiValue> {
-    let key = smacks::key(stream);
     let id = new_id()?;
-    let result = with(|keeper| {
-        let state: Box<[u8]> = (*state.as_bytes()).into();
-        if let Some(kept) = keeper.streams.get_mut(key) {
-            kept.state = state;
-            return kept.describe(&mut keeper.journal);
-        }
-        let numbering = smacks::with_stream(key, |stream| {
-            let queue = stream.queue();
-            let unsent_from = stream.unsent_from().unwrap_or(LIVE);
-            let handled = stream.inbound().0;
-            (
-                Numbering { base: queue.first(), counted: queue.first(), h: queue.acked(), unsent_from },
-                handled,
-            )
-        });
-        let Some((numbering, handled)) = numbering else { return Ok(()) };
-        keeper.streams.insert(key, Kept { id, numbering, handled, state });
-        keeper.catch_up(key)
-    });
-    let Some(Err(error)) = result else { return true.into_lua_multi(lua) };
-    with(|keeper| keeper.behind.insert(key));
-    match error.is_of_the_disk() {
-        true => failed(lua, error),
-        false => true.into_lua_multi(lua),
+    match sessions(|s| s.keep(key(stream), id, &state.as_bytes())) {
+        Err(error) => failed(lua, error),
+        Ok(()) => true.into_lua_multi(lua),
     }
 }
 
-/// `handled(key, h)`: how many stanzas of the session's client have been processed.
-fn handled(_: &Lua, (stream, h): (i64, Option<u32>)) -> LuaResult<()> {
-    let key = smacks::key(stream);
-    with(|keeper| {
-        let (Some(kept), Some(h)) = (keeper.streams.get_mut(key), h) else { return };
-        if kept.handled == h {
-            return; // it is there, or else the stream is behind
-        }
-        kept.handled = h;
-        if keeper.journal.set_inbound(kept.id, u64::from(h)).is_err() {
-            keeper.behind.insert(key);
-        }
-    });
+/// `processed(key, waiting)`: all but that many of the stanzas that came in have been processed.
+fn processed(_: &Lua, (stream, waiting): (i64, usize)) -> LuaResult<()> {
+    sessions(|s| s.processed(key(stream), waiting));
     Ok(())
 }
 
-/// `commit()`: hands everything to the operating system. `true`, and what is wrong beside that; or `nil, message`. In either
-/// case then `{ [key] = reason }`, if there are streams that cannot be kept: their sessions have to end.
-fn commit(lua: &Lua, (): ()) -> LuaResult<LuaMultiValue> {
-    let result = with(|keeper| {
-        let committed = keeper.commit().map(|()| keeper.journal.take_trouble());
-        (committed, std::mem::take(&mut keeper.unkept))
-    });
-    let Some((committed, unkept)) = result else { return true.into_lua_multi(lua) };
-    let reasons = (!unkept.is_empty()).then(|| lua.create_table()).transpose()?;
-    if let Some(reasons) = &reasons {
-        for (key, error) in unkept {
-            reasons.raw_set(smacks::number(key), error.to_string())?;
+/// What a commit has to tell: `error, trouble, { [key] = reason }`, each nil if there is none. `error`: nothing could be
+/// written; `trouble`: something else is wrong; the rest cannot be kept, and its sessions have to end.
+struct Told(Result<Option<JournalError>, JournalError>, Vec<(StreamKey, JournalError)>);
+
+impl IntoLuaMulti for Told {
+    fn into_lua_multi(self, lua: &Lua) -> LuaResult<LuaMultiValue> {
+        let Told(committed, unkept) = self;
+        let reasons = (!unkept.is_empty()).then(|| lua.create_table()).transpose()?;
+        if let Some(reasons) = &reasons {
+            for (key, error) in unkept {
+                reasons.raw_set(number(key), error.to_string())?;
+            }
         }
-    }
-    match committed {
-        Err(error) => (LuaNil, error.to_string(), reasons).into_lua_multi(lua),
-        Ok(trouble) => (true, trouble.map(|t| t.to_string()), reasons).into_lua_multi(lua),
+        let (error, trouble) = match committed {
+            Ok(trouble) => (None, trouble),
+            Err(error) => (Some(error), None),
+        };
+        let text = |error: Option<JournalError>| error.map(|e| e.to_string());
+        (text(error), text(trouble), reasons).into_lua_multi(lua)
     }
 }
 
-/// `sync()`: has the disk itself take all that was committed, in the background: the position to compare
-/// `durable()` with.
-fn sync(_: &Lua, (): ()) -> LuaResult<Option<u64>> {
-    Ok(with(|keeper| {
-        keeper.journal.request_sync();
-        keeper.journal.position()
+/// The sessions, with the journal's clock right: by it what was acknowledged leaves the disk.
+fn now<T>(f: impl FnOnce(&mut Sessions) -> T) -> T {
+    with(|state| {
+        if let (Some(opened), Some(journal)) = (state.opened, state.sessions.journal()) {
+            journal.tick(opened.elapsed());
+        }
+        f(&mut state.sessions)
+    })
+}
+
+/// `commit()`: hands everything to the operating system, and tells as [`Told`] says.
+fn commit(_: &Lua, (): ()) -> LuaResult<Told> {
+    Ok(now(|s| {
+        let committed = s.commit();
+        Told(committed, s.take_unkept())
     }))
+}
+
+/// `claim(key, h, level, durable)`: how much may be said to have been handled if `h` has been (nil if that cannot be told
+/// yet), whether more may be as soon as the disk has it, and what [`Told`] says. `durable` is for tests: up to where the disk is taken to have everything.
+fn claim(
+    _: &Lua,
+    (stream, h, level, durable): (i64, u32, LuaString, Option<u64>),
+) -> LuaResult<(Option<u32>, bool, Told)> {
+    let level = match &*level.as_bytes() {
+        b"none" => Level::None,
+        b"power" => Level::Power,
+        _ => Level::Process,
+    };
+    Ok(now(|s| {
+        let durable = durable.unwrap_or_else(|| s.journal().map_or(0, |j| j.durable()));
+        let (claim, committed) = s.claim(key(stream), H(h), level, durable);
+        (claim.h.map(|h| h.0), claim.pending, Told(committed, s.take_unkept()))
+    }))
+}
+
+/// `settled(durable)`: `{ [key] = h }` of the streams of which more may be claimed now, since the disk has it.
+fn settled(lua: &Lua, durable: Option<u64>) -> LuaResult<LuaTable> {
+    let settled = sessions(|s| {
+        let durable = durable.unwrap_or_else(|| s.journal().map_or(0, |j| j.durable()));
+        s.settled(durable)
+    });
+    lua.create_table_from(settled.into_iter().map(|(key, h)| (number(key), h.0)))
 }
 
 /// `durable()`: up to where everything survives a crash of the machine.
 fn durable(_: &Lua, (): ()) -> LuaResult<u64> {
-    Ok(with(|keeper| keeper.journal.durable()).unwrap_or(0))
+    Ok(sessions(|s| s.journal().map_or(0, |j| j.durable())))
 }
 
 /// `watch()`: a file descriptor that becomes readable when `durable()` has grown.
 fn watch(_: &Lua, (): ()) -> LuaResult<Option<i32>> {
-    with(|keeper| {
-        if keeper.wake.is_none() {
+    with(|state| {
+        let Some(journal) = state.sessions.journal() else { return Ok(None) };
+        if state.wake.is_none() {
             let (wake, tell) = Wake::new().map_err(LuaError::external)?;
-            keeper.journal.on_durable(tell);
-            keeper.wake = Some(wake);
+            journal.on_durable(tell);
+            state.wake = Some(wake);
         }
-        Ok(keeper.wake.as_ref().map(Wake::fd))
+        Ok(state.wake.as_ref().map(Wake::fd))
     })
-    .unwrap_or(Ok(None))
 }
 
 /// `woken()`: that it is readable was noticed.
 fn woken(_: &Lua, (): ()) -> LuaResult<()> {
-    with(|keeper| keeper.wake.as_mut().map(Wake::take));
+    with(|state| state.wake.as_mut().map(Wake::take));
     Ok(())
 }
 
-/// `ended(key)`: nothing is owed to the stream's client any more.
+/// `ended(key)`: nothing is owed to the stream's client any more; the stream is gone.
 fn ended(_: &Lua, stream: i64) -> LuaResult<()> {
-    with(|keeper| {
-        let key = smacks::key(stream);
-        keeper.behind.remove(&key);
-        if let Some(kept) = keeper.streams.remove(key) {
-            // If even this cannot be written, the session comes back once more after a restart, and expires.
-            let _ = keeper.journal.end(kept.id);
-        }
-    });
+    sessions(|s| s.ended(key(stream)));
     Ok(())
 }
 
@@ -376,15 +207,10 @@ fn ended(_: &Lua, stream: i64) -> LuaResult<()> {
 /// cannot be.
 fn found(lua: &Lua, (): ()) -> LuaResult<(LuaTable, LuaTable)> {
     let (states, reasons) = (lua.create_table()?, lua.create_table()?);
-    let descriptions = with(|keeper| {
-        let ids: Vec<u64> = keeper.found.iter().copied().collect();
-        ids.into_iter().map(|id| (id, keeper.journal.meta(id))).collect::<Vec<_>>()
-    });
-    for (id, description) in descriptions.into_iter().flatten() {
-        match description.as_deref().map(kept::read) {
-            Ok(Ok((_, state))) => states.raw_set(id as i64, lua.create_string(state)?)?,
-            Ok(Err(reason)) => reasons.raw_set(id as i64, reason.to_string())?,
-            Err(error) => reasons.raw_set(id as i64, error.to_string())?,
+    for found in sessions(|s| s.found()) {
+        match found.state {
+            Ok(state) => states.raw_set(found.token as i64, lua.create_string(state)?)?,
+            Err(error) => reasons.raw_set(found.token as i64, error.to_string())?,
         }
     }
     Ok((states, reasons))
@@ -392,26 +218,15 @@ fn found(lua: &Lua, (): ()) -> LuaResult<(LuaTable, LuaTable)> {
 
 /// `rewrite(token, state)`: another state for a session that was found and waits. `true`, or `nil, message`.
 fn rewrite(lua: &Lua, (token, state): (i64, LuaString)) -> LuaResult<LuaMultiValue> {
-    let session = token as u64;
-    let result = with(|keeper| {
-        let description = keeper.journal.meta(session).map_err(LuaError::external)?;
-        let (numbering, _) = kept::read(&description).map_err(LuaError::external)?;
-        let description = kept::describe(&numbering, &state.as_bytes());
-        keeper.journal.set_meta(session, &description).map_err(LuaError::external)
-    });
-    match result {
-        Some(Err(error)) => failed(lua, error),
-        _ => true.into_lua_multi(lua),
+    match sessions(|s| s.rewrite(token as u64, &state.as_bytes())) {
+        Err(error) => failed(lua, error),
+        Ok(()) => true.into_lua_multi(lua),
     }
 }
 
 /// `discard(token)`: that session does not come back.
 fn discard(_: &Lua, token: i64) -> LuaResult<()> {
-    with(|keeper| {
-        if keeper.found.remove(&(token as u64)) {
-            let _ = keeper.journal.end(token as u64);
-        }
-    });
+    sessions(|s| s.discard(token as u64));
     Ok(())
 }
 
@@ -419,53 +234,21 @@ fn discard(_: &Lua, token: i64) -> LuaResult<()> {
 /// stanzas could not be read, and whether its peer was away already when the server ended; or `nil, message`.
 fn restore(
     lua: &Lua,
-    (token, limits, account, id, timeout): (i64, LuaUserDataRef<smacks::LuaLimits>, String, String, u32),
+    (token, limits, account, id, timeout): (i64, LuaUserDataRef<LuaLimits>, String, String, u32),
 ) -> LuaResult<LuaMultiValue> {
-    let session = token as u64;
-    let result = with(|keeper| {
-        let journal = &mut keeper.journal;
-        let description = journal.meta(session).map_err(LuaError::external)?;
-        let (mut numbering, state) = kept::read(&description).map_err(LuaError::external)?;
-        if numbering.in_journal(numbering.counted) > journal.counters(session).map_or(0, |c| c.acked) {
-            // The other half of an ack did not reach the disk.
-            let last = journal.counters(session).map_or(0, |c| c.acked + c.queued as u64);
-            let acked = numbering.in_journal(numbering.counted).min(last);
-            journal.ack(session, acked).map_err(LuaError::external)?;
+    let resumption = ResumptionId::parse(&id).map(|id| (id, timeout));
+    let limits = Arc::clone(&limits.0);
+    match sessions(|s| s.restore(token as u64, limits, &account, Enabled { resumption })) {
+        Ok(Restored { key, h, lost, had_waited }) => {
+            (number(key), Handle(key), h.0, lost, had_waited).into_lua_multi(lua)
         }
-        let missing = || LuaError::external("there is no such session in the journal");
-        let counters = journal.counters(session).ok_or_else(missing)?;
-        let first = numbering.base + counters.acked;
-        let lengths: Vec<_> = journal.lengths(session).map_err(LuaError::external)?.collect();
-        let lost = lengths.iter().filter(|len| len.is_none()).count();
-        let length = |len: Option<u32>| len.unwrap_or(0).saturating_sub(kept::STANZA_HEADER as u32);
-        let queue = Queue::restored(first, numbering.h_at(first), lengths.into_iter().map(length));
-        keeper.found.remove(&session);
-        let had_waited = numbering.unsent_from != LIVE;
-        numbering.unsent_from = numbering.unsent_from.min(queue.end());
-        let handled = counters.inbound as u32;
-        let stream = Stream::restored(Arc::clone(&limits.0), H(handled), queue, numbering.unsent_from);
-        let resumption = ResumptionId::parse(&id).map(|id| (id, timeout));
-        let key = smacks::insert(stream, &account, Enabled { resumption });
-        let kept = Kept { id: session, numbering, handled, state: state.into() };
-        // It is away from here on, and has been sent nothing since.
-        if kept.describe(&mut keeper.journal).is_err() {
-            keeper.behind.insert(key);
-        }
-        keeper.streams.insert(key, kept);
-        Ok::<_, LuaError>((key, handled, lost, had_waited))
-    });
-    match result {
-        Some(Ok((key, handled, lost, had_waited))) => {
-            (smacks::number(key), smacks::Handle(key), handled, lost, had_waited).into_lua_multi(lua)
-        }
-        Some(Err(error)) => failed(lua, error),
-        None => failed(lua, "the journal is not open"),
+        Err(error) => failed(lua, error),
     }
 }
 
 /// `stats()`: bytes and records, for metrics.
 fn stats(lua: &Lua, (): ()) -> LuaResult<Option<LuaTable>> {
-    let Some(stats) = with(|keeper| keeper.journal.stats()) else { return Ok(None) };
+    let Some(stats) = sessions(|s| s.journal().map(|j| j.stats())) else { return Ok(None) };
     let table = lua.create_table()?;
     table.set("sessions", stats.sessions)?;
     table.set("queued", stats.queued)?;
@@ -480,9 +263,10 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     journal.set("open", lua.create_function(open)?)?;
     journal.set("close", lua.create_function(close)?)?;
     journal.set("keep", lua.create_function(keep)?)?;
-    journal.set("handled", lua.create_function(handled)?)?;
+    journal.set("processed", lua.create_function(processed)?)?;
     journal.set("commit", lua.create_function(commit)?)?;
-    journal.set("sync", lua.create_function(sync)?)?;
+    journal.set("claim", lua.create_function(claim)?)?;
+    journal.set("settled", lua.create_function(settled)?)?;
     journal.set("durable", lua.create_function(durable)?)?;
     journal.set("watch", lua.create_function(watch)?)?;
     journal.set("woken", lua.create_function(woken)?)?;

@@ -6,16 +6,18 @@
 
 use crate::{journal, push, rooms};
 use enjamb_muc_fork::decision::{Decision, Edit, Id, Outcome};
-use enjamb_muc_fork::input::{FromClient, FromRoom, Iq, Join, Message, Presence, Said, Talk};
-use enjamb_muc_fork::{Change, Config, Fork, Offline, Request, Restored, RestoredClient, Waits, history};
-use enjamb_stanza::{read, write};
+use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, Presence, Said};
+use enjamb_muc_fork::{
+    Change, Config, Fork, Full, Limits, Offline, Request, Restored, RestoredClient, Waits, chat,
+};
 use mlua::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 thread_local! {
     static FORK: RefCell<Fork> = RefCell::new(Fork::new(random));
+    static START: (Instant, u64) = (Instant::now(), wall_clock());
     static PENDING: RefCell<Vec<Decision>> = const { RefCell::new(Vec::new()) };
     /// What has changed in rooms and is not in the file yet.
     static NEWS: RefCell<Vec<Change>> = const { RefCell::new(Vec::new()) };
@@ -54,7 +56,7 @@ fn write_down(fork: &Fork) {
         if !news.is_empty() && (journal::commit_queues() || news.len() > MUCH_NEWS) {
             LOG.with_borrow_mut(|log| {
                 if let Some(log) = log {
-                    log.write(news, || fork.snapshot());
+                    log.write(news, || KEPT.with_borrow(|kept| rooms::all(fork, kept)));
                 }
             });
             news.clear();
@@ -68,8 +70,14 @@ fn write_all_down(_: &Lua, (): ()) -> LuaResult<()> {
     Ok(())
 }
 
-fn now() -> u64 {
+/// Seconds since 1970.
+fn wall_clock() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// The same when the process started, and from then on as time passes, whatever the clock is set to.
+fn now() -> u64 {
+    START.with(|(started, wall)| wall + started.elapsed().as_secs())
 }
 
 type Text = mlua::BorrowedStr;
@@ -285,23 +293,31 @@ fn client_gone(
     decisions(lua, all)
 }
 
-/// `message_out(account, resource, room, nick, type, id)`
+/// `message_out(account, resource, room, nick, type, id, condition)`
 #[allow(clippy::type_complexity)]
 fn message_out(
     lua: &Lua,
-    (account, resource, room, nick, kind, id): (Text, Text, Text, Option<Text>, Option<Text>, Option<Text>),
+    (account, resource, room, nick, kind, id, condition): (
+        Text,
+        Text,
+        Text,
+        Option<Text>,
+        Option<Text>,
+        Option<Text>,
+        Option<Text>,
+    ),
 ) -> LuaResult<Option<LuaTable>> {
     let from =
         FromClient { account: &account, resource: &resource, room: &room, nick: str(&nick), id: str(&id) };
-    let all = with(|fork| fork.message_from_client(from, message(&kind)));
+    let all = with(|fork| fork.message_from_client(from, message(&kind), str(&condition), now()));
     maybe(lua, all)
 }
 
-/// `iq_out(account, resource, room, nick, type, id, ping)`
+/// `iq_out(account, resource, room, nick, type, id, ping, xmlns, sid)`; the last two as in [`iq_in`].
 #[allow(clippy::type_complexity)]
 fn iq_out(
     lua: &Lua,
-    (account, resource, room, nick, kind, id, ping): (
+    (account, resource, room, nick, kind, id, ping, xmlns, sid): (
         Text,
         Text,
         Text,
@@ -309,16 +325,29 @@ fn iq_out(
         Text,
         Option<Text>,
         bool,
+        Option<Text>,
+        Option<Text>,
     ),
 ) -> LuaResult<Option<LuaTable>> {
+    let asks = Asks { set: &*kind == "set", xmlns: str(&xmlns).unwrap_or(""), sid: str(&sid) };
     let from =
         FromClient { account: &account, resource: &resource, room: &room, nick: str(&nick), id: str(&id) };
-    let all = with(|fork| fork.iq_from_client(from, iq(&kind), ping, now()));
+    let all = with(|fork| fork.iq_from_client(from, iq(&kind), ping, asks, now()));
     maybe(lua, all)
 }
 
+/// The status codes; what is no number of one is none.
+fn status_codes(said: &LuaTable) -> LuaResult<Vec<u16>> {
+    let Some(codes) = said.get::<Option<LuaTable>>("codes")? else { return Ok(Vec::new()) };
+    let codes = codes.sequence_values::<LuaValue>().filter_map(|code| match code.ok()? {
+        LuaValue::Integer(code) => u16::try_from(code).ok(),
+        _ => None,
+    });
+    Ok(codes.collect())
+}
+
 /// `presence_in(account, room, nick, type, id, bytes, said)`; `said` is a table with `codes` (an array), `nick`,
-/// `condition` and `destroyed`.
+/// `condition`, `wait` (its type is that) and `destroyed`.
 #[allow(clippy::type_complexity)]
 fn presence_in(
     lua: &Lua,
@@ -333,57 +362,19 @@ fn presence_in(
     ),
 ) -> LuaResult<Option<LuaTable>> {
     let Some(kind) = presence(&kind) else { return Ok(None) };
-    let codes: Vec<u16> = said.get::<Option<Vec<u16>>>("codes")?.unwrap_or_default();
+    let codes = status_codes(&said)?;
     let new_nick: Option<Text> = said.get("nick")?;
     let condition: Option<Text> = said.get("condition")?;
     let said = Said {
         codes: &codes,
         new_nick: str(&new_nick),
         condition: str(&condition),
+        wait: said.get::<Option<bool>>("wait")?.unwrap_or(false),
         destroyed: said.get::<Option<bool>>("destroyed")?.unwrap_or(false),
     };
     let from = FromRoom { account: &account, room: &room, nick: str(&nick), id: str(&id) };
     let all = with(|fork| fork.presence_from_room(from, kind, said, &bytes.as_bytes(), now()));
     maybe(lua, all)
-}
-
-/// What rooms keep of the discussion: as Prosody's do. And the text, and the time in the room's own `<delay/>`.
-fn read_talk<'a>(stanza: &'a [u8], room: &str) -> (Talk, &'a [u8], Option<u64>) {
-    const HINTS: &[u8] = b"urn:xmpp:hints";
-    let (mut body, mut subject, mut thread, mut kept, mut passing, mut stamp) =
-        (None, false, false, false, false, None);
-    for child in read::children(stanza) {
-        match child.name {
-            b"body" => body = body.or(Some(child.inside)),
-            b"subject" => subject = true,
-            b"thread" => thread = true,
-            b"no-store" | b"no-permanent-store" if child.xmlns() == HINTS => passing = true,
-            b"store" if child.xmlns() == HINTS => kept = true,
-            b"encryption" if child.xmlns() == b"urn:xmpp:eme:0" => kept = true,
-            b"delay" if child.xmlns() == b"urn:xmpp:delay" && stamp.is_none() => {
-                let from = child.attribute(b"from").map(String::from_utf8_lossy);
-                let host = room.split_once('@').map_or(room, |(_, host)| host);
-                if from.is_none_or(|from| from == room || from == host) {
-                    stamp = child.attribute(b"stamp").and_then(time);
-                }
-            }
-            _ if child.xmlns() == b"urn:xmpp:chat-markers:0" => kept = true,
-            _ => {}
-        }
-    }
-    let talk = match body {
-        None if subject && !thread => Talk::Subject,
-        _ if passing => Talk::Passing,
-        None if !kept => Talk::Passing,
-        _ => Talk::Said,
-    };
-    (talk, body.unwrap_or(b""), stamp)
-}
-
-/// XEP-0082, to the second.
-fn time(stamp: &[u8]) -> Option<u64> {
-    let time = humantime::parse_rfc3339_weak(std::str::from_utf8(stamp).ok()?).ok()?;
-    time.duration_since(UNIX_EPOCH).ok().map(|d| d.as_secs())
 }
 
 /// What came of a groupchat message.
@@ -419,8 +410,8 @@ pub fn groupchat(
         if !fork.has_room(room) {
             return None;
         }
-        let (talk, body, stamp) = read_talk(stanza, room);
-        fork.groupchat(FromRoom { account, room, nick, id }, talk, stanza, body, stamp, now(), copy)
+        fork.set_wall_clock(wall_clock(), now());
+        fork.groupchat(FromRoom { account, room, nick, id }, &chat::read(stanza, room), now(), copy)
     });
     match all {
         None => Groupchat::NotOurs,
@@ -437,25 +428,14 @@ fn pending(lua: &Lua, (): ()) -> LuaResult<LuaTable> {
     decisions(lua, PENDING.take())
 }
 
-/// `is_new(account, room, nick, id, body, stamped)`
-#[allow(clippy::type_complexity)]
-fn is_new(
-    _: &Lua,
-    (account, room, nick, id, body, stamped): (
-        Text,
-        Text,
-        Option<Text>,
-        Option<Text>,
-        Option<LuaString>,
-        bool,
-    ),
-) -> LuaResult<bool> {
-    let mut escaped = Vec::new();
-    if let Some(body) = &body {
-        write::escape(&mut escaped, &body.as_bytes());
-    }
-    let key = history::key(str(&nick).unwrap_or(""), str(&id), &escaped);
-    Ok(with(|fork| fork.is_new(&account, &room, key, stamped)))
+/// `is_new(account, room, stanza)`: whether a groupchat message is to be archived for the account. `stanza` are its bytes
+/// without `to`.
+fn is_new(_: &Lua, (account, room, stanza): (Text, Text, LuaString)) -> LuaResult<bool> {
+    let stanza = stanza.as_bytes();
+    Ok(with(|fork| {
+        fork.set_wall_clock(wall_clock(), now());
+        fork.is_new(&account, &room, &chat::read(&stanza, &room), now())
+    }))
 }
 
 /// `message_in(account, room, nick, type, id, condition)`
@@ -476,11 +456,12 @@ fn message_in(
     maybe(lua, all)
 }
 
-/// `iq_in(account, room, nick, type, id, ping, for_account, condition)`
+/// `iq_in(account, room, nick, type, id, ping, for_account, condition, xmlns, sid)`; the last two are the namespace of a request's
+/// payload, and the name of the exchange that it belongs to.
 #[allow(clippy::type_complexity)]
 fn iq_in(
     lua: &Lua,
-    (account, room, nick, kind, id, ping, for_account, condition): (
+    (account, room, nick, kind, id, ping, for_account, condition, xmlns, sid): (
         Text,
         Text,
         Option<Text>,
@@ -488,11 +469,15 @@ fn iq_in(
         Option<Text>,
         bool,
         bool,
+        Option<Text>,
+        Option<Text>,
         Option<Text>,
     ),
 ) -> LuaResult<Option<LuaTable>> {
+    let asks = Asks { set: &*kind == "set", xmlns: str(&xmlns).unwrap_or(""), sid: str(&sid) };
     let from = FromRoom { account: &account, room: &room, nick: str(&nick), id: str(&id) };
-    let all = with(|fork| fork.iq_from_room(from, iq(&kind), ping, for_account, str(&condition), now()));
+    let all =
+        with(|fork| fork.iq_from_room(from, iq(&kind), ping, for_account, str(&condition), asks, now()));
     maybe(lua, all)
 }
 
@@ -504,6 +489,12 @@ fn tick(lua: &Lua, (): ()) -> LuaResult<Option<LuaTable>> {
 
 fn server_lost(_: &Lua, host: Text) -> LuaResult<()> {
     with(|fork| fork.server_lost(&host, now()));
+    Ok(())
+}
+
+/// `server_up(host, anew)`
+fn server_up(_: &Lua, (host, anew): (Text, bool)) -> LuaResult<()> {
+    with(|fork| fork.server_up(&host, anew, now()));
     Ok(())
 }
 
@@ -536,6 +527,12 @@ fn bookmark(
     let all =
         with(|fork| fork.bookmark(&account, &room, autojoin, str(&nick), str(&password), online, now()));
     decisions(lua, all)
+}
+
+/// `bookmarks_known(account, known)`
+fn bookmarks_known(_: &Lua, (account, known): (Text, bool)) -> LuaResult<()> {
+    with(|fork| fork.bookmarks_known(&account, known, now()));
+    Ok(())
 }
 
 fn account_deleted(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
@@ -604,6 +601,9 @@ fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
         room.raw_set("pam", kept.pam.then_some(true))?;
         room.raw_set("leaving", kept.leaving.then_some(true))?;
         room.raw_set("joining", kept.joining.then_some(true))?;
+        room.raw_set("other_ids", kept.other_ids.then_some(true))?;
+        room.raw_set("entry", (!kept.entry.is_empty()).then_some(kept.entry))?;
+        room.raw_set("untold", (!kept.untold.is_empty()).then_some(kept.untold))?;
         let clients = lua.create_table()?;
         for client in kept.clients {
             clients.raw_push(kept_client(lua, client)?)?;
@@ -634,6 +634,9 @@ fn restore(lua: &Lua, (account, room, kept, online): (Text, String, LuaTable, bo
         pam: flag(&kept, "pam")?,
         leaving: flag(&kept, "leaving")?,
         joining: flag(&kept, "joining")?,
+        other_ids: flag(&kept, "other_ids")?,
+        entry: kept.get::<Option<Vec<u16>>>("entry")?.unwrap_or_default(),
+        untold: kept.get::<Option<Vec<u16>>>("untold")?.unwrap_or_default(),
         occupants: known.occupants.into_iter().collect(),
         said: known.said.into(),
         ..Restored::default()
@@ -685,6 +688,46 @@ fn clients(_: &Lua, (account, room): (Text, Text)) -> LuaResult<(Option<String>,
     })
 }
 
+/// `shown(account, room)`: the resource of the client whose presence the account shows in the room, or `nil`.
+fn shown(_: &Lua, (account, room): (Text, Text)) -> LuaResult<Option<String>> {
+    Ok(with(|fork| fork.shown(&account, &room).map(Into::into)))
+}
+
+/// `limit(room, account, server)`: how many bytes are kept at most of the occupants of a room, for an account, and in all.
+fn limit(_: &Lua, (room, account, server): (usize, usize, usize)) -> LuaResult<()> {
+    with(|fork| fork.limit(Limits { room, account, server }));
+    Ok(())
+}
+
+/// `full()`: bounds that were reached since the last call: an array of tables with `what` (`"room"`, `"account"` or `"server"`) and
+/// `jid`; or `nil`.
+fn full(lua: &Lua, (): ()) -> LuaResult<Option<LuaTable>> {
+    let notices = with(Fork::take_notices);
+    if notices.is_empty() {
+        return Ok(None);
+    }
+    let array = lua.create_table()?;
+    for notice in notices {
+        let (what, jid) = match notice {
+            Full::Room(jid) => ("room", Some(jid)),
+            Full::Account(jid) => ("account", Some(jid)),
+            Full::Server => ("server", None),
+        };
+        let one = lua.create_table()?;
+        one.raw_set("what", what)?;
+        one.raw_set("jid", jid.as_deref())?;
+        array.raw_push(one)?;
+    }
+    Ok(Some(array))
+}
+
+/// `rooms()`: by room, the bytes that are kept of its occupants.
+fn room_sizes(lua: &Lua, (): ()) -> LuaResult<LuaTable> {
+    let sizes = lua.create_table()?;
+    with(|fork| fork.rooms().try_for_each(|(room, bytes)| sizes.raw_set(room, bytes)))?;
+    Ok(sizes)
+}
+
 /// `totals()`: accounts, memberships, bytes.
 fn totals(_: &Lua, (): ()) -> LuaResult<(usize, usize, usize)> {
     Ok(with(|fork| fork.totals()))
@@ -708,9 +751,11 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("tick", lua.create_function(tick)?)?;
     table.set("write_down", lua.create_function(write_all_down)?)?;
     table.set("server_lost", lua.create_function(server_lost)?)?;
+    table.set("server_up", lua.create_function(server_up)?)?;
     table.set("online", lua.create_function(online)?)?;
     table.set("pam_join", lua.create_function(pam_join)?)?;
     table.set("bookmark", lua.create_function(bookmark)?)?;
+    table.set("bookmarks_known", lua.create_function(bookmarks_known)?)?;
     table.set("account_deleted", lua.create_function(account_deleted)?)?;
     table.set("memberships", lua.create_function(memberships)?)?;
     table.set("restore", lua.create_function(restore)?)?;
@@ -719,6 +764,10 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("trouble", lua.create_function(trouble)?)?;
     table.set("kept", lua.create_function(kept)?)?;
     table.set("clients", lua.create_function(clients)?)?;
+    table.set("shown", lua.create_function(shown)?)?;
+    table.set("limit", lua.create_function(limit)?)?;
+    table.set("full", lua.create_function(full)?)?;
+    table.set("rooms", lua.create_function(room_sizes)?)?;
     table.set("totals", lua.create_function(totals)?)?;
     Ok(table)
 }

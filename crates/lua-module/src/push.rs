@@ -9,6 +9,7 @@
 
 use crate::minimix::{self, Groupchat};
 use crate::smacks;
+use crate::state::number;
 use crate::walk::{self, Only};
 use enjamb_stanza::Summary;
 use enjamb_stream_management::Ask;
@@ -157,7 +158,7 @@ unsafe extern "C-unwind" fn push(state: *mut lua_State) -> c_int {
             ffi::lua_pushnil(state); // a finalizer has ended the stream
             return 1;
         };
-        let over_limit = queueing.over_limit.map(smacks::number);
+        let over_limit = queueing.over_limit.map(number);
         if !queueing.send {
             ffi::lua_pushboolean(state, 0);
         } else if !to_send {

@@ -4,7 +4,8 @@
 //! nothing here waits for the disk. A line that is torn or not
 //! understood is passed over. Knows nothing of Lua or of accounts.
 
-use enjamb_muc_fork::Change;
+use enjamb_muc_fork::view::Likeness;
+use enjamb_muc_fork::{Change, Fork, Mark};
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -15,16 +16,16 @@ use std::path::{Path, PathBuf};
 const SMALL: u64 = 1 << 20;
 /// It is written anew when it is this many times as long as it was when it was last written anew.
 const GROWTH: u64 = 4;
-/// Keys of messages that are kept of a room.
+/// Messages that are known again of a room.
 const SAID: usize = 128;
 
 /// What was kept of a room.
 #[derive(Clone, Default)]
 pub struct Kept {
     /// By nickname, the likeness of the presence.
-    pub occupants: HashMap<String, u64>,
-    /// Keys of the last messages.
-    pub said: VecDeque<u64>,
+    pub occupants: HashMap<String, Likeness>,
+    /// The last messages.
+    pub said: VecDeque<Mark>,
 }
 
 pub struct Log {
@@ -51,23 +52,40 @@ fn line(change: &Change, out: &mut String) {
     // Writing to a string does not fail.
     let _ = match change {
         Change::Occupant { room, nick, likeness } => {
-            writeln!(out, "+\t{}\t{}\t{likeness:x}", escape(room), escape(nick))
+            let jid = likeness.jid.map_or(String::new(), |jid| format!(":{jid:x}"));
+            writeln!(out, "+\t{}\t{}\t{:x}{jid}", escape(room), escape(nick), likeness.rest)
         }
         Change::Gone { room, nick } => writeln!(out, "-\t{}\t{}\t", escape(room), escape(nick)),
-        Change::Said { room, key } => writeln!(out, "s\t{}\t{key:x}\t", escape(room)),
+        Change::Said { room, mark } => {
+            let archived = mark.archived.map_or(String::new(), |archived| format!(":{archived:x}"));
+            writeln!(out, "s\t{}\t{:x}{archived}\t{:x}", escape(room), mark.words, mark.at)
+        }
         Change::Forgotten { room } => writeln!(out, "f\t{}\t\t", escape(room)),
     };
+}
+
+fn hex(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok()
+}
+
+/// One number, or two with a colon between them.
+fn pair(text: &str) -> Option<(u64, Option<u64>)> {
+    match text.split_once(':') {
+        Some((first, second)) => Some((hex(first)?, Some(hex(second)?))),
+        None => Some((hex(text)?, None)),
+    }
 }
 
 fn read(text: &str) -> HashMap<String, Kept> {
     let mut rooms: HashMap<String, Kept> = HashMap::new();
     for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
         let fields: Vec<&str> = line.split('\t').collect();
-        let [kind, room, what, likeness] = fields[..] else { continue };
+        let [kind, room, what, more] = fields[..] else { continue };
         let room = unescape(room);
         match kind {
             "+" => {
-                let Ok(likeness) = u64::from_str_radix(likeness, 16) else { continue };
+                let Some((rest, jid)) = pair(more) else { continue };
+                let likeness = Likeness { rest, jid };
                 rooms.entry(room).or_default().occupants.insert(unescape(what), likeness);
             }
             "-" => {
@@ -76,12 +94,12 @@ fn read(text: &str) -> HashMap<String, Kept> {
                 }
             }
             "s" => {
-                let Ok(key) = u64::from_str_radix(what, 16) else { continue };
+                let (Some((words, archived)), Some(at)) = (pair(what), hex(more)) else { continue };
                 let said = &mut rooms.entry(room).or_default().said;
                 if said.len() == SAID {
                     said.pop_front();
                 }
-                said.push_back(key);
+                said.push_back(Mark { words, archived, at });
             }
             "f" => {
                 rooms.remove(&room);
@@ -95,14 +113,27 @@ fn read(text: &str) -> HashMap<String, Kept> {
 fn kept_lines(rooms: &HashMap<String, Kept>) -> String {
     let mut out = String::new();
     for (room, kept) in rooms {
-        for (nick, &likeness) in &kept.occupants {
-            line(&Change::Occupant { room: (**room).into(), nick: (**nick).into(), likeness }, &mut out);
-        }
-        for &key in &kept.said {
-            line(&Change::Said { room: (**room).into(), key }, &mut out);
-        }
+        changes(room, kept, |change| line(&change, &mut out));
     }
     out
+}
+
+/// All that is known of rooms: of those that accounts are in, and what was `kept` of those that are not joined again yet.
+pub fn all(fork: &Fork, kept: &HashMap<String, Kept>) -> Vec<Change> {
+    let mut all = fork.snapshot();
+    for (room, kept) in kept.iter().filter(|(room, _)| !fork.has_room(room)) {
+        changes(room, kept, |change| all.push(change));
+    }
+    all
+}
+
+fn changes(room: &str, kept: &Kept, mut each: impl FnMut(Change)) {
+    for (nick, &likeness) in &kept.occupants {
+        each(Change::Occupant { room: room.into(), nick: (**nick).into(), likeness });
+    }
+    for &mark in &kept.said {
+        each(Change::Said { room: room.into(), mark });
+    }
 }
 
 /// Puts a whole file in the place of another. Nobody but its owner may read it, whatever the umask, and whoever could
@@ -197,27 +228,38 @@ mod tests {
         assert_eq!(mode(), 0o600);
         expose(&path.with_extension("new"));
         log.limit = 0;
-        let said = Change::Said { room: "r@c".into(), key: 7 };
+        let said = Change::Said { room: "r@c".into(), mark: Mark { words: 7, archived: Some(8), at: 9 } };
         log.write(std::slice::from_ref(&said), || vec![said.clone()]);
         assert_eq!(mode(), 0o600);
         log.write(std::slice::from_ref(&said), Vec::new);
         assert_eq!(log.trouble(), None);
         let text = fs::read_to_string(&path).expect("readable");
-        assert_eq!(text, "s\tr@c\t7\t\n".repeat(2));
+        let (one, other) = text.split_at(text.len() / 2);
+        assert!(one.starts_with("s\tr@c\t7") && one == other, "{text}");
         fs::remove_dir_all(&dir).expect("removed");
     }
 
     #[test]
     fn reads_what_it_wrote_and_no_torn_line() {
+        let mark = Mark { words: 9, archived: Some(10), at: 11 };
         let room: Box<str> = "r@c".into();
         let nick: Box<str> = "a\tb%\n".into();
         let mut text = String::new();
         for change in [
-            Change::Occupant { room: room.clone(), nick: nick.clone(), likeness: 7 },
-            Change::Occupant { room: room.clone(), nick: "gone".into(), likeness: 8 },
+            Change::Occupant {
+                room: room.clone(),
+                nick: nick.clone(),
+                likeness: Likeness { rest: 7, jid: Some(70) },
+            },
+            Change::Occupant {
+                room: room.clone(),
+                nick: "gone".into(),
+                likeness: Likeness { rest: 8, jid: None },
+            },
             Change::Gone { room: room.clone(), nick: "gone".into() },
-            Change::Said { room: room.clone(), key: 9 },
-            Change::Occupant { room: "x@c".into(), nick: "n".into(), likeness: 1 },
+            Change::Said { room: room.clone(), mark },
+            Change::Said { room: room.clone(), mark: Mark { archived: None, ..mark } },
+            Change::Occupant { room: "x@c".into(), nick: "n".into(), likeness: Likeness::default() },
             Change::Forgotten { room: "x@c".into() },
         ] {
             line(&change, &mut text);
@@ -231,8 +273,8 @@ mod tests {
         let rooms = read(&text);
         assert_eq!(rooms.len(), 1);
         let kept = &rooms["r@c"];
-        assert_eq!(kept.occupants, HashMap::from([(nick.to_string(), 7)]));
-        assert_eq!(kept.said, [9]);
+        assert_eq!(kept.occupants, HashMap::from([(nick.to_string(), Likeness { rest: 7, jid: Some(70) })]));
+        assert_eq!(kept.said, [mark, Mark { archived: None, ..mark }]);
         assert_eq!(read(&kept_lines(&rooms))["r@c"].occupants, kept.occupants);
     }
 }

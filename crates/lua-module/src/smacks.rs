@@ -4,115 +4,45 @@
 //! handle, the stream is gone. A key whose stream is gone is not an error: every function then answers as for a
 //! stream that is not managed.
 
-use crate::kept::{LOST, Stanza};
-use crate::{journal, push};
+use crate::push;
+use crate::state::{Handle, key, number, peek, sessions};
+use enjamb_sessions::{LOST, Stanza};
 use enjamb_stanza::{Copy, Delay, Kind, Name, Summary};
 use enjamb_stream_management::remembered::{Remembered, forgotten};
 use enjamb_stream_management::undelivered::{Fate, Recipient, fate};
 use enjamb_stream_management::{
-    AckError, Ask, EnableRequest, Enabled, H, Limits, Peer, Place, Queueing, Refusal, Registry,
-    ResumeRequest, ResumptionId, Stream, StreamKey,
+    AckError, Ask, EnableRequest, Enabled, H, Limits, Peer, Queueing, Refusal, Registry, ResumeRequest,
+    ResumptionId,
 };
 use mlua::prelude::*;
-use slotmap::{Key, KeyData};
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-thread_local! {
-    static REGISTRY: RefCell<Registry> = RefCell::default();
-    /// Streams whose handle was collected while the registry was in use.
-    static UNREACHABLE: RefCell<Vec<StreamKey>> = const { RefCell::new(Vec::new()) };
-}
-
-fn with<T>(f: impl FnOnce(&mut Registry) -> T) -> T {
-    REGISTRY.with_borrow_mut(|registry| {
-        UNREACHABLE.with_borrow_mut(|keys| {
-            for key in keys.drain(..) {
-                registry.remove(key);
-            }
-        });
-        f(registry)
-    })
-}
-
-pub fn key(key: i64) -> StreamKey {
-    // Only the bits matter: a key is never calculated with.
-    StreamKey::from(KeyData::from_ffi(key as u64))
-}
-
-pub fn number(key: StreamKey) -> i64 {
-    key.data().as_ffi() as i64
-}
-
-/// Looks at a stream, if it is there. `f` must not come back to this module.
-pub fn with_stream<T>(key: StreamKey, f: impl FnOnce(&Stream) -> T) -> Option<T> {
-    with(|registry| registry.get(key).map(f))
-}
-
-/// Puts a stream with a history under management.
-pub fn insert(stream: Stream, account: &str, enabled: Enabled) -> StreamKey {
-    with(|registry| registry.insert(stream, Some(account), enabled))
-}
-
 /// Whether what is pushed on a stream now is to be sent now; `None` if there is no such stream.
 pub fn sends_now(stream: i64) -> Option<bool> {
-    // Not by `with`: once per stanza, and it does not matter who else is unreachable.
-    REGISTRY.with_borrow(|registry| {
-        registry.get(key(stream)).map(|s| !s.is_hibernating() && s.resend_from().is_none())
-    })
+    peek(|s| s.get(key(stream)).map(|s| !s.is_hibernating() && s.resend_from().is_none()))
 }
 
 /// Queues a stanza on a stream, if the stream is there.
 pub fn push(stream: i64, bytes: &[u8], summary: Summary, now: u64) -> Option<Queueing> {
-    with(|registry| {
-        let key = key(stream);
-        let number = registry.get(key)?.queue().end();
-        let stored = journal::push(key, number, Stanza { bytes, at: now, summary });
-        registry.push(key, bytes, summary, now, stored)
-    })
+    sessions(|s| s.push(key(stream), bytes, summary, now))
 }
 
 /// Takes the `h` of an `<a/>`, if it can be true: how many stanzas it covers, and how many are left.
 pub fn ack(stream: i64, h: &[u8]) -> Option<(usize, usize)> {
     let h: H = std::str::from_utf8(h).ok()?.parse().ok()?;
-    with(|registry| {
-        let key = key(stream);
-        let acked = registry.update(key, |s| s.ack(h))?.ok()?;
-        let queue = registry.get(key)?.queue();
-        journal::acked(key, queue);
-        Some((acked, queue.len()))
-    })
+    sessions(|s| s.ack(key(stream), h))
 }
 
 /// One more stanza came in on a stream, which had counted `before`: how many that makes.
 pub fn received(stream: i64, before: u32) -> u32 {
-    let received = with(|r| r.update(key(stream), |s| s.received(H(before))));
+    let received = sessions(|s| s.update(key(stream), |s| s.received(H(before))));
     received.unwrap_or(H(before).plus(1)).0
 }
 
 /// Whether to ask for an ack at `now`, in milliseconds.
 pub fn wants_ack(stream: i64, inactive: bool, force: bool, now: u64) -> Ask {
-    with(|r| r.update(key(stream), |s| s.wants_ack(inactive, force, now))).unwrap_or(Ask::No)
-}
-
-/// All that is queued is in the journal: it need not be here.
-fn release(registry: &mut Registry, key: StreamKey) {
-    registry.update(key, |stream| stream.release(stream.queue().end()));
-}
-
-pub struct Handle(pub StreamKey);
-
-impl LuaUserData for Handle {}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // At the end of the process the registry may be gone already, and the stream with it.
-        let _ = REGISTRY.try_with(|registry| match registry.try_borrow_mut() {
-            Ok(mut registry) => drop(registry.remove(self.0)),
-            Err(_) => UNREACHABLE.with_borrow_mut(|keys| keys.push(self.0)),
-        });
-    }
+    sessions(|s| s.update(key(stream), |s| s.wants_ack(inactive, force, now))).unwrap_or(Ask::No)
 }
 
 pub struct LuaLimits(pub Arc<Limits>);
@@ -224,7 +154,8 @@ fn start(
     ),
 ) -> LuaResult<(i64, Handle)> {
     let resumption = id.as_deref().and_then(ResumptionId::parse).zip(timeout);
-    let key = with(|r| r.start(Arc::clone(&limits.0), account.as_deref(), Enabled { resumption }, waiting));
+    let enabled = Enabled { resumption };
+    let key = sessions(|s| s.start(Arc::clone(&limits.0), account.as_deref(), enabled, waiting));
     Ok((number(key), Handle(key)))
 }
 
@@ -235,16 +166,9 @@ fn resume(
 ) -> Values {
     let (previd, h) = (string(previd), string(h));
     let request = ResumeRequest { previd: previd.as_deref(), h: h.as_deref() };
-    let result = with(|r| {
-        if dry {
-            return r.resumable(peer.get(), request);
-        }
-        let resumed = r.resume(peer.get(), request)?;
-        if let Some(stream) = r.get(resumed.key) {
-            journal::acked(resumed.key, stream.queue());
-            journal::connected(resumed.key, stream);
-        }
-        Ok(resumed)
+    let result = sessions(|s| match dry {
+        true => s.resumable(peer.get(), request),
+        false => s.resume(peer.get(), request),
     });
     match result {
         Ok(resumed) => {
@@ -260,13 +184,13 @@ fn resume(
 
 /// `recount(key, h)`: the client was told that this many were handled, and sends the rest again.
 fn recount(_: &Lua, (stream, h): (i64, u32)) -> LuaResult<()> {
-    with(|r| r.update(key(stream), |s| s.recount(H(h))));
+    sessions(|s| s.recount(key(stream), H(h)));
     Ok(())
 }
 
 /// `handled(key, waiting)`: what an `<a/>` may say, or nil.
 fn handled(_: &Lua, (stream, waiting): (i64, usize)) -> LuaResult<Option<u32>> {
-    Ok(with(|r| Some(r.get(key(stream))?.handled(waiting).0)))
+    Ok(sessions(|s| Some(s.get(key(stream))?.handled(waiting).0)))
 }
 
 /// `covered(key, h)`: how many stanzas an `<a/>` would cover, or `nil, error`.
@@ -278,7 +202,7 @@ fn covered(lua: &Lua, (stream, h): (i64, Option<LuaString>)) -> Values {
         Ok(h) => h,
         Err(error) => return refused(lua, "invalid-xml", error.to_string(), None),
     };
-    match with(|r| r.get(key(stream)).map_or(Ok(0), |s| s.covered_by(h))) {
+    match sessions(|s| s.get(key(stream)).map_or(Ok(0), |s| s.covered_by(h))) {
         Ok(n) => n.into_lua_multi(lua),
         Err(error) => refused(lua, "undefined-condition", error.to_string(), Some(error)),
     }
@@ -286,20 +210,13 @@ fn covered(lua: &Lua, (stream, h): (i64, Option<LuaString>)) -> Values {
 
 /// `requested(key, now)`: an `<r/>` goes out.
 fn requested(_: &Lua, (stream, now): (i64, u64)) -> LuaResult<()> {
-    with(|r| r.update(key(stream), |s| s.requested(now)));
+    sessions(|s| s.update(key(stream), |s| s.requested(now)));
     Ok(())
 }
 
 /// `hibernate(key, now)`: `timeout, { evicted keys }`, or nil if it cannot.
 fn hibernate(lua: &Lua, (stream, now): (i64, u64)) -> Values {
-    let hibernation = with(|r| {
-        let key = key(stream);
-        let hibernation = r.hibernate(key, now)?;
-        if journal::connected(key, r.get(key)?) {
-            release(r, key);
-        }
-        Some(hibernation)
-    });
+    let hibernation = sessions(|s| s.hibernate(key(stream), now));
     match hibernation {
         None => LuaNil.into_lua_multi(lua),
         Some(hibernation) => {
@@ -311,20 +228,20 @@ fn hibernate(lua: &Lua, (stream, now): (i64, u64)) -> Values {
 
 /// `revoke(key)`: it cannot be resumed any more.
 fn revoke(_: &Lua, stream: i64) -> LuaResult<()> {
-    with(|r| r.revoke(key(stream)));
+    sessions(|s| s.revoke(key(stream)));
     Ok(())
 }
 
 /// `forget(key)`: the stream is gone, with what is in its queue. Without this, that happens when Lua collects the handle.
 fn forget(_: &Lua, stream: i64) -> LuaResult<()> {
-    with(|r| r.remove(key(stream)));
+    sessions(|s| s.remove(key(stream)));
     Ok(())
 }
 
 /// `counts(key)`: `unacked, acked, first, bytes`; nothing if the stream is gone.
 fn counts(lua: &Lua, stream: i64) -> Values {
-    let counts = with(|r| {
-        let queue = r.get(key(stream))?.queue();
+    let counts = sessions(|s| {
+        let queue = s.get(key(stream))?.queue();
         Some((queue.len(), queue.acked().0, queue.first(), queue.bytes()))
     });
     match counts {
@@ -353,25 +270,7 @@ fn copies(
         lost += usize::from(stanza.is_none());
         out.len() < budget
     };
-    let key = key(stream);
-    let read = with(|r| {
-        let Some(stream) = r.get(key) else { return Ok(()) };
-        let queue = stream.queue();
-        let (first, last) = (first.max(queue.first()), last.min(queue.end()));
-        let stored = first..last.min(queue.first_here());
-        let mut go_on = true;
-        if !stored.is_empty() {
-            journal::fetch(key, stored.start, stored.end, |stanza| {
-                go_on = write(stanza);
-                go_on
-            })?;
-        }
-        for number in first.max(queue.first_here())..last {
-            let Some(Place::Here(q)) = queue.get(number).filter(|_| go_on) else { break };
-            go_on = write(Some(Stanza { bytes: &q.bytes, at: q.at, summary: q.summary }));
-        }
-        Ok::<_, enjamb_journal::Error>(())
-    });
+    let read = sessions(|s| s.read(key(stream), first, last, &mut write));
     match read {
         // What was read before is right.
         Err(error) if next == first => return (LuaNil, error.to_string()).into_lua_multi(lua),
@@ -383,7 +282,7 @@ fn copies(
 
 /// `resend(key)`: the number of the stanza to send again next, and the one behind the last; nil if all have gone out.
 fn resend(lua: &Lua, stream: i64) -> Values {
-    match with(|r| r.get(key(stream)).and_then(|s| Some((s.resend_from()?, s.queue().end())))) {
+    match sessions(|s| s.get(key(stream)).and_then(|s| Some((s.resend_from()?, s.queue().end())))) {
         Some(range) => range.into_lua_multi(lua),
         None => LuaNil.into_lua_multi(lua),
     }
@@ -391,13 +290,13 @@ fn resend(lua: &Lua, stream: i64) -> Values {
 
 /// `resent(key, next)`: everything before that number has gone out on this connection.
 fn resent(_: &Lua, (stream, next): (i64, u64)) -> LuaResult<()> {
-    with(|r| r.update(key(stream), |s| s.resent(next)));
+    sessions(|s| s.update(key(stream), |s| s.resent(next)));
     Ok(())
 }
 
 /// `totals()`: stanzas, bytes, bytes in memory, of all queues together.
 fn totals(_: &Lua, (): ()) -> LuaResult<(usize, usize, usize)> {
-    let totals = with(|r| r.totals());
+    let totals = sessions(|s| s.totals());
     Ok((totals.stanzas, totals.bytes, totals.bytes_here))
 }
 
@@ -436,7 +335,7 @@ fn forget_ids(_: &Lua, (sessions, allowed): (LuaTable, usize)) -> LuaResult<Vec<
 
 /// `streams()`: how many there are, for tests and metrics.
 fn streams(_: &Lua, (): ()) -> LuaResult<usize> {
-    Ok(with(|r| r.len()))
+    Ok(sessions(|s| s.len()))
 }
 
 pub fn table(lua: &Lua) -> LuaResult<LuaTable> {

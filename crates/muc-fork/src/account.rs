@@ -2,7 +2,7 @@
 
 use crate::build;
 use crate::decision::{Decision, Outcome};
-use crate::fork::{Bookmark, Change, Fork, GRACE, Offline, Restored, TOO_MANY, WIDE_HISTORY, at};
+use crate::fork::{Bookmark, Change, Fork, GRACE, Offline, Restored, Room, TOO_MANY, WIDE_HISTORY, at};
 use crate::history::Request;
 use crate::input::FromClient;
 use crate::membership::{Client, Membership, Phase};
@@ -15,13 +15,15 @@ impl Fork {
         if std::mem::replace(&mut a.online, true) {
             return out;
         }
-        let mut wanted: Vec<_> =
-            a.bookmarks.iter().filter(|(room, b)| b.autojoin && !a.rooms.contains_key(*room)).collect();
+        let mut wanted: Vec<_> = a
+            .bookmarks
+            .iter()
+            .filter(|(room, b)| b.autojoin && a.rooms.get(*room).is_none_or(Membership::is_ending))
+            .collect();
         wanted.sort_by_key(|(room, _)| *room);
-        let wanted: Vec<_> = wanted.into_iter().map(|(room, b)| (room.clone(), b.clone())).collect();
-        for (room, b) in wanted {
-            let (nick, password) = (b.nick.as_deref(), b.password.as_deref());
-            out.extend(self.bookmark(account, &room, Some(true), nick, password, true, now));
+        let wanted: Vec<_> = wanted.into_iter().map(|(room, _)| room.clone()).collect();
+        for room in wanted {
+            self.follow(account, &room, now, &mut out);
         }
         out
     }
@@ -61,18 +63,25 @@ impl Fork {
         let default = account.split('@').next().unwrap_or(account);
         let wanted = nick.filter(|n| !n.is_empty()).unwrap_or(default);
         match phase {
-            None | Some(Phase::Leaving) => {
-                if phase.is_some() || !self.stays(account, room, false, now) {
+            // The last wish counts: the room gets it behind the leave.
+            None | Some(Phase::Leaving | Phase::Away) => {
+                if !self.stays(account, room, false, now) {
                     return out;
                 }
                 let a = self.accounts.entry(account.into()).or_default();
-                let in_rooms = a.rooms.len();
-                if in_rooms >= self.config(account).max_rooms {
+                let in_rooms = a.rooms.values().filter(|m| m.phase != Phase::Leaving).count();
+                if in_rooms >= self.config(account).max_rooms && phase != Some(Phase::Away) {
                     return out;
                 }
                 let shown = build::unattended(self.accounts.get(account).is_some_and(|a| a.online));
                 let m = Membership::new(wanted, password, shown.into(), now);
-                self.begin(account, room, m, &Request::default(), now, &mut out);
+                self.begin_anew(account, room, m, now, &mut out);
+            }
+            Some(Phase::Joining) => {
+                let renamed = nick.is_some() && before.is_some_and(|b| b.nick.as_deref() != nick);
+                let Some(m) = self.membership_mut(account, room) else { return out };
+                m.bookmark_changed = true;
+                m.nick_wanted = if renamed && *m.nick != *wanted { Some(wanted.into()) } else { None };
             }
             Some(Phase::Joined) => {
                 let renamed = nick.is_some() && before.is_some_and(|b| b.nick.as_deref() != nick);
@@ -84,9 +93,20 @@ impl Fork {
                     out.push(Decision::Send { stanza: build::addressed(&m.shown, &address, b"") });
                 }
             }
-            _ => {}
         }
         out
+    }
+
+    /// Whether the account's bookmarks are known. While they are not, it stays in the rooms that it is in: there may be one for each.
+    pub fn bookmarks_known(&mut self, account: &str, known: bool, now: u64) {
+        let a = self.accounts.entry(account.into()).or_default();
+        if std::mem::replace(&mut a.bookmarks_unknown, !known) && known {
+            let unattended = a.rooms.iter().filter(|(_, m)| m.phase == Phase::Joined && !m.is_used());
+            let rooms: Vec<Box<str>> = unattended.map(|(room, _)| room.clone()).collect();
+            for room in rooms {
+                self.wake(account, &room, now);
+            }
+        }
     }
 
     /// A client asks by iq for the account to join (MUC2-PAM), under a prepared nickname.
@@ -111,18 +131,48 @@ impl Fork {
             }
             _ if in_rooms >= max => out.push(Decision::Refuse { condition: TOO_MANY }),
             _ => {
-                let old = a.rooms.get(from.room).map_or(0, |m| m.unconfirmed);
-                let unconfirmed = if phase == Some(Phase::Leaving) { old + 1 } else { 0 };
-                let mut nothing = Vec::new();
-                self.remove(from.account, from.room, &mut nothing);
                 let mut m = Membership::new(nick, None, build::unattended(true).into(), now);
-                m.unconfirmed = unconfirmed;
                 m.pam = true;
                 m.pam_waiting.push(waiting);
-                self.begin(from.account, from.room, m, &Request::default(), now, &mut out);
+                self.begin_anew(from.account, from.room, m, now, &mut out);
             }
         }
         out
+    }
+
+    /// The account joins a room if its bookmark says so.
+    pub(crate) fn follow(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
+        let Some(a) = self.accounts.get(account) else { return };
+        let Some(b) = a.bookmarks.get(room).filter(|b| b.autojoin).cloned() else { return };
+        let online = a.online;
+        out.extend(self.bookmark(
+            account,
+            room,
+            Some(true),
+            b.nick.as_deref(),
+            b.password.as_deref(),
+            online,
+            now,
+        ));
+    }
+
+    /// The account joins by itself, a room that it is not in, or that it was told to leave just now.
+    fn begin_anew(
+        &mut self,
+        account: &str,
+        room: &str,
+        mut m: Membership,
+        now: u64,
+        out: &mut Vec<Decision>,
+    ) {
+        if let Some(old) = self.membership_mut(account, room) {
+            let leaving = old.phase == Phase::Leaving;
+            m.unconfirmed = if leaving { old.unconfirmed + 1 } else { 0 };
+            // They wait for the answer to their leave.
+            m.clients = std::mem::take(&mut old.clients);
+            self.remove(account, room, &mut Vec::new());
+        }
+        self.begin(account, room, m, &Request::default(), now, out);
     }
 
     /// What is to be kept of an account, so that [`Fork::restore`] can bring it back.
@@ -137,6 +187,9 @@ impl Fork {
                 pam: m.pam,
                 pam_waiting: m.pam_waiting.iter().map(|(r, id)| (r.to_string(), id.to_string())).collect(),
                 joining: m.never_in,
+                other_ids: m.other_ids,
+                entry: m.entry.clone(),
+                untold: m.untold.clone(),
                 clients: {
                     let mut clients: Vec<&Client> = m.clients.iter().collect();
                     clients.sort_by_key(|c| c.turn);
@@ -162,7 +215,7 @@ impl Fork {
                 all.push(Change::Occupant { room: name.clone(), nick: nick.into(), likeness });
             }
             for said in &room.recent {
-                all.push(Change::Said { room: name.clone(), key: said.key });
+                all.push(Change::Said { room: name.clone(), mark: said.mark });
             }
         }
         all
@@ -184,10 +237,16 @@ impl Fork {
         let mut m =
             Membership::new(&kept.nick, kept.password.as_deref(), build::unattended(online).into(), now);
         let known = kept.occupants.into_iter().map(|(n, likeness)| (n.into(), likeness)).collect();
-        self.rooms.entry(kept.room.as_str().into()).or_default().compare(&mut m, known);
-        m.said_before = kept.said.into_iter().collect();
+        let memory = &self.memory;
+        let room = self.rooms.entry(kept.room.as_str().into()).or_insert_with(|| Room::new(memory));
+        room.compare(&mut m, known);
+        m.repeats = kept.said;
         m.rejoined = true;
+        m.restored = true;
         m.never_in = kept.joining;
+        m.other_ids = kept.other_ids;
+        m.entry = kept.entry;
+        m.untold = kept.untold;
         m.pam = kept.pam;
         m.pam_waiting = kept.pam_waiting.into_iter().map(|(r, id)| (r.into(), id.into())).collect();
         for client in kept.clients {
@@ -244,10 +303,21 @@ impl Fork {
         self.membership(account, room).into_iter().flat_map(|m| m.clients.iter().map(|c| &*c.resource))
     }
 
-    /// Accounts, memberships and bytes of the shared views, for metrics.
+    /// The resource of the client whose presence an account shows in a room, if it is in it and one of its clients is.
+    pub fn shown(&self, account: &str, room: &str) -> Option<&str> {
+        let m = self.membership(account, room)?;
+        Some(&*m.latest()?.resource)
+    }
+
+    /// Accounts, memberships, and bytes that are kept of what rooms said and of what waits for an answer, for metrics.
     pub fn totals(&self) -> (usize, usize, usize) {
         let memberships = self.accounts.values().map(|a| a.rooms.len()).sum();
-        let bytes = self.accounts.values().flat_map(|a| a.rooms.values()).map(|m| m.seen.bytes()).sum();
-        (self.accounts.len(), memberships, bytes)
+        let requests: usize = self.accounts.values().map(|a| a.requests.bytes()).sum();
+        (self.accounts.len(), memberships, self.memory.used() + requests)
+    }
+
+    /// Rooms, and the bytes that are kept of their occupants, for the shell.
+    pub fn rooms(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.rooms.iter().map(|(name, room)| (&**name, room.view.bytes()))
     }
 }

@@ -146,8 +146,9 @@ pub fn join_x(password: Option<&str>, maxstanzas: Option<usize>) -> Vec<u8> {
     out
 }
 
-/// A copy of a stanza with more attributes and one more child, if that is not empty.
+/// A copy of a stanza with more attributes and one more child, if that is not empty. What is no stanza counts as an empty presence.
 pub fn addressed(stanza: &[u8], attributes: &[(&str, &str)], child: &[u8]) -> Vec<u8> {
+    let stanza = if stanza.len() > 1 { stanza } else { b"<presence/>" };
     let name = 1 + stanza[1..].iter().take_while(|b| !matches!(b, b' ' | b'/' | b'>')).count();
     let mut out = stanza[..name].to_vec();
     for (key, value) in attributes {
@@ -197,6 +198,12 @@ mod tests {
             s(&addressed(b"<presence xml:lang='de'><show>away</show></presence>", &[("to", "x")], b"<a/>")),
             "<presence to='x' xml:lang='de'><show>away</show><a/></presence>"
         );
+        for none in [&b""[..], b"<", b"x"] {
+            assert_eq!(s(&addressed(none, &[("to", "x")], b"")), "<presence to='x'/>");
+        }
+        for odd in [&b"xx"[..], b"<>", b"<p", b"/>", b"<<<", b"<presence"] {
+            addressed(odd, &[("to", "x")], b"<a/>");
+        }
         assert_eq!(
             s(&leave("a@b", "r@c/n", "i", None)),
             "<presence from='a@b' to='r@c/n' type='unavailable' id='i'/>"

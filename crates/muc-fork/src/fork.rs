@@ -4,9 +4,11 @@
 //! no account-level MUC, and otherwise the decisions.
 
 use crate::decision::{Condition, Id};
-use crate::history::{Request, Said};
+use crate::history::{Mark, Request, Said};
 use crate::membership::Membership;
-use crate::view::View;
+use crate::memory::{Full, Limits, Meter};
+use crate::requests::Requests;
+use crate::view::{Likeness, View};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -54,9 +56,9 @@ pub struct Restored {
     /// Clients that go on where they were.
     pub clients: Vec<RestoredClient>,
     /// Who was in the room, and the likeness of what was told of each ([`Change::Occupant`]).
-    pub occupants: Vec<(String, u64)>,
-    /// Keys of the last messages.
-    pub said: Vec<u64>,
+    pub occupants: Vec<(String, Likeness)>,
+    /// The last messages ([`Change::Said`]).
+    pub said: Vec<Mark>,
     /// It was asked for by iq (MUC2-PAM).
     pub pam: bool,
     /// Resource and request `id` of clients that wait for the answer to that.
@@ -65,6 +67,12 @@ pub struct Restored {
     pub leaving: bool,
     /// It was joining for the first time: nobody has been told that it is in.
     pub joining: bool,
+    /// Status codes that say what the room is, and those that no client has been told.
+    pub entry: Vec<u16>,
+    /// See `entry`.
+    pub untold: Vec<u16>,
+    /// The room answers joins under other ids than theirs.
+    pub other_ids: bool,
 }
 
 /// A client of a membership as it was kept.
@@ -103,6 +111,8 @@ pub enum Waits {
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     pub(crate) view: View,
+    /// It has been said that it is full.
+    pub(crate) full: bool,
     /// The last messages, so that what came to several accounts is kept once.
     pub(crate) recent: VecDeque<Arc<Said>>,
     pub(crate) accounts: usize,
@@ -113,6 +123,10 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    pub(crate) fn new(meter: &Meter) -> Room {
+        Room { view: View::new(meter), ..Room::default() }
+    }
+
     /// What an account was told holds no more; its clients may still go by it.
     pub(crate) fn forget_seen(&mut self, name: &str, m: &mut Membership, changes: &mut Vec<Change>) {
         let comparing = m.known.is_some();
@@ -125,8 +139,24 @@ impl Room {
         });
     }
 
+    /// A nickname is the account's own, whoever it was taken for.
+    pub(crate) fn not_another(
+        &mut self,
+        name: &str,
+        m: &mut Membership,
+        nick: &str,
+        changes: &mut Vec<Change>,
+    ) {
+        if self.view.remove(&mut m.seen, nick) {
+            changes.push(Change::Gone { room: name.into(), nick: nick.into() });
+        }
+        if let Some(known) = &mut m.known {
+            known.remove(nick);
+        }
+    }
+
     /// From now on an account compares what the room tells with what its clients know.
-    pub(crate) fn compare(&mut self, m: &mut Membership, known: HashMap<Box<str>, u64>) {
+    pub(crate) fn compare(&mut self, m: &mut Membership, known: HashMap<Box<str>, Likeness>) {
         self.doubtful.extend(known.keys().filter(|nick| !self.view.has(nick)).cloned());
         if m.known.replace(known).is_none() {
             self.comparing += 1;
@@ -139,7 +169,7 @@ impl Room {
         name: &str,
         m: &mut Membership,
         changes: &mut Vec<Change>,
-    ) -> Option<HashMap<Box<str>, u64>> {
+    ) -> Option<HashMap<Box<str>, Likeness>> {
         let known = m.known.take()?;
         self.comparing -= 1;
         self.doubt_no_more(name, changes);
@@ -165,7 +195,7 @@ pub enum Change {
         /// The occupant's nickname.
         nick: Box<str>,
         /// See [`crate::view::likeness`].
-        likeness: u64,
+        likeness: Likeness,
     },
     /// An occupant is gone.
     Gone {
@@ -178,8 +208,8 @@ pub enum Change {
     Said {
         /// The room's bare JID.
         room: Box<str>,
-        /// See [`history::key`].
-        key: u64,
+        /// How it is known again.
+        mark: Mark,
     },
     /// No account is in the room any more.
     Forgotten {
@@ -199,38 +229,20 @@ pub(crate) struct Bookmark {
 pub(crate) struct Account {
     pub(crate) rooms: HashMap<Box<str>, Membership>,
     pub(crate) bookmarks: HashMap<Box<str>, Bookmark>,
+    /// They could not be read: there may be one for any room.
+    pub(crate) bookmarks_unknown: bool,
+    pub(crate) requests: Requests,
+    /// What it was told.
+    pub(crate) memory: Meter,
+    /// It has been said that this is too much.
+    pub(crate) full: bool,
     pub(crate) online: bool,
-}
-
-/// A request that went out as the account's.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    pub(crate) account: Box<str>,
-    pub(crate) room: Box<str>,
-    /// Nobody: it is the account's own ping.
-    pub(crate) resource: Option<Box<str>>,
-    pub(crate) to: String,
-    pub(crate) id: Box<str>,
-    pub(crate) ping: bool,
-    pub(crate) until: u64,
-}
-
-/// A request from a room that a client was given to answer.
-#[derive(Debug)]
-pub(crate) struct Given {
-    pub(crate) account: Box<str>,
-    pub(crate) resource: Box<str>,
-    pub(crate) from: String,
-    pub(crate) id: Box<str>,
-    pub(crate) until: u64,
 }
 
 /// All accounts.
 pub struct Fork {
     pub(crate) accounts: HashMap<Box<str>, Account>,
     pub(crate) rooms: HashMap<Box<str>, Room>,
-    pub(crate) asked: HashMap<String, Asked>,
-    pub(crate) given: Vec<Given>,
     pub(crate) due: BinaryHeap<Reverse<Due>>,
     pub(crate) configs: HashMap<Box<str>, Config>,
     pub(crate) default_config: Config,
@@ -239,6 +251,12 @@ pub struct Fork {
     /// When requests without an answer were last forgotten.
     pub(crate) swept: u64,
     pub(crate) changes: Vec<Change>,
+    /// How much later it is than the clock of time-outs says, in seconds.
+    pub(crate) wall_ahead: i64,
+    pub(crate) limits: Limits,
+    pub(crate) memory: Meter,
+    pub(crate) full: bool,
+    pub(crate) notices: Vec<Full>,
 }
 
 /// When, which account, which room.
@@ -252,9 +270,18 @@ pub(crate) const LEAVE_TIMEOUT: u64 = 10;
 pub(crate) const LINGER: u64 = 60;
 /// A join without subject is taken for complete after this long.
 pub(crate) const SETTLE_TIMEOUT: u64 = 5;
+/// So long nothing comes after what may have been the end of it.
+pub(crate) const SOON: u64 = 1;
 /// A ping that is not answered is sent again, this often.
 pub(crate) const PING_TRIES: u32 = 3;
 pub(crate) const PING_TIMEOUT: u64 = 60;
+/// A room that cannot be reached is tried again for so many times as it has for answering a join; until then clients that are in it
+/// are not told.
+pub(crate) const OUTAGE: u64 = 10;
+/// A room that gives reasons to doubt is asked no sooner than this after the last time, in seconds.
+pub(crate) const DOUBT_PAUSE: u64 = 5;
+/// So many rooms are looked at in a second when a server is back.
+pub(crate) const LOOKS: u64 = 500;
 /// How many messages a client that asks for no number gets at most; both Prosody's and ejabberd's default.
 pub(crate) const DEFAULT_HISTORY: usize = 20;
 /// How many a room is asked for if a client asks for something in particular.
@@ -263,13 +290,34 @@ pub(crate) const WIDE_HISTORY: usize = 100;
 pub(crate) const KEPT: usize = 100;
 pub(crate) const KEPT_AWAY: usize = 500;
 pub(crate) const KEPT_BYTES: usize = 2 << 20;
+/// For so many seconds after it joined again, the account takes what the room repeats for what its clients may have.
+pub(crate) const REPEATING: u64 = 60;
 /// Messages of a room among which the same one is looked for.
 pub(crate) const RECENT: usize = 64;
+/// What several accounts are told within so many seconds is told of one message.
+pub(crate) const SAME: u64 = 2;
+pub(crate) const RECENT_BYTES: usize = 256 << 10;
 /// How long the account waits for its clients after a restart, in seconds.
 pub const GRACE: u64 = 300;
 
+/// A client is taken for gone when it answered so many stanzas of a room in a row with one of these conditions.
+pub(crate) const BROKEN: u32 = 5;
+pub(crate) const GONE: &[&str] = &[
+    "gone",
+    "internal-server-error",
+    "item-not-found",
+    "jid-malformed",
+    "recipient-unavailable",
+    "redirect",
+    "remote-server-not-found",
+    "remote-server-timeout",
+    "service-unavailable",
+];
+
 /// Status codes that were for the client whose join created the room, or was given another nickname.
 pub(crate) const PERSONAL: &[u16] = &[201, 210];
+/// How many status codes are remembered.
+pub(crate) const MOST_CODES: usize = 32;
 /// Status codes of a join that hold for later ones.
 pub(crate) const ENTRY: &[u16] = &[100, 170];
 
@@ -308,10 +356,25 @@ pub(crate) fn affiliation(own: Option<&Arc<[u8]>>) -> Option<&str> {
     value.split('\'').next()
 }
 
+impl Account {
+    /// Whether there is nothing to know about it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+            && self.bookmarks.is_empty()
+            && !self.bookmarks_unknown
+            && self.requests.is_empty()
+    }
+}
+
 impl Config {
     /// Seconds that a ping waits for its answer, and the next one for its turn.
     pub(crate) fn patience(&self) -> u64 {
         self.silence.clamp(5, PING_TIMEOUT)
+    }
+
+    /// Seconds after which a room that cannot be reached is given up.
+    pub(crate) fn outage(&self) -> u64 {
+        self.join_timeout.saturating_mul(OUTAGE)
     }
 }
 
@@ -321,8 +384,6 @@ impl Fork {
         Fork {
             accounts: HashMap::new(),
             rooms: HashMap::new(),
-            asked: HashMap::new(),
-            given: Vec::new(),
             due: BinaryHeap::new(),
             configs: HashMap::new(),
             default_config: Config::default(),
@@ -330,7 +391,27 @@ impl Fork {
             turn: 0,
             swept: 0,
             changes: Vec::new(),
+            wall_ahead: 0,
+            limits: Limits::default(),
+            memory: Meter::default(),
+            full: false,
+            notices: Vec::new(),
         }
+    }
+
+    /// What time it is, in seconds since 1970, when `now` is the time of a clock that nobody sets. Messages are stamped with it.
+    pub fn set_wall_clock(&mut self, wall: u64, now: u64) {
+        self.wall_ahead = wall.cast_signed().saturating_sub(now.cast_signed());
+    }
+
+    /// Sets how much is kept at most.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Bounds that were reached since the last call, each once for as long as it is.
+    pub fn take_notices(&mut self) -> Vec<Full> {
+        std::mem::take(&mut self.notices)
     }
 
     /// Sets what holds for the accounts of a host.
@@ -367,7 +448,7 @@ impl Fork {
         let bookmarked = a.bookmarks.get(room).is_some_and(|b| b.autojoin);
         let m = a.rooms.get(room);
         let waits = m.is_some_and(|m| m.grace > now) && !left;
-        let bookmarked = bookmarked || (m.is_some_and(|m| m.pam) && !left);
+        let bookmarked = bookmarked || ((a.bookmarks_unknown || m.is_some_and(|m| m.pam)) && !left);
         match self.config(account).offline {
             Offline::Leave => bookmarked && a.online,
             Offline::Bookmarked => bookmarked || waits,

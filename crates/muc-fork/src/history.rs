@@ -1,7 +1,7 @@
 //! The discussion that a client gets when it joins (XEP-0045 §7.2.13 to §7.2.15).
 
+use crate::memory::{Meter, Weight};
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// How much of the discussion a client asks for. Nothing asked: as much as the room gives.
@@ -21,6 +21,17 @@ impl Request {
         *self == Request::default()
     }
 
+    /// Whether one more message fits that comes late, after what was served by this.
+    pub fn takes(&mut self, at: u64) -> bool {
+        if self.wants_none() || self.maxchars.is_some() || self.since.is_some_and(|since| at < since) {
+            return false;
+        }
+        if let Some(most) = &mut self.maxstanzas {
+            *most -= 1;
+        }
+        true
+    }
+
     /// Whether it asks for nothing at all.
     pub fn wants_none(&self) -> bool {
         self.maxstanzas == Some(0) || self.maxchars == Some(0)
@@ -32,19 +43,47 @@ impl Request {
 pub struct Said {
     /// Its bytes.
     pub stanza: Arc<[u8]>,
-    /// When it was said, in seconds since 1970.
-    pub at: u64,
-    /// It has the room's own `<delay/>`, which says so.
+    /// It has the room's own `<delay/>`, which says when it was said.
     pub stamped: bool,
-    /// The same for a message and its copy in the room's history.
-    pub key: u64,
+    /// How it is known again, and when it was said.
+    pub mark: Mark,
+    /// What it takes.
+    pub weight: Weight,
 }
 
-/// What identifies a message when it comes again with a delay: who, which id, which text.
-pub fn key(from: &str, id: Option<&str>, body: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (from, id, body).hash(&mut hasher);
-    hasher.finish()
+impl Said {
+    /// What a message of so many bytes takes.
+    pub fn weigh(meter: &Meter, bytes: usize) -> Weight {
+        Weight::new(meter, bytes + size_of::<Said>() + 32)
+    }
+}
+
+/// What is known of a message when it comes again from the room's history. Stays the same across restarts of a build.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Who said it, its `origin-id` or `id`, and its text.
+    pub words: u64,
+    /// The room's own name for it (XEP-0359).
+    pub archived: Option<u64>,
+    /// When it was said, or came, in seconds since 1970.
+    pub at: u64,
+}
+
+/// The clocks of two servers may differ so much, in seconds, for messages with an `id` of their author's.
+const CLOCKS: u64 = 60;
+/// Without one the same words may be another message: it comes at once, if not to the second.
+const LATE: u64 = 3;
+
+impl Mark {
+    /// Whether this, from the room's history, is a message that came before. `named`: it has an `id`. In doubt it is not: told
+    /// twice is better than never.
+    pub fn repeats(&self, before: &Mark, named: bool) -> bool {
+        if let (Some(this), Some(that)) = (self.archived, before.archived) {
+            return this == that;
+        }
+        let (early, late) = if named { (CLOCKS, CLOCKS) } else { (LATE, 1) };
+        self.words == before.words && self.at + early >= before.at && self.at <= before.at + late
+    }
 }
 
 /// The last messages of a membership, oldest first.
@@ -57,7 +96,7 @@ pub fn begin(history: &History, request: &Request, to: usize, default: usize) ->
     let (mut n, mut chars) = (0, 0);
     for said in history.iter().rev() {
         chars += said.stanza.len() + to;
-        let too_old = request.since.is_some_and(|since| said.at < since);
+        let too_old = request.since.is_some_and(|since| said.mark.at < since);
         if n == most || too_old || request.maxchars.is_some_and(|max| chars > max) {
             break;
         }
@@ -74,7 +113,8 @@ mod tests {
         (0..10u64)
             .map(|n| {
                 let stanza: Arc<[u8]> = vec![b'x'; 90].into();
-                Arc::new(Said { stanza, at: 1000 + n, stamped: false, key: n })
+                let mark = Mark { at: 1000 + n, ..Mark::default() };
+                Arc::new(Said { stanza, stamped: false, mark, weight: Weight::default() })
             })
             .collect()
     }

@@ -72,6 +72,17 @@ pub struct FromRoom<'a> {
     pub id: Option<&'a str>,
 }
 
+/// What a request asks for, as far as it tells which other requests it belongs with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asks<'a> {
+    /// Its type is `set`.
+    pub set: bool,
+    /// The namespace of its payload.
+    pub xmlns: &'a str,
+    /// What names the exchange of several requests, if there is such: `sid` (XEP-0047, XEP-0065, XEP-0166), `sessionid` (XEP-0050).
+    pub sid: Option<&'a str>,
+}
+
 /// What a room's presence says.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Said<'a> {
@@ -81,8 +92,22 @@ pub struct Said<'a> {
     pub new_nick: Option<&'a str>,
     /// The defined condition of its error.
     pub condition: Option<&'a str>,
+    /// The type of its error is `wait`: what was asked may go well later.
+    pub wait: bool,
     /// It tells that the room is destroyed.
     pub destroyed: bool,
+}
+
+impl Said<'_> {
+    /// Whether an error is about the way to the room, or about now.
+    pub fn is_transient(&self) -> bool {
+        self.wait || self.condition.is_some_and(is_about_the_way)
+    }
+}
+
+/// Whether an error is about the way to the room (RFC 6120 §8.3.3.16, §8.3.3.17).
+pub fn is_about_the_way(condition: &str) -> bool {
+    matches!(condition, "remote-server-not-found" | "remote-server-timeout")
 }
 
 /// What kind of discussion a groupchat message is.

@@ -2,7 +2,7 @@
 
 use crate::build;
 use crate::decision::Decision;
-use crate::fork::{Fork, NOT_IN, TOO_MANY, WIDE_HISTORY, at, set_id};
+use crate::fork::{Fork, NOT_IN, Room, TOO_MANY, WIDE_HISTORY, at, set_id};
 use crate::history::Request;
 use crate::input::{FromClient, Join, Presence};
 use crate::membership::{Client, Membership, Phase, Stage};
@@ -58,7 +58,7 @@ impl Fork {
                         let inside = m.is_in(from.resource);
                         match join {
                             None if !known => out.push(Decision::Refuse { condition: NOT_IN }),
-                            None if !inside => self.update(from, nick, payload, &mut out),
+                            None if !inside && same => self.update(from, nick, payload, &mut out),
                             Some(join) if !inside || same => self.enter(from, nick, join, payload, &mut out),
                             _ if same => self.update(from, nick, payload, &mut out),
                             _ => self.rename(from, nick, payload, &mut out),
@@ -99,6 +99,7 @@ impl Fork {
                 room.accounts -= 1;
             }
             m.unconfirmed = old.unconfirmed;
+            m.other_ids = old.other_ids;
             if old.phase == Phase::Leaving {
                 m.unconfirmed = old.unconfirmed + 1;
                 if let Some(client) = old.client(from.resource)
@@ -116,6 +117,9 @@ impl Fork {
             presence: shown,
             turn: self.turn,
             stage: Stage::Waiting { id: from.id.map(Into::into), request: join.history, was_in: false },
+            has_subject: false,
+            late: None,
+            errors: 0,
         });
         self.begin(from.account, from.room, m, &join.history, now, out);
     }
@@ -136,16 +140,27 @@ impl Fork {
             if m.asked_default { None } else { Some(WIDE_HISTORY.max(request.maxstanzas.unwrap_or(0))) };
         m.phase = Phase::Joining;
         m.settled = false;
+        m.ending = false;
+        m.maybe = None;
+        m.guessed = 0;
         m.heard = now;
         m.ping = None;
+        m.retry = false;
+        m.doubt = false;
+        m.bookmark_changed = false;
         let id = self.new_id();
         m.join_id = id.clone();
         let x = build::join_x(m.password.as_deref(), max);
         let to = at(room, &m.nick);
         let stanza = build::addressed(&m.shown, &[("from", account), ("to", &to), ("id", &id)], &x);
-        self.rooms.entry(room.into()).or_default().accounts += 1;
-        self.accounts.entry(account.into()).or_default().rooms.insert(room.into(), m);
         let timeout = self.config(account).join_timeout;
+        m.until = now + timeout;
+        let memory = &self.memory;
+        self.rooms.entry(room.into()).or_insert_with(|| Room::new(memory)).accounts += 1;
+        let a = self.accounts.entry(account.into()).or_default();
+        m.seen.count(&a.memory, memory);
+        m.weight.move_to(&a.memory);
+        a.rooms.insert(room.into(), m);
         self.wake(account, room, now + timeout);
         out.push(Decision::Persist { account: account.into() });
         out.push(Decision::Send { stanza });
@@ -163,8 +178,11 @@ impl Fork {
             r.forget_seen(room, &mut m, &mut self.changes);
             r.accounts -= 1;
         }
-        m.rejoined = true;
-        m.renames.clear();
+        m.expect_repeats();
+        m.entry.clear(); // the room will say what it is now
+        for rename in &mut m.renames {
+            rename.waits = true;
+        }
         m.changed_by = None;
         let wide = Request { maxstanzas: Some(WIDE_HISTORY), ..Request::default() };
         self.begin(account, room, m, &wide, now, out);
@@ -183,7 +201,13 @@ impl Fork {
         let turn = self.turn;
         let Some(a) = self.accounts.get_mut(from.account) else { return };
         a.online = true;
-        let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get(from.room)) else { return };
+        let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
+            return;
+        };
+        if m.phase == Phase::Joined {
+            // What the others know, it does not.
+            m.tell_gone(from.account, from.room, room, &mut self.changes, out);
+        }
         // Between two nicknames it is told of the others at once.
         let was_in = m.phase == Phase::Joined || m.client(from.resource).is_some_and(Client::was_told);
         if let Some(client) = m.client(from.resource)
@@ -201,17 +225,30 @@ impl Fork {
         } else {
             Stage::In { held: (!m.settled).then_some(join.history) }
         };
-        let client = Client { resource: from.resource.into(), asked: nick.into(), presence, turn, stage };
+        let client = Client {
+            resource: from.resource.into(),
+            asked: nick.into(),
+            presence,
+            turn,
+            has_subject: !waits && m.settled,
+            stage,
+            late: None,
+            errors: 0,
+        };
         if waits {
             if !m.is_quiet() {
                 m.serve_occupants(from.account, &room.view, &client, out);
             }
             m.clients.push(client);
             out.push(Decision::Persist { account: from.account.into() });
+            if m.retry {
+                self.wake(from.account, from.room, 0); // do not let it wait
+            }
             return;
         }
         m.serve_occupants(from.account, &room.view, &client, out);
-        m.serve_own(from.account, &client, set_id(from.id), out);
+        let news = std::mem::take(&mut m.untold);
+        m.serve_own(from.account, &client, set_id(from.id), &news, out);
         if m.settled {
             m.serve_history(from.account, from.room, &client, &join.history, out);
             m.serve_subject(from.account, from.room, &client, out);

@@ -4,27 +4,33 @@
 //! This crate decides what makes both true: which client gets which copy, what the room is told, and when the account
 //! joins, leaves, looks whether it is still there, or joins again.
 //!
-//! It holds no socket, no clock, no file, no thread and no Lua. Time comes in as seconds since 1970, stanzas as bytes
+//! It holds no socket, no clock, no file, no thread and no Lua. Time comes in as the seconds of a clock that only
+//! goes forward, stanzas as bytes
 //! with the little that was read from them ([`input`]), and what to do comes out as [`Decision`]s, in order. A caller
 //! that sends something to a room of its own server may be back with the room's answer before the sending returns;
 //! everything is recorded before the decisions are handed out, so that is as good as an answer that comes later.
 //!
 //! - [`fork`]: the accounts and their memberships. What happens to them stands in a file per side it comes from:
 //!   `joining` (a client's presence), `sending` (what else clients send), `receiving` (what rooms send), `watching` (time),
-//!   `account` (bookmarks, devices, restarts); `serving` is what one client is told from what is known.
+//!   `account` (bookmarks, devices, restarts); `requests` are those without an answer yet; `serving` is what one client is told from what is known.
 //! - [`view`]: what rooms told about their occupants, kept once for all accounts.
+//! - [`chat`]: what a groupchat message says.
 //! - [`history`]: the discussion that a client gets when it joins.
+//! - [`memory`]: how much is kept at most.
 //! - [`build`]: the few stanzas that are made here.
 
 mod account;
 pub mod build;
+pub mod chat;
 pub mod decision;
 pub mod fork;
 pub mod history;
 pub mod input;
 mod joining;
 mod membership;
+pub mod memory;
 mod receiving;
+mod requests;
 mod sending;
 mod serving;
 pub mod view;
@@ -32,4 +38,5 @@ mod watching;
 
 pub use decision::{Condition, Decision, Edit, Id, Outcome};
 pub use fork::{Change, Config, Fork, Offline, Restored, RestoredClient, Waits};
-pub use history::Request;
+pub use history::{Mark, Request};
+pub use memory::{Full, Limits};

@@ -1,9 +1,11 @@
 //! One account in one room.
 
-use crate::fork::{RestoredClient, Waits};
-use crate::history::{History, Request, Said};
-use crate::view::Seen;
-use std::collections::{HashMap, HashSet, VecDeque};
+use crate::chat::Chat;
+use crate::fork::{ENTRY, KEPT_AWAY, KEPT_BYTES, MOST_CODES, RestoredClient, Waits};
+use crate::history::{History, Mark, Request, Said};
+use crate::memory::Weight;
+use crate::view::{Likeness, Seen};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// How far a client is.
@@ -28,6 +30,21 @@ pub struct Client {
     /// When it sent that, as a count.
     pub turn: u64,
     pub stage: Stage,
+    /// It has been told the subject since it joined.
+    pub has_subject: bool,
+    /// What it may get of a history that comes after its time, if it did not ask for all.
+    pub late: Option<Request>,
+    /// So many of its last stanzas to the room were errors.
+    pub errors: u32,
+}
+
+/// What may be the answer to the account's join, though it has not the join's `id` (which XEP-0045 does not ask for).
+#[derive(Debug)]
+pub enum Maybe {
+    /// The account is in.
+    In { nick: Box<str>, codes: Vec<u16>, marked: bool, presence: Arc<[u8]> },
+    /// The room says no.
+    Refused { transient: bool, presence: Arc<[u8]> },
 }
 
 impl Client {
@@ -62,7 +79,10 @@ impl Client {
             asked: kept.asked.into(),
             presence: kept.presence.into(),
             turn,
+            has_subject: stage == Stage::In { held: None },
             stage,
+            late: None,
+            errors: 0,
         }
     }
 
@@ -99,6 +119,8 @@ pub struct Rename {
     pub resource: Box<str>,
     pub id: Option<Box<str>>,
     pub nick: Box<str>,
+    /// The room is asked for it when the account is in.
+    pub waits: bool,
 }
 
 #[derive(Debug)]
@@ -111,13 +133,32 @@ pub struct Membership {
     pub seen: Seen,
     /// The last presence of the account itself, with 110, without `id`.
     pub own: Option<Arc<[u8]>>,
-    /// Status codes that the room gave with the join and that hold for whoever joins later.
+    /// Status codes that say what the room is: they hold for whoever joins later.
     pub entry: Vec<u16>,
+    /// Others that the room gave with the join, until a client has been told.
+    pub untold: Vec<u16>,
     pub history: History,
-    pub history_bytes: usize,
+    /// What the history takes, for the account.
+    pub weight: Weight,
     pub subject: Option<Arc<Said>>,
     /// History and subject of the join have come.
     pub settled: bool,
+    /// A subject came where it need not be the end of the history: that is over when nothing more comes.
+    pub ending: bool,
+    /// What came before the account was in, and is not known to have been told.
+    pub early: Vec<Mark>,
+    /// Until when there may be more of the history, in rooms that send it in another order.
+    pub late_until: u64,
+    /// Who is told who is gone when the account has joined again.
+    pub comparing: Vec<Box<str>>,
+    /// The room answered a join under another `id`.
+    pub other_ids: bool,
+    /// What may be the answer to the join.
+    pub maybe: Option<Maybe>,
+    /// Until when the account waits for the answer to its join.
+    pub until: u64,
+    /// Until when that may still come, though something else was taken for it.
+    pub guessed: u64,
     /// The account's join asked for no particular history.
     pub asked_default: bool,
     /// How many messages the room gave then.
@@ -127,18 +168,27 @@ pub struct Membership {
     /// Its first join is not answered yet.
     pub never_in: bool,
     /// What the clients know, while the account joins again without telling them: by nickname, the likeness of the presence.
-    pub known: Option<HashMap<Box<str>, u64>>,
+    pub known: Option<HashMap<Box<str>, Likeness>>,
     /// The account joined again without its clients' knowing: what the room repeats, they may have.
     pub rejoined: bool,
     /// What was said while the account joined again: it comes after what the room repeats from before.
     pub held: Vec<Arc<Said>>,
-    /// Messages that came before a restart.
-    pub said_before: HashSet<u64>,
+    /// Messages that came before a restart, or before the account joined again: each may be repeated once, until then.
+    pub repeats: Vec<Mark>,
+    /// Those that were, before the account was known to be in: another join's history may bring them again.
+    pub repeated: Vec<Mark>,
+    /// The same of what is `held`, and was.
+    pub held_marks: Vec<Mark>,
+    pub repeats_until: u64,
     /// What the room was last told of the account.
     pub shown: Arc<[u8]>,
     /// Who last changed that, and the `id` of its stanza.
     pub changed_by: Option<(Box<str>, Box<str>)>,
     pub renames: Vec<Rename>,
+    /// The nickname that the bookmark came to have while the account was joining.
+    pub nick_wanted: Option<Box<str>>,
+    /// The bookmark was published anew while the account was joining.
+    pub bookmark_changed: bool,
     /// The last messages' ids and who sent them, for errors that come back.
     pub sent: VecDeque<(Box<str>, Box<str>)>,
     /// Leaves that the room has not confirmed, after which the account joined again.
@@ -154,6 +204,16 @@ pub struct Membership {
     /// The id of the account's own ping.
     pub ping: Option<String>,
     pub failures: u32,
+    /// Since when the room does not answer, or says that it cannot.
+    pub trouble: Option<u64>,
+    /// No join is under way: the next one is sent when it is due.
+    pub retry: bool,
+    /// It is from before a restart, and nobody has heard of it since.
+    pub restored: bool,
+    /// There is a reason to look whether the account is still in.
+    pub doubt: bool,
+    /// When that was last answered.
+    pub looked: u64,
     /// When to look at it next.
     pub due: u64,
     /// A client asked for it by iq: it is the account's own.
@@ -174,10 +234,19 @@ impl Membership {
             seen: Seen::default(),
             own: None,
             entry: Vec::new(),
+            untold: Vec::new(),
             history: History::new(),
-            history_bytes: 0,
+            weight: Weight::default(),
             subject: None,
             settled: false,
+            ending: false,
+            early: Vec::new(),
+            late_until: 0,
+            comparing: Vec::new(),
+            other_ids: false,
+            maybe: None,
+            until: 0,
+            guessed: 0,
             asked_default: true,
             given: 0,
             missed: 0,
@@ -185,10 +254,15 @@ impl Membership {
             known: None,
             rejoined: false,
             held: Vec::new(),
-            said_before: HashSet::new(),
+            repeats: Vec::new(),
+            repeated: Vec::new(),
+            held_marks: Vec::new(),
+            repeats_until: u64::MAX,
             shown,
             changed_by: None,
             renames: Vec::new(),
+            nick_wanted: None,
+            bookmark_changed: false,
             sent: VecDeque::new(),
             unconfirmed: 0,
             started_over: false,
@@ -197,6 +271,11 @@ impl Membership {
             heard: now,
             ping: None,
             failures: 0,
+            trouble: None,
+            retry: false,
+            restored: false,
+            doubt: false,
+            looked: 0,
             due: now,
             pam: false,
             pam_waiting: Vec::new(),
@@ -221,6 +300,11 @@ impl Membership {
         self.clients.iter().any(Client::stays)
     }
 
+    /// Whether the account is on its way out, or not in for now.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Leaving | Phase::Away)
+    }
+
     /// The client whose presence the account shows: the one that spoke last.
     pub fn latest(&self) -> Option<&Client> {
         self.clients.iter().filter(|c| c.stays()).max_by_key(|c| c.turn)
@@ -228,7 +312,7 @@ impl Membership {
 
     /// Clients that wait are told of the occupants only when the account is in.
     pub fn is_quiet(&self) -> bool {
-        self.known.is_some() || self.unconfirmed > 0 || self.started_over
+        self.phase == Phase::Joining && (self.known.is_some() || self.unconfirmed > 0 || self.started_over)
     }
 
     /// Whether a client that waits for this join has been told of occupants already: it was in before, or the first join was
@@ -237,20 +321,179 @@ impl Membership {
         client.was_told() || (self.never_in && client.stays())
     }
 
-    /// Keeps a message for those who join later.
-    pub fn keep(&mut self, said: Arc<Said>, most: usize, most_bytes: usize) {
-        self.history_bytes += said.stanza.len();
-        self.history.push_back(said);
-        while self.history.len() > most || (self.history_bytes > most_bytes && self.history.len() > 1) {
-            if let Some(old) = self.history.pop_front() {
-                self.history_bytes -= old.stanza.len();
+    /// What an own presence of the account's tells beside the presence.
+    pub fn note_codes(&mut self, codes: &[u16]) {
+        for code in codes {
+            let list = match code {
+                110 | 210 | 303 => continue, // of that presence alone
+                code if ENTRY.contains(code) => &mut self.entry,
+                _ => &mut self.untold,
+            };
+            if !list.contains(code) && list.len() < MOST_CODES {
+                list.push(*code);
             }
         }
     }
 
-    /// Whether a message came before.
-    pub fn has_said(&self, key: u64) -> bool {
-        self.said_before.contains(&key) || self.history.iter().chain(&self.held).any(|s| s.key == key)
+    /// The room tells of a change of what it is (XEP-0045 §10.2.1). Whether that was another before.
+    pub fn note_change(&mut self, codes: &[u16]) -> bool {
+        let before = self.entry.clone();
+        for code in codes {
+            match code {
+                170 => self.note_codes(&[170]),
+                171 => self.entry.retain(|code| *code != 170),
+                172 => self.note_codes(&[100]),
+                173 | 174 => self.entry.retain(|code| *code != 100),
+                _ => {}
+            }
+        }
+        before != self.entry
+    }
+
+    /// Status codes for a client that is told of the account's own presence.
+    pub fn codes_for(&self, client: &Client, news: &[u16]) -> Vec<u16> {
+        let mut codes = vec![110];
+        codes.extend(self.entry.iter().chain(news));
+        if client.asked != self.nick {
+            codes.push(210);
+        }
+        codes
+    }
+
+    /// Whether the subject that came need not be the last of what the room sends to who joins: no history has come, and
+    /// some client asked for a part of it.
+    pub fn expects_history(&self) -> bool {
+        let partial = |c: &Client| matches!(c.stage, Stage::In { held: Some(request) } if !request.is_default() && !request.wants_none());
+        self.history.is_empty() && self.clients.iter().any(partial)
+    }
+
+    /// What the room said before a join holds no more.
+    pub fn forget_history(&mut self) {
+        self.history.clear();
+        self.weight.set(0);
+        self.held.clear();
+        self.repeats.clear();
+        self.repeated.clear();
+        self.held_marks.clear();
+        self.early.clear();
+        self.subject = None;
+        self.ending = false;
+        self.given = 0;
+    }
+
+    /// Keeps a message for those who join later, as far as there is room for it. What the room repeats goes where it belongs.
+    pub fn keep(&mut self, said: Arc<Said>, most: usize, most_bytes: usize) {
+        self.weight.add(said.stanza.len());
+        let later = |had: &&Arc<Said>| said.stamped && had.mark.at > said.mark.at;
+        let at = self.history.len() - self.history.iter().rev().take_while(later).count();
+        self.history.insert(at, said);
+        while (self.history.len() > most || self.weight.bytes() > most_bytes) && self.forget_oldest() {}
+    }
+
+    /// The oldest message is not kept any more. Says whether there was one.
+    pub fn forget_oldest(&mut self) -> bool {
+        let Some(old) = self.history.pop_front() else { return false };
+        self.weight.take(old.stanza.len());
+        true
+    }
+
+    /// The account will join again: what the room repeats then was there before.
+    pub fn expect_repeats(&mut self) {
+        self.repeat_again();
+        self.held_marks.retain(|mark| self.held.iter().any(|said| said.mark == *mark));
+        self.repeats.retain(|mark| !self.history.iter().any(|said| said.mark == *mark));
+        let before = std::mem::take(&mut self.repeats);
+        self.repeats = self.history.iter().map(|said| said.mark).chain(before).collect();
+        self.repeats.truncate(2 * KEPT_AWAY);
+        self.repeats_until = u64::MAX;
+        self.rejoined = true;
+    }
+
+    /// What was before is repeated now, once.
+    pub fn is_repeated(&mut self, before: Mark, mark: Mark) {
+        let list = if self.repeats.contains(&before) { &mut self.repeats } else { &mut self.held_marks };
+        if let Some(i) = list.iter().position(|mark| *mark == before) {
+            list.remove(i);
+        }
+        if self.phase == Phase::Joining {
+            self.repeated.push(mark);
+        }
+    }
+
+    /// A message came that nobody has been told yet.
+    pub fn note_early(&mut self, mark: Mark) {
+        if self.early.len() < KEPT_AWAY {
+            self.early.push(mark);
+        }
+    }
+
+    /// The history of a join begins.
+    pub fn repeat_again(&mut self) {
+        self.repeats.append(&mut self.repeated);
+    }
+
+    /// Whether one more message of so many bytes can wait for the join to be complete.
+    pub fn can_hold(&self, bytes: usize) -> bool {
+        let held: usize = self.held.iter().map(|s| s.stanza.len()).sum();
+        self.held.len() < KEPT_AWAY && held + bytes <= KEPT_BYTES
+    }
+
+    /// Keeps a message until what was said before it has come. Not if there are too many.
+    pub fn hold(&mut self, said: &Arc<Said>) -> bool {
+        let fits = self.can_hold(said.stanza.len());
+        if fits {
+            // The history that this is of has it once; another join's, or one that follows what was said just now, may repeat it.
+            let marks = if said.stamped { &mut self.repeated } else { &mut self.held_marks };
+            marks.push(said.mark);
+            self.held.push(said.clone());
+        }
+        fits
+    }
+
+    /// The message from before that the room repeats by this one, if it does.
+    pub fn repeats(&self, chat: &Chat, now: u64, wall: u64) -> Option<Mark> {
+        if chat.stamp.is_none() || now > self.repeats_until {
+            return None;
+        }
+        let mark = chat.mark(wall);
+        let repeats = |before: &Mark| mark.repeats(before, chat.named);
+        // Where the room has a name for one of them only, that may be another one's.
+        let all = || self.repeats.iter().chain(&self.held_marks);
+        let sure = all().find(|b| b.archived == mark.archived && repeats(b));
+        sure.or_else(|| all().find(|b| repeats(b))).copied()
+    }
+
+    /// Whether the room says a second time what it has a name for (XEP-0359).
+    pub fn is_known(&self, mark: Mark) -> bool {
+        mark.archived.is_some() && self.history.iter().any(|said| said.mark.archived == mark.archived)
+    }
+
+    /// A kept message makes way for what the room says of it now.
+    pub fn forget(&mut self, mark: Mark) {
+        if let Some(i) = self.history.iter().position(|said| said.mark == mark)
+            && let Some(old) = self.history.remove(i)
+        {
+            self.weight.take(old.stanza.len());
+        }
+    }
+
+    /// What a message takes back is gone from what is kept for those who join later.
+    pub fn take_back(&mut self, room: &str, chat: &Chat, now: u64) {
+        if chat.takes_back.is_none() {
+            return;
+        }
+        let tombstone = |old: &Said, stanza: Vec<u8>| {
+            let weight = old.weight.with(old.weight.bytes() + stanza.len() - old.stanza.len());
+            Arc::new(Said { stanza: stanza.into(), stamped: old.stamped, mark: old.mark, weight })
+        };
+        if let Some((i, stanza)) = chat.take_back(self.history.iter().map(|s| &*s.stanza), room, now) {
+            let said = tombstone(&self.history[i], stanza);
+            self.weight.add(said.stanza.len());
+            self.weight.take(self.history[i].stanza.len());
+            self.history[i] = said;
+        } else if let Some((i, stanza)) = chat.take_back(self.held.iter().map(|s| &*s.stanza), room, now) {
+            self.held[i] = tombstone(&self.held[i], stanza);
+        }
     }
 
     pub fn note_sent(&mut self, id: &str, resource: &str) {

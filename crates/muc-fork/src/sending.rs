@@ -2,9 +2,10 @@
 
 use crate::build;
 use crate::decision::{Decision, Edit, Id};
-use crate::fork::{ANSWER_TIMEOUT, Asked, CLIENT_GONE, Fork, LEAVE_TIMEOUT, at, set_id};
-use crate::input::{FromClient, Iq, Message};
+use crate::fork::{ANSWER_TIMEOUT, BROKEN, CLIENT_GONE, Fork, GONE, LEAVE_TIMEOUT, at, set_id};
+use crate::input::{Asks, FromClient, Iq, Message};
 use crate::membership::{Phase, Rename, Stage};
+use crate::requests::{Asked, BUSY};
 use std::sync::Arc;
 
 impl Fork {
@@ -19,6 +20,7 @@ impl Fork {
         let Some(client) = m.client_mut(from.resource) else { return };
         client.presence = presence.clone();
         client.turn = turn;
+        client.errors = 0;
         if client.is_in() {
             client.asked = nick.into();
         }
@@ -36,6 +38,7 @@ impl Fork {
         let turn = self.turn;
         let Some(m) = self.membership_mut(from.account, from.room) else { return };
         let presence: Arc<[u8]> = payload.into();
+        let phase = m.phase;
         let Some(client) = m.client_mut(from.resource) else { return };
         client.presence = presence.clone();
         client.turn = turn;
@@ -46,8 +49,41 @@ impl Fork {
             resource: from.resource.into(),
             id: from.id.map(Into::into),
             nick: nick.into(),
+            waits: phase != Phase::Joined,
         });
-        out.push(Decision::ToRoom { to: at(from.room, nick), id });
+        if phase == Phase::Joined {
+            out.push(Decision::ToRoom { to: at(from.room, nick), id });
+        }
+    }
+
+    /// The account is in: nicknames that clients asked for meanwhile are asked for now.
+    pub(crate) fn ask_for_nicks(&mut self, account: &str, room: &str, out: &mut Vec<Decision>) {
+        let new_id = self.new_id();
+        let Some(m) = self.membership_mut(account, room) else { return };
+        let own = m.nick.clone();
+        m.renames.retain(|r| !(r.waits && r.nick == own));
+        let wanted = m.nick_wanted.take().filter(|nick| *nick != own);
+        let Some(last) = m.renames.iter().rposition(|r| r.waits) else {
+            if let Some(nick) = wanted {
+                let to = at(room, &nick);
+                let address = [("from", account), ("to", to.as_str()), ("id", new_id.as_str())];
+                out.push(Decision::Send { stanza: build::addressed(&m.shown, &address, b"") });
+            }
+            return;
+        };
+        let Some(client) = m.client(&m.renames[last].resource) else { return };
+        let presence = client.presence.clone();
+        let rename = &mut m.renames[last];
+        rename.waits = false;
+        if rename.id.is_none() {
+            rename.id = Some(new_id.as_str().into());
+        }
+        let (to, id) = (at(room, &rename.nick), rename.id.clone().unwrap_or_default());
+        m.shown = presence.clone();
+        // The last wish counts.
+        m.renames.retain(|r| !r.waits);
+        let address = [("from", account), ("to", to.as_str()), ("id", &*id)];
+        out.push(Decision::Send { stanza: build::addressed(&presence, &address, b"") });
     }
 
     pub(crate) fn leave(&mut self, from: FromClient, payload: &[u8], now: u64, out: &mut Vec<Decision>) {
@@ -57,7 +93,7 @@ impl Fork {
             return;
         };
         let others = m.clients.iter().enumerate().any(|(j, c)| j != i && c.stays());
-        if others || (stays && m.phase == Phase::Joined) {
+        if others || (stays && matches!(m.phase, Phase::Joining | Phase::Joined)) {
             let client = m.clients.remove(i);
             m.serve_left(from.account, from.room, &client, set_id(from.id), &[110], out);
             out.push(Decision::Persist { account: from.account.into() });
@@ -138,35 +174,63 @@ impl Fork {
                 self.depart(account, &room, payload, now, &mut out);
             }
         }
-        self.asked.retain(|_, a| !(&*a.account == account && a.resource.as_deref() == Some(resource)));
-        let mut i = 0;
-        while i < self.given.len() {
-            if &*self.given[i].account == account && &*self.given[i].resource == resource {
-                let given = self.given.swap_remove(i);
-                let error = build::iq_error(account, CLIENT_GONE);
-                let stanza = build::addressed(&error, &[("to", &given.from), ("id", &given.id)], b"");
-                out.push(Decision::Send { stanza });
-            } else {
-                i += 1;
-            }
+        let Some(a) = self.accounts.get_mut(account) else { return out };
+        for (from, id) in a.requests.client_gone(resource) {
+            let error = build::iq_error(account, CLIENT_GONE);
+            let stanza = build::addressed(&error, &[("to", &from), ("id", &id)], b"");
+            out.push(Decision::Send { stanza });
         }
         out
     }
 
-    /// A client's message to a room, or to an occupant. Errors never leave as the account's: rooms would throw it out.
-    pub fn message_from_client(&mut self, from: FromClient, kind: Message) -> Option<Vec<Decision>> {
+    /// A client's message to a room, or to an occupant. Errors never leave as the account's: rooms would throw it out. `condition`
+    /// is that of an error.
+    pub fn message_from_client(
+        &mut self,
+        from: FromClient,
+        kind: Message,
+        condition: Option<&str>,
+        now: u64,
+    ) -> Option<Vec<Decision>> {
         let m = self.membership_mut(from.account, from.room)?;
         if kind == Message::Error {
-            return Some(Vec::new());
+            return Some(self.broken(from, condition, now));
         }
-        if !m.is_in(from.resource) {
-            return None;
-        }
+        let client = m.client_mut(from.resource).filter(|c| c.is_in())?;
+        client.errors = 0;
         if let Some(id) = from.id {
             m.note_sent(id, from.resource);
         }
         let to = m.address(from);
         Some(vec![Decision::ToRoom { to, id: Id::Keep }])
+    }
+
+    /// A client answers what it gets by errors. A room would throw it out for the first; after some in a row, with nothing else from
+    /// it in between, it is taken for gone.
+    fn broken(&mut self, from: FromClient, condition: Option<&str>, now: u64) -> Vec<Decision> {
+        let mut out = Vec::new();
+        if !condition.is_some_and(|c| GONE.contains(&c)) {
+            return out;
+        }
+        let Some(m) = self.membership_mut(from.account, from.room) else { return out };
+        let Some(i) = m.clients.iter().position(|c| &*c.resource == from.resource && c.is_in()) else {
+            return out;
+        };
+        m.clients[i].errors += 1;
+        if m.clients[i].errors < BROKEN {
+            return out;
+        }
+        let client = m.clients.remove(i);
+        m.renames.retain(|r| *r.resource != *from.resource);
+        m.serve_left(from.account, from.room, &client, Id::Remove, &[110, 333], &mut out);
+        out.push(Decision::Persist { account: from.account.into() });
+        let (used, phase) = (m.is_used(), m.phase);
+        if used || self.stays(from.account, from.room, false, now) {
+            self.show_latest(from.account, from.room, &mut out);
+        } else if matches!(phase, Phase::Joining | Phase::Joined) {
+            self.depart(from.account, from.room, None, now, &mut out);
+        }
+        out
     }
 
     /// A client's presence probe to a room, or to an occupant. What the room told of the occupant is the answer; of others it
@@ -179,7 +243,7 @@ impl Fork {
         let seen = &self.rooms.get(from.room)?.view;
         let presence = from.nick.and_then(|nick| seen.get(&m.seen, nick));
         if m.own.is_some() && to == at(from.room, &m.nick) {
-            m.serve_own(from.account, client, set_id(from.id), &mut out);
+            m.serve_own(from.account, client, set_id(from.id), &[], &mut out);
         } else if let Some(presence) = presence {
             out.push(Decision::Serve {
                 account: from.account.into(),
@@ -188,36 +252,36 @@ impl Fork {
                 edit: Edit { id: set_id(from.id), ..Edit::default() },
             });
         } else {
-            let id = self.ask(from, false, now);
-            out.push(Decision::ToRoom { to, id: Id::Set(id) });
+            match self.ask(from, false, now) {
+                Some(id) => out.push(Decision::ToRoom { to, id: Id::Set(id) }),
+                None => out.push(Decision::Refuse { condition: BUSY }),
+            }
         }
         Some(out)
     }
 
-    /// Notes a client's request that goes out as the account's; the `id` for it.
-    fn ask(&mut self, from: FromClient, ping: bool, now: u64) -> String {
+    /// Notes a client's request that goes out as the account's; the `id` for it. None if too many are waiting.
+    fn ask(&mut self, from: FromClient, ping: bool, now: u64) -> Option<String> {
         let new = self.new_id();
-        self.asked.insert(
-            new.clone(),
-            Asked {
-                account: from.account.into(),
-                room: from.room.into(),
-                resource: Some(from.resource.into()),
-                to: from.nick.map_or_else(|| from.room.to_owned(), |nick| at(from.room, nick)),
-                id: from.id.unwrap_or_default().into(),
-                ping,
-                until: now + ANSWER_TIMEOUT,
-            },
-        );
-        new
+        let asked = Asked {
+            room: from.room.into(),
+            resource: Some(from.resource.into()),
+            to: from.nick.map_or_else(|| from.room.to_owned(), |nick| at(from.room, nick)),
+            id: from.id.unwrap_or_default().into(),
+            ping,
+            until: now + ANSWER_TIMEOUT,
+        };
+        self.accounts.get_mut(from.account)?.requests.ask(&new, asked, now).then_some(new)
     }
 
-    /// A client's iq to a room, or to an occupant. `ping` says whether it asks for a ping (XEP-0199).
+    /// A client's iq to a room, or to an occupant. `ping` says whether it asks for a ping (XEP-0199), `asks` which exchange it
+    /// belongs to.
     pub fn iq_from_client(
         &mut self,
         from: FromClient,
         kind: Iq,
         ping: bool,
+        asks: Asks,
         now: u64,
     ) -> Option<Vec<Decision>> {
         let m = self.membership(from.account, from.room)?;
@@ -229,23 +293,18 @@ impl Fork {
                     return None;
                 }
                 let ping = ping && from.nick.is_some() && to == at(from.room, &m.nick);
-                let new = self.ask(from, ping, now);
+                let Some(new) = self.ask(from, ping, now) else {
+                    return Some(vec![Decision::Refuse { condition: BUSY }]);
+                };
+                self.accounts.get_mut(from.account)?.requests.begin(&to, from.resource, asks, now);
                 Some(vec![Decision::ToRoom { to, id: Id::Set(new) }])
             }
             Iq::Result | Iq::Error => {
-                let given = self.given.iter().position(|g| {
-                    &*g.account == from.account
-                        && &*g.resource == from.resource
-                        && g.from == to
-                        && &*g.id == id
-                });
-                match given {
-                    Some(i) => {
-                        self.given.swap_remove(i);
-                        Some(vec![Decision::ToRoom { to, id: Id::Keep }])
-                    }
-                    None => m.is_in(from.resource).then(Vec::new),
+                let a = self.accounts.get_mut(from.account)?;
+                if a.requests.answer(&to, id, from.resource, kind == Iq::Error) {
+                    return Some(vec![Decision::ToRoom { to, id: Id::Keep }]);
                 }
+                a.rooms.get(from.room)?.is_in(from.resource).then(Vec::new)
             }
         }
     }

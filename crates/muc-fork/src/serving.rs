@@ -2,7 +2,9 @@
 
 use crate::build;
 use crate::decision::{Decision, Edit, Id, Outcome};
-use crate::fork::{DEFAULT_HISTORY, KEPT, KEPT_AWAY, KEPT_BYTES, PERSONAL, affiliation, at, set_id};
+use crate::fork::{
+    Change, DEFAULT_HISTORY, KEPT, KEPT_AWAY, KEPT_BYTES, PERSONAL, Room, affiliation, at, set_id,
+};
 use crate::history::{self, Request, Said};
 use crate::input::FromClient;
 use crate::membership::{Client, Membership, Stage};
@@ -11,13 +13,16 @@ use std::sync::Arc;
 
 impl Membership {
     /// The account's own presence for one client.
-    pub(crate) fn serve_own(&self, account: &str, client: &Client, id: Id, out: &mut Vec<Decision>) {
+    pub(crate) fn serve_own(
+        &self,
+        account: &str,
+        client: &Client,
+        id: Id,
+        news: &[u16],
+        out: &mut Vec<Decision>,
+    ) {
         let Some(own) = &self.own else { return };
-        let mut with = vec![110];
-        with.extend(&self.entry);
-        if client.asked != self.nick {
-            with.push(210);
-        }
+        let with = self.codes_for(client, news);
         out.push(Decision::Serve {
             account: account.into(),
             resource: client.resource.clone(),
@@ -50,13 +55,14 @@ impl Membership {
         client: &Client,
         request: &Request,
         out: &mut Vec<Decision>,
-    ) {
+    ) -> usize {
         let to = account.len() + 1 + client.resource.len();
         let default = if self.asked_default { self.given.max(DEFAULT_HISTORY) } else { DEFAULT_HISTORY };
         let begin = history::begin(&self.history, request, to, default.max(self.missed));
         for said in self.history.range(begin..) {
             self.serve_said(account, room, client, said, out);
         }
+        self.history.len() - begin
     }
 
     pub(crate) fn serve_said(
@@ -67,7 +73,7 @@ impl Membership {
         said: &Arc<Said>,
         out: &mut Vec<Decision>,
     ) {
-        let delay = (!said.stamped).then(|| (room.to_owned(), said.at));
+        let delay = (!said.stamped).then(|| (room.to_owned(), said.mark.at));
         out.push(Decision::Serve {
             account: account.into(),
             resource: client.resource.clone(),
@@ -112,48 +118,109 @@ impl Membership {
         let Stage::Waiting { id, request, .. } = &mut self.clients[i].stage else { return };
         let (id, request) = (id.take(), *request);
         self.clients[i].stage = Stage::In { held: (!settled).then_some(request) };
+        let news = std::mem::take(&mut self.untold);
         let client = &self.clients[i];
-        let mut with = vec![110];
-        with.extend(&self.entry);
-        if client.asked != self.nick {
-            with.push(210);
-        }
+        let with = self.codes_for(client, &news);
         let edit = Edit { id: set_id(id.as_deref()), without: PERSONAL, with, ..Edit::default() };
         out.push(Decision::Forward { resource: client.resource.clone(), edit });
         if settled {
             self.serve_history(account, room, client, &request, out);
             self.serve_subject(account, room, client, out);
         }
+        self.clients[i].has_subject = settled;
     }
 
-    /// The history and subject of the account's join are complete: clients that asked for something in particular get it.
-    pub(crate) fn settle(&mut self, account: &str, room: &str, subject: bool, out: &mut Vec<Decision>) {
+    /// The history and subject of the account's join are complete: clients that asked for something in particular get it, and
+    /// those who were in before are told who is gone.
+    pub(crate) fn settle(
+        &mut self,
+        account: &str,
+        name: &str,
+        room: &mut Room,
+        changes: &mut Vec<Change>,
+        out: &mut Vec<Decision>,
+    ) {
         if self.settled {
             return;
         }
         self.settled = true;
+        self.ending = false;
+        self.tell_gone(account, name, room, changes, out);
         for i in 0..self.clients.len() {
             let Stage::In { held } = &mut self.clients[i].stage else { continue };
             let held = held.take();
-            let client = &self.clients[i];
             if let Some(request) = held {
-                self.serve_history(account, room, client, &request, out);
+                let served = self.serve_history(account, name, &self.clients[i], &request, out);
+                let most = request.maxstanzas.map(|most| most.saturating_sub(served));
+                let late = Request { maxstanzas: most, ..request };
+                self.clients[i].late = (!request.is_default()).then_some(late);
             }
-            if subject {
-                self.serve_subject(account, room, client, out);
+            if !std::mem::replace(&mut self.clients[i].has_subject, true) {
+                self.serve_subject(account, name, &self.clients[i], out);
             }
         }
+        self.release(account, name, changes, out);
+        // Some rooms send the history after that.
+        self.repeats.append(&mut self.held_marks);
+    }
+
+    /// The account has joined again, and the room has told who is there: its clients are told who is gone.
+    pub(crate) fn tell_gone(
+        &mut self,
+        account: &str,
+        name: &str,
+        room: &mut Room,
+        changes: &mut Vec<Change>,
+        out: &mut Vec<Decision>,
+    ) {
+        if let Some(known) = room.compared(name, self, changes) {
+            let mut gone: Vec<_> = known
+                .keys()
+                .filter(|nick| {
+                    **nick != self.nick && !nick.is_empty() && room.view.get(&self.seen, nick).is_none()
+                })
+                .collect();
+            gone.sort();
+            for nick in gone {
+                let stanza: Arc<[u8]> = build::unavailable(&at(name, nick), None, &[]).into();
+                for client in
+                    self.clients.iter().filter(|c| c.stays() && self.comparing.contains(&c.resource))
+                {
+                    out.push(Decision::Serve {
+                        account: account.into(),
+                        resource: client.resource.clone(),
+                        stanza: stanza.clone(),
+                        edit: Edit::default(),
+                    });
+                }
+            }
+        }
+        self.comparing.clear();
+    }
+
+    /// What was said while the account joined goes to those who are in.
+    pub(crate) fn release(
+        &mut self,
+        account: &str,
+        room: &str,
+        changes: &mut Vec<Change>,
+        out: &mut Vec<Decision>,
+    ) {
         let used = self.clients.iter().any(Client::is_in);
         for said in std::mem::take(&mut self.held) {
             for client in self.clients.iter().filter(|c| c.is_in()) {
                 self.serve_said(account, room, client, &said, out);
             }
+            self.early.push(said.mark);
             self.keep(said, if used { KEPT } else { KEPT_AWAY }, KEPT_BYTES);
             self.missed += 1;
         }
         if used {
             self.missed = 0;
         }
+        // Not before: who was not told when the server is killed is told after it.
+        let told = self.early.drain(..);
+        changes.extend(told.map(|mark| Change::Said { room: room.into(), mark }));
     }
 }
 

@@ -4,26 +4,55 @@
 //! JIDs are for moderators only). So each distinct presence is kept once per room, and an account keeps, per occupant,
 //! the number of the presence that it was told: four bytes in a vector that at most doubles as it grows.
 
+use crate::memory::{Meter, Weight};
+use enjamb_stanza::read;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// The same for presences that differ only in whether they show the occupant's real JID, which depends on who is told.
-/// Stays the same across restarts of a build.
-pub fn likeness(presence: &[u8]) -> u64 {
-    const JID: &[u8] = b" jid='";
-    let mut hasher = DefaultHasher::new();
-    match presence.windows(JID.len()).position(|w| w == JID) {
-        Some(at) => {
-            let value = at + JID.len();
-            let end =
-                presence[value..].iter().position(|&b| b == b'\'').map_or(presence.len(), |n| value + n + 1);
-            hasher.write(&presence[..at]);
-            hasher.write(&presence[end..]);
-        }
-        None => hasher.write(presence),
+/// What counts of a presence when what a client knows is compared with what the room tells now: all but its `id`. Attributes
+/// count in any order, since that of Lua's tables differs between processes. Stays the same across restarts of a build.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Likeness {
+    /// Everything but real JIDs.
+    pub rest: u64,
+    /// The occupant's real JIDs, which depend on who is told.
+    pub jid: Option<u64>,
+}
+
+impl Likeness {
+    /// Whether it tells something to whoever knows `before`.
+    pub fn is_news_after(self, before: Likeness) -> bool {
+        self.rest != before.rest || (self.jid.is_some() && self.jid != before.jid)
     }
-    hasher.finish()
+}
+
+/// See [`Likeness`].
+pub fn likeness(presence: &[u8]) -> Likeness {
+    let mut hasher = DefaultHasher::new();
+    let mut jid = None;
+    let (mut bytes, mut is_root) = (presence, true);
+    while let Some((text, tag, after)) = read::tag(bytes) {
+        bytes = after;
+        hasher.write(text);
+        let (name, attributes) = read::name(tag);
+        let mut attributes: Vec<(&[u8], &[u8])> = read::attributes(attributes).collect();
+        attributes.sort_unstable();
+        hasher.write(b"<");
+        hasher.write(name);
+        for (key, value) in attributes {
+            if name == b"item" && key == b"jid" {
+                // One nickname may be of several sessions, in any order.
+                let mut one = DefaultHasher::new();
+                one.write(value);
+                jid = Some(jid.unwrap_or(0u64).wrapping_add(one.finish()));
+            } else if !(is_root && key == b"id") {
+                (key, value).hash(&mut hasher);
+            }
+        }
+        is_root = false;
+    }
+    Likeness { rest: hasher.finish(), jid }
 }
 
 /// The occupants of one room and what was told about them, for all accounts together.
@@ -35,14 +64,20 @@ pub struct View {
     numbers: HashMap<Arc<[u8]>, u32>,
     told: Vec<Option<Told>>,
     free_numbers: Vec<u32>,
+    weight: Weight,
 }
+
+/// What an occupant takes beside its nickname (twice), and a presence beside its bytes: measured, with the maps' and vectors'
+/// room to grow.
+const OCCUPANT: usize = 128;
+const PRESENCE: usize = 112;
 
 #[derive(Debug)]
 struct Occupant {
     nick: Box<str>,
     /// By how many accounts it is seen.
     seen: u32,
-    likeness: u64,
+    likeness: Likeness,
 }
 
 #[derive(Debug)]
@@ -57,11 +92,32 @@ struct Told {
 pub struct Seen {
     /// By slot: 0, or one more than the presence's number.
     told: Vec<u32>,
+    /// Of the presences that it was told, for its account.
+    weight: Weight,
+    /// Of the vector, for the server.
+    own: Weight,
 }
 
 impl View {
+    /// Counted by `meter`.
+    pub fn new(meter: &Meter) -> View {
+        View { weight: Weight::new(meter, 0), ..View::default() }
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.weight.bytes()
+    }
+
+    /// How many bytes more it takes to tell this.
+    pub fn growth(&self, nick: &str, presence: &[u8]) -> usize {
+        let presence = if self.numbers.contains_key(presence) { 0 } else { PRESENCE + presence.len() };
+        let occupant = if self.has(nick) { 0 } else { OCCUPANT + 2 * nick.len() };
+        presence + occupant
+    }
+
     /// Notes what an account was told about an occupant. Gives its likeness, if nobody was told that before.
-    pub fn tell(&mut self, seen: &mut Seen, nick: &str, presence: &[u8]) -> Option<u64> {
+    pub fn tell(&mut self, seen: &mut Seen, nick: &str, presence: &[u8]) -> Option<Likeness> {
         let number = match self.numbers.get(presence) {
             Some(&number) => number,
             None => self.intern(presence),
@@ -73,12 +129,14 @@ impl View {
         let at = slot as usize;
         if seen.told.len() <= at {
             seen.told.resize(at + 1, 0);
+            seen.own.set(seen.bytes());
         }
         let before = seen.told[at];
         if before == number + 1 {
             return None;
         }
         seen.told[at] = number + 1;
+        seen.weight.add(PRESENCE + presence.len());
         if let Some(told) = &mut self.told[number as usize] {
             told.times += 1;
         }
@@ -87,10 +145,13 @@ impl View {
                 occupant.seen += 1;
             }
         } else {
+            seen.weight.take(self.weight_of(before - 1));
             self.untell(before - 1);
         }
         let occupant = self.occupants[at].as_mut()?;
-        let likeness = likeness(presence);
+        let mut likeness = likeness(presence);
+        // Not all are shown it.
+        likeness.jid = likeness.jid.or(occupant.likeness.jid);
         (std::mem::replace(&mut occupant.likeness, likeness) != likeness).then_some(likeness)
     }
 
@@ -105,6 +166,7 @@ impl View {
         if before == 0 {
             return None;
         }
+        seen.weight.take(self.weight_of(before - 1));
         self.untell(before - 1);
         let unseen = self.occupants[slot as usize].as_mut().is_some_and(|o| {
             o.seen -= 1;
@@ -112,6 +174,7 @@ impl View {
         });
         let occupant = self.occupants[slot as usize].take_if(|_| unseen)?;
         self.slots.remove(&occupant.nick);
+        self.weight.take(OCCUPANT + 2 * occupant.nick.len());
         self.free_slots.push(slot);
         Some(occupant)
     }
@@ -124,6 +187,13 @@ impl View {
             }
         }
         seen.told = Vec::new();
+        seen.own.set(0);
+        seen.weight.set(0);
+    }
+
+    fn weight_of(&self, number: u32) -> usize {
+        let told = self.told.get(number as usize).and_then(Option::as_ref);
+        told.map_or(0, |told| PRESENCE + told.presence.len())
     }
 
     /// What an account was told about an occupant.
@@ -142,7 +212,7 @@ impl View {
     }
 
     /// The occupants that any account sees, and their likeness.
-    pub fn all(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub fn all(&self) -> impl Iterator<Item = (&str, Likeness)> {
         self.occupants.iter().flatten().map(|o| (&*o.nick, o.likeness))
     }
 
@@ -168,6 +238,7 @@ impl View {
 
     fn intern(&mut self, presence: &[u8]) -> u32 {
         let presence: Arc<[u8]> = presence.into();
+        self.weight.add(PRESENCE + presence.len());
         let told = Some(Told { presence: presence.clone(), times: 0 });
         let number = match self.free_numbers.pop() {
             Some(number) => {
@@ -191,12 +262,14 @@ impl View {
         });
         if unused && let Some(told) = entry.take() {
             self.numbers.remove(&told.presence);
+            self.weight.take(PRESENCE + told.presence.len());
             self.free_numbers.push(number);
         }
     }
 
     fn slot(&mut self, nick: &str) -> u32 {
-        let occupant = Some(Occupant { nick: nick.into(), seen: 0, likeness: 0 });
+        self.weight.add(OCCUPANT + 2 * nick.len());
+        let occupant = Some(Occupant { nick: nick.into(), seen: 0, likeness: Likeness::default() });
         let slot = match self.free_slots.pop() {
             Some(slot) => {
                 self.occupants[slot as usize] = occupant;
@@ -213,6 +286,12 @@ impl View {
 }
 
 impl Seen {
+    /// Counted by the meters of its account and of the server.
+    pub fn count(&mut self, account: &Meter, server: &Meter) {
+        self.weight.move_to(account);
+        self.own.move_to(server);
+    }
+
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
         self.told.capacity() * size_of::<u32>()
@@ -224,6 +303,46 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn likeness_is_of_what_a_client_would_go_by() {
+        let presence = |attributes: &str, item: &str, more: &str| {
+            format!(
+                "<presence {attributes}><x xmlns='http://jabber.org/protocol/muc#user'>{item}</x>{more}</presence>"
+            )
+        };
+        let of =
+            |attributes: &str, item: &str, more: &str| likeness(presence(attributes, item, more).as_bytes());
+        let before = of("from='r@c/n' id='1'", "<item affiliation='none' role='visitor' jid='a@b/c'/>", "");
+        for same in [
+            of("id='2' from='r@c/n'", "<item jid='a@b/c' role='visitor' affiliation='none'/>", ""),
+            of("from='r@c/n'", "<item affiliation='none' role='visitor'/>", ""),
+        ] {
+            assert!(!same.is_news_after(before), "{same:?}, {before:?}");
+        }
+        for (attributes, item, more) in [
+            ("from='r@c/n'", "<item affiliation='none' role='visitor' jid='x@y/z'/>", ""),
+            ("from='r@c/n'", "<item affiliation='member' role='visitor' jid='a@b/c'/>", ""),
+            ("from='r@c/n'", "<item affiliation='none' role='participant' jid='a@b/c'/>", ""),
+            ("from='r@c/n'", "<item affiliation='none' role='visitor'/>", "<show>away</show>"),
+            (
+                "from='r@c/n'",
+                "<item affiliation='none' role='visitor' jid='a@b/c'/>",
+                "<occupant-id xmlns='urn:xmpp:occupant-id:0' id='o2'/>",
+            ),
+        ] {
+            assert!(of(attributes, item, more).is_news_after(before), "{item} {more}");
+        }
+        // It is shown now.
+        assert!(before.is_news_after(of("from='r@c/n'", "<item affiliation='none' role='visitor'/>", "")));
+        let two = of("", "<item jid='a@b/1'/><item jid='a@b/2'/>", "");
+        assert_eq!(two, of("", "<item jid='a@b/2'/><item jid='a@b/1'/>", ""));
+        assert_ne!(two.jid, of("", "<item jid='a@b/2'/><item jid='a@b/3'/>", "").jid);
+        let whole = presence("from='r@c/n' id='1'", "<item jid='a@b'/>", "text");
+        for cut in 0..whole.len() {
+            likeness(&whole.as_bytes()[..cut]);
+        }
+    }
 
     #[test]
     fn keeps_one_copy_for_all() {

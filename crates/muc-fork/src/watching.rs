@@ -2,10 +2,13 @@
 
 use crate::build;
 use crate::decision::{Decision, Edit, Id, Outcome};
-use crate::fork::{ANSWER_TIMEOUT, Asked, Fork, LINGER, PING_TRIES, SETTLE_TIMEOUT, SILENT, at, set_id};
+use crate::fork::{
+    ANSWER_TIMEOUT, DOUBT_PAUSE, Fork, LINGER, LOOKS, PING_TRIES, SETTLE_TIMEOUT, SILENT, at, set_id,
+};
 use crate::history::Request;
-use crate::input::{FromRoom, Iq};
-use crate::membership::{Phase, Stage};
+use crate::input::{FromRoom, Iq, is_about_the_way};
+use crate::membership::{Client, Phase, Stage};
+use crate::requests::Asked;
 use std::cmp::Reverse;
 
 impl Fork {
@@ -19,18 +22,11 @@ impl Fork {
         let to = at(room, &m.nick);
         m.ping = Some(id.clone());
         out.push(Decision::Send { stanza: build::self_ping(account, &to, &id) });
-        self.asked.insert(
-            id,
-            Asked {
-                account: account.into(),
-                room: room.into(),
-                resource: None,
-                to,
-                id: "".into(),
-                ping: true,
-                until: now + ANSWER_TIMEOUT,
-            },
-        );
+        let until = now + ANSWER_TIMEOUT;
+        let asked = Asked { room: room.into(), resource: None, to, id: "".into(), ping: true, until };
+        if let Some(a) = self.accounts.get_mut(account) {
+            a.requests.ask(&id, asked, now);
+        }
         self.wake(account, room, now + patience);
     }
 
@@ -49,14 +45,17 @@ impl Fork {
             return;
         }
         m.ping = None;
+        m.doubt = false;
+        m.looked = now;
+        // Somebody under another nickname is in; but it is known which nickname the account has.
+        let between_nicks = m.own.is_none() || !m.renames.is_empty();
         let there = kind == Iq::Result
-            || matches!(
-                condition,
-                Some("service-unavailable" | "feature-not-implemented" | "item-not-found")
-            );
-        let unknown = matches!(condition, Some("remote-server-not-found" | "remote-server-timeout"));
+            || matches!(condition, Some("service-unavailable" | "feature-not-implemented"))
+            || (condition == Some("item-not-found") && between_nicks);
+        let unknown = condition.is_some_and(is_about_the_way);
         if there {
             m.failures = 0;
+            m.trouble = None;
             self.wake(from.account, from.room, now + silence);
         } else if unknown {
             self.unanswered(from.account, from.room, now, out);
@@ -66,10 +65,11 @@ impl Fork {
     }
 
     pub(crate) fn unanswered(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
-        let patience = self.config(account).patience();
+        let (patience, outage) = (self.config(account).patience(), self.config(account).outage());
         let Some(m) = self.membership_mut(account, room) else { return };
         m.failures += 1;
-        if m.failures < PING_TRIES {
+        let trouble = *m.trouble.get_or_insert(now);
+        if m.failures < PING_TRIES || now < trouble + outage {
             self.wake(account, room, now + patience);
             return;
         }
@@ -77,6 +77,101 @@ impl Fork {
             m.serve_left(account, room, client, Id::Remove, &[110, 333], out);
         }
         self.give_up(account, room, true, now, out);
+    }
+
+    /// Something that a room said gives reason to look whether the account is still in.
+    pub(crate) fn doubt(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
+        let Some(m) = self.membership_mut(account, room) else { return };
+        m.doubt = true;
+        let next = m.looked + DOUBT_PAUSE;
+        if m.ping.is_some() {
+            // The answer tells.
+        } else if next <= now {
+            self.ping(account, room, now, out);
+        } else {
+            self.wake(account, room, next);
+        }
+    }
+
+    /// A join failed for now. Clients that have been told that they are in, or that have waited since before a restart, are not
+    /// told of it while there is hope: it is tried again, with growing pauses. Says whether it is. Others that wait are told the
+    /// error, that in hand (`error`) or that the room does not answer.
+    pub(crate) fn put_off(
+        &mut self,
+        account: &str,
+        room: &str,
+        error: bool,
+        now: u64,
+        out: &mut Vec<Decision>,
+    ) -> bool {
+        let (join_timeout, outage) = (self.config(account).join_timeout, self.config(account).outage());
+        let Some(m) = self.membership_mut(account, room) else { return false };
+        let hope = if m.clients.iter().any(|c| c.stays() && c.was_told()) {
+            outage
+        } else if m.restored && m.is_used() {
+            join_timeout
+        } else {
+            return false;
+        };
+        if now >= *m.trouble.get_or_insert(now) + hope {
+            return false;
+        }
+        let restored = m.restored && m.never_in;
+        let told: Vec<Client> = m
+            .clients
+            .extract_if(.., |c| match c.stage {
+                Stage::In { .. } | Stage::Waiting { was_in: true, .. } => false,
+                Stage::Waiting { .. } => !restored,
+                Stage::Leaving { .. } => true,
+            })
+            .collect();
+        for client in &told {
+            match &client.stage {
+                Stage::Waiting { id, .. } if error => {
+                    let from = Some(at(room, &client.asked));
+                    let edit = Edit { from, id: set_id(id.as_deref()), ..Edit::default() };
+                    out.push(Decision::Forward { resource: client.resource.clone(), edit });
+                }
+                Stage::Waiting { id, .. } => out.push(Decision::Serve {
+                    account: account.into(),
+                    resource: client.resource.clone(),
+                    stanza: build::presence_error(&at(room, &client.asked), SILENT).into(),
+                    edit: Edit { id: set_id(id.as_deref()), ..Edit::default() },
+                }),
+                Stage::Leaving { id } => {
+                    m.serve_left(account, room, client, set_id(id.as_deref()), &[110], out);
+                }
+                Stage::In { .. } => {}
+            }
+        }
+        m.retry = true;
+        m.failures += 1;
+        let pause = 1u64 << m.failures.min(6);
+        if !told.is_empty() {
+            out.push(Decision::Persist { account: account.into() });
+        }
+        self.wake(account, room, now + pause);
+        true
+    }
+
+    /// A server can be reached again: rooms of it that could not be joined are tried at once. If it may have forgotten everything
+    /// (`anew`: a component that connects), look whether its rooms still have us.
+    pub fn server_up(&mut self, host: &str, anew: bool, now: u64) {
+        let mut n = 0;
+        for (account, a) in &mut self.accounts {
+            for (room, m) in a.rooms.iter_mut().filter(|(room, _)| crate::fork::host(room) == host) {
+                let waits = m.phase == Phase::Away || (m.phase == Phase::Joining && m.retry);
+                if m.phase == Phase::Joined && (anew || m.failures > 0) {
+                    m.doubt = true;
+                    m.ping = None;
+                } else if !waits {
+                    continue;
+                }
+                m.due = now + n / LOOKS;
+                n += 1;
+                self.due.push(Reverse((m.due, account.clone(), room.clone())));
+            }
+        }
     }
 
     /// The connection to a server was lost: look, soon, whether its rooms still have us.
@@ -90,7 +185,7 @@ impl Fork {
             .collect();
         for (account, room) in rooms {
             if let Some(m) = self.membership_mut(&account, &room) {
-                m.heard = 0;
+                m.doubt = true;
             }
             self.wake(&account, &room, now + SETTLE_TIMEOUT);
         }
@@ -101,8 +196,16 @@ impl Fork {
         let mut out = Vec::new();
         if now >= self.swept + ANSWER_TIMEOUT {
             self.swept = now;
-            self.asked.retain(|_, a| a.until > now);
-            self.given.retain(|g| g.until > now);
+            // Said again if it is reached again.
+            let (room, account, server) =
+                (self.limits.room / 4 * 3, self.limits.account / 4 * 3, self.limits.server / 4 * 3);
+            self.full &= self.memory.used() > server;
+            self.rooms.values_mut().for_each(|r| r.full &= r.view.bytes() > room);
+            self.accounts.retain(|_, a| {
+                a.full &= a.memory.used() > account;
+                a.requests.sweep(now);
+                !a.is_empty()
+            });
         }
         while self.due.peek().is_some_and(|Reverse((at, _, _))| *at <= now) {
             let Some(Reverse((_, account, room))) = self.due.pop() else { break };
@@ -125,7 +228,21 @@ impl Fork {
         }
         m.due = u64::MAX;
         match m.phase {
+            Phase::Joining if m.retry => self.rejoin(account, room, now, out),
+            Phase::Joining if m.maybe.is_some() && (now < m.until || m.unconfirmed == 0) => {
+                self.take_for_answer(account, room, now, out);
+            }
+            Phase::Joining if now < m.until => {
+                let until = m.until;
+                self.wake(account, room, until);
+            }
             Phase::Joining => {
+                if self.put_off(account, room, false, now, out) {
+                    return;
+                }
+                let Some(m) = self.accounts.get_mut(account).and_then(|a| a.rooms.get_mut(room)) else {
+                    return;
+                };
                 for client in &m.clients {
                     match &client.stage {
                         Stage::Waiting { id, .. } => out.push(Decision::Serve {
@@ -170,7 +287,9 @@ impl Fork {
                 self.wake(account, room, now + LINGER);
             }
             Phase::Joined => {
-                m.settle(account, room, true, out);
+                if let Some(r) = self.rooms.get_mut(room) {
+                    m.settle(account, room, r, &mut self.changes, out);
+                }
                 if !m.is_used() && !stays {
                     self.depart(account, room, None, now, out);
                     return;
@@ -181,7 +300,7 @@ impl Fork {
                 }
                 let grace = m.grace;
                 let next = m.heard + silence;
-                if next <= now {
+                if m.doubt || next <= now {
                     self.ping(account, room, now, out);
                 } else {
                     let next = if grace > now { next.min(grace) } else { next };
@@ -193,9 +312,11 @@ impl Fork {
                     self.remove(account, room, out);
                     return;
                 }
-                let Some(m) = self.accounts.get_mut(account).and_then(|a| a.rooms.remove(room)) else {
+                let Some(mut m) = self.accounts.get_mut(account).and_then(|a| a.rooms.remove(room)) else {
                     return;
                 };
+                // What was said before is kept, and comes again.
+                m.rejoined = true;
                 if let Some(r) = self.rooms.get_mut(room) {
                     r.accounts -= 1;
                 }

@@ -16,23 +16,48 @@ pub struct Child<'a> {
 impl<'a> Child<'a> {
     /// The value of an attribute, escaped.
     pub fn attribute(&self, key: &[u8]) -> Option<&'a [u8]> {
-        let mut rest = self.attributes;
-        loop {
-            rest = rest.strip_prefix(b" ")?;
-            let equals = rest.iter().position(|&b| b == b'=')?;
-            let value = rest.get(equals + 2..)?;
-            let end = value.iter().position(|&b| b == b'\'')?;
-            if &rest[..equals] == key {
-                return Some(&value[..end]);
-            }
-            rest = &value[end + 1..];
-        }
+        attributes(self.attributes).find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
+    /// Its own child elements.
+    pub fn children(&self) -> Children<'a> {
+        Children { rest: self.inside }
     }
 
     /// Its namespace, if it declares one.
     pub fn xmlns(&self) -> &'a [u8] {
         self.attribute(b"xmlns").unwrap_or(b"")
     }
+}
+
+/// Names and values of the attributes that stand in a start tag, escaped.
+pub fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    std::iter::from_fn(move || {
+        rest = rest.strip_prefix(b" ")?;
+        let equals = rest.iter().position(|&b| b == b'=')?;
+        let value = rest.get(equals + 2..)?;
+        let end = value.iter().position(|&b| b == b'\'')?;
+        let one = (&rest[..equals], &value[..end]);
+        rest = &value[end + 1..];
+        Some(one)
+    })
+}
+
+/// The next tag: the text before it, what is between its angle brackets, and what follows.
+pub fn tag(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let open = bytes.iter().position(|&b| b == b'<')?;
+    let close = open + bytes[open..].iter().position(|&b| b == b'>')?;
+    Some((&bytes[..open], &bytes[open + 1..close], &bytes[close + 1..]))
+}
+
+/// A tag's name, with the `/` of an end tag, and its attributes.
+pub fn name(tag: &[u8]) -> (&[u8], &[u8]) {
+    tag.split_at(tag.iter().position(|&b| b == b' ').unwrap_or(tag.len()))
+}
+
+/// The stanza as an element.
+pub fn root(stanza: &[u8]) -> Option<Child<'_>> {
+    Children { rest: stanza }.next()
 }
 
 /// The child elements of a stanza.
@@ -47,26 +72,18 @@ pub struct Children<'a> {
     rest: &'a [u8],
 }
 
-/// A tag: what is between its angle brackets, and what follows.
-fn tag(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let open = bytes.iter().position(|&b| b == b'<')?;
-    let close = open + bytes[open..].iter().position(|&b| b == b'>')?;
-    Some((&bytes[open + 1..close], &bytes[close + 1..]))
-}
-
 impl<'a> Iterator for Children<'a> {
     type Item = Child<'a>;
 
     fn next(&mut self) -> Option<Child<'a>> {
-        let (start, mut rest) = tag(self.rest)?;
+        let (_, start, mut rest) = tag(self.rest)?;
         if start.starts_with(b"/") {
             self.rest = b"";
             return None;
         }
         let empty = start.ends_with(b"/");
         let start = start.strip_suffix(b"/").unwrap_or(start);
-        let name = start.iter().position(|&b| b == b' ').unwrap_or(start.len());
-        let (name, attributes) = start.split_at(name);
+        let (name, attributes) = name(start);
         if empty {
             self.rest = rest;
             return Some(Child { name, attributes, inside: b"" });
@@ -75,7 +92,7 @@ impl<'a> Iterator for Children<'a> {
         let mut depth = 1;
         let mut end = 0;
         while depth > 0 {
-            let (inner, after) = tag(rest)?;
+            let (_, inner, after) = tag(rest)?;
             end = inside.len() - after.len() - inner.len() - 2;
             if inner.starts_with(b"/") {
                 depth -= 1;
@@ -103,6 +120,11 @@ mod tests {
         assert_eq!(found[1].attribute(b"a"), Some(&b"it&apos;s/"[..]));
         assert_eq!(found[1].attribute(b"b"), None);
         assert_eq!((found[2].name, found[2].inside), (&b"y"[..], &b"<y/><z>/</z>"[..]));
+        assert_eq!(found[2].children().map(|c| c.inside).collect::<Vec<_>>(), [&b""[..], b"/"]);
+        let root = root(stanza).unwrap();
+        assert_eq!((root.name, root.attribute(b"id")), (&b"message"[..], Some(&b"1"[..])));
+        assert_eq!(root.children().count(), 3);
+        assert_eq!(attributes(b" a='1' b='2' c=").count(), 2);
         assert_eq!(children(b"<message/>").count(), 0);
         assert_eq!(children(b"<message>text</message>").count(), 0);
         for cut in 0..stanza.len() {

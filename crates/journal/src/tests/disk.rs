@@ -78,6 +78,7 @@ fn any_single_failure_is_survived() {
             for number in 1..=150 {
                 j.push(1, number, &[number as u8; 40]).unwrap();
                 j.ack(1, number.saturating_sub(5)).unwrap();
+                j.tick(Duration::from_secs(100 * number));
                 if number % 3 == 0 {
                     failed += u32::from(j.commit().is_err());
                 }
@@ -237,6 +238,7 @@ fn nothing_is_called_durable_that_a_failed_sync_has_lost() {
                 }
                 j.push(2, number, &[0; 30]).unwrap();
                 j.ack(2, number - 1).unwrap();
+                j.tick(Duration::from_secs(60 * number));
                 let position = j.commit().unwrap();
                 j.request_sync();
                 let start = Instant::now();

@@ -4,6 +4,7 @@ mod basics;
 mod damage;
 mod disk;
 mod model;
+mod text;
 
 use crate::faults::MemoryFiles;
 use crate::{Config, Journal, Recovery};
@@ -19,6 +20,7 @@ fn tiny() -> Config {
         waiting_bytes: 1500,
         garbage_floor: 1200,
         collect_step: 100,
+        ..Config::default()
     }
 }
 

@@ -16,6 +16,8 @@ enum Op {
     Inbound(usize),
     End(usize),
     Commit,
+    /// So many seconds go by.
+    Pass(u64),
     /// Commit, and wait until it is durable.
     Sync,
     Reopen,
@@ -38,6 +40,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => s.clone().prop_map(Op::Inbound),
         4 => s.prop_map(Op::End),
         25 => Just(Op::Commit),
+        6 => (1..400u64).prop_map(Op::Pass),
         3 => Just(Op::Sync),
         2 => Just(Op::Reopen),
         2 => (0..1500u64).prop_map(Op::Die),
@@ -58,6 +61,7 @@ struct World {
     committed: usize,
     next: u64,
     moved: u64,
+    now: Duration,
 }
 
 impl World {
@@ -171,6 +175,11 @@ impl World {
                 self.change(|j| j.end(id), |m| drop(m.remove(&id)));
             }
             Op::Commit => drop(self.commit()),
+            Op::Pass(seconds) => {
+                self.now += Duration::from_secs(seconds);
+                let now = self.now;
+                self.journal().tick(now);
+            }
             Op::Sync => {
                 let Some(position) = self.commit() else { return };
                 self.journal().request_sync();
@@ -218,7 +227,7 @@ proptest! {
         let journal = Some(open(&files, tiny()).0);
         let history = vec![State::new()];
         let mut world =
-            World { files, journal, model: State::new(), history, committed: 0, next: 0, moved: 0 };
+            World { files, journal, model: State::new(), history, committed: 0, next: 0, moved: 0, now: Duration::ZERO };
         for op in ops {
             world.act(op);
         }

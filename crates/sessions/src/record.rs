@@ -13,10 +13,13 @@ pub const STANZA_HEADER: usize = 11;
 const VERSION: u8 = 1;
 
 /// A stanza as it was queued.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Stanza<'a> {
+    /// Its wire bytes, as TCP carries them.
     pub bytes: &'a [u8],
+    /// When it was queued, in seconds since 1970.
     pub at: u64,
+    /// What is known of it without parsing.
     pub summary: Summary,
 }
 
@@ -96,10 +99,12 @@ impl Numbering {
 /// Why a description cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
+    /// The format of another release.
     #[error(
         "it was written by another version of Enjamb (format {0}, this one reads {VERSION}) and is left as it is"
     )]
     Version(u8),
+    /// Nothing that any release wrote.
     #[error("it is damaged")]
     Damaged,
 }
