@@ -57,6 +57,8 @@ end
 
 -- Makes a string of a session's state: state.lib.lua's.
 local describe;
+-- Writes what clients know of their contacts: contacts.lib.lua's.
+local write_down;
 
 -- The sessions of these streams cannot be kept, so they have to end. That is nobody else's trouble.
 local function dismiss(unkept)
@@ -123,7 +125,9 @@ local function heed(err, trouble, unkept)
 		module:log("error", "The journal of sessions: %s", trouble);
 	end
 	journal.trouble = trouble or journal.trouble;
-	return err == nil;
+	if err then return false; end
+	write_down();
+	return true;
 end
 
 -- Hands what is noted to the operating system. Returns whether that was done.
@@ -298,6 +302,7 @@ end);
 
 return {
 	describe_by = function (f) describe = f; end;
+	write_down_by = function (f) write_down = f; end;
 	-- dismiss(key, reason) ends the session of a stream that cannot be kept, if it is one of this host.
 	dismiss_by = function (f) own.dismiss = f; end;
 	claim = claim;

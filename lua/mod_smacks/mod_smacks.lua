@@ -4,7 +4,8 @@
 -- protocol: that is done by the library (crates/stream-management), which also keeps the counters and the queue.
 --
 -- Beside it: queue (what other modules see of it), connection (what a session is to Prosody), journal (what is kept, and
--- may therefore be acknowledged), state (what a session is made of again), restore, rooms and shell.
+-- may therefore be acknowledged), state (what a session is made of again), fields (what other modules keep on it),
+-- restore, rooms, contacts, pep and shell.
 --
 -- A managed session has session.enjamb_stream, the library's key of its stream. The other fields are those that
 -- modules know from Prosody's own mod_smacks.
@@ -31,8 +32,11 @@ if enjamb.version ~= version then
 end
 local sm = enjamb.smacks;
 local connection = module:require "connection";
+local contacts = module:require "contacts";
 local contain = module:require "contain";
+local fields = module:require "fields";
 local journal = module:require "journal";
+local pep = module:require "pep";
 local queue_of = module:require "queue";
 local rights = module:require "rights";
 local rooms = module:require "rooms";
@@ -147,6 +151,7 @@ local callbacks = module:shared("callbacks");
 
 local close_stream, is_bosh, waiting_stanzas = connection.close, connection.is_bosh, connection.waiting_stanzas;
 journal.describe_by(state.describe);
+journal.write_down_by(contacts.write_down);
 local commit, is_kept, touched = journal.commit, journal.is_kept, journal.touched;
 local fire_with_queue, is_hooked = queue_of.fire, queue_of.is_hooked;
 
@@ -408,6 +413,7 @@ local function manage(session, xmlns, id, timeout, waiting)
 	if is_kept(session) then
 		journal.keep(session);
 		touched[session] = true;
+		contacts.kept(session);
 	end
 	sessions_started(1);
 end
@@ -615,7 +621,8 @@ local function close_disconnected(session, reason)
 	sessionmanager.destroy_session(session, reason or nil);
 end
 
-local function start_hibernating(session, timeout)
+-- `is_back`: after a restart; others are told of that a little later.
+local function start_hibernating(session, timeout, is_back)
 	release_held(session);
 	session.hibernating = os_time();
 	session.awaiting_ack = nil;
@@ -625,7 +632,9 @@ local function start_hibernating(session, timeout)
 	end);
 	connection.detach(session);
 	session.log("debug", "Hibernating for up to %d seconds", timeout);
-	fire_with_queue("smacks-hibernation-start", session, { origin = session });
+	if not is_back then
+		fire_with_queue("smacks-hibernation-start", session, { origin = session });
+	end
 end
 
 module:hook("pre-resource-unbind", function (event)
@@ -934,6 +943,7 @@ end
 local function adopt_connection(session, from, element)
 	local waiting = waiting_stanzas(from, element);
 	session.role = rights.resumed(session, from);
+	fields.take_over(session, from);
 	connection.adopt(session, from);
 	session.awaiting_ack = nil;
 	session.smacks_over_limit = nil;
@@ -1126,13 +1136,19 @@ local restore_all = module:require "restore"({
 	expire = expire;
 	hibernate = function (session, key, timeout)
 		local _, evicted = sm.hibernate(key, os_time());
-		start_hibernating(session, timeout);
+		start_hibernating(session, timeout, true);
 		expire_evicted(evicted or {});
 	end;
-}, journal, state, rooms, limits, hibernation_time);
+	-- Has modules know that it waits. What is in its queue they know if it had waited before.
+	tell_that_it_waits = function (session, had_waited)
+		if not session.hibernating then return; end
+		fire_with_queue("smacks-hibernation-start", session, { origin = session, queue = had_waited and {} or nil });
+	end;
+}, journal, state, rooms, contacts, limits, hibernation_time);
 
 local function open_journal()
 	if not journal.open() then return; end
+	contacts.open(is_kept);
 	restore_all();
 	for _, session in pairs(session_of) do
 		if session.enjamb_stream and is_kept(session) and not session.smacks_state then
@@ -1179,6 +1195,7 @@ function module.unload()
 	sending.unload();
 	shell.unload();
 	if not module.reloading then
+		pep.unload();
 		journal.unload();
 	end
 	for _, session in ipairs(managed_sessions()) do

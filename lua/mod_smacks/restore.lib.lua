@@ -11,7 +11,7 @@ local connection = module:require "connection";
 local contain = module:require "contain";
 
 local jn, sm = enjamb.journal, enjamb.smacks;
-local math_min, next, pairs, type = math.min, next, pairs, type;
+local ipairs, math_min, next, pairs, type = ipairs, math.min, next, pairs, type;
 local os_time = os.time;
 
 local host, hosts = module.host, prosody.hosts;
@@ -24,9 +24,37 @@ local patience = 24 * 60 * 60;
 -- Sessions that were looked at and stay as they are until the next start, by token. One for all hosts.
 local left = module:shared("/*/smacks/left");
 
--- `smacks` has what the module does with sessions: attach, expire, hibernate; `journal`, `state` and `rooms` are the
--- libraries.
-return function (smacks, journal, state, rooms, limits, hibernation_time)
+-- `smacks` has what the module does with sessions: attach, expire, hibernate, tell_that_it_waits; `journal`, `state`, `rooms` and `contacts` are
+-- the libraries.
+return function (smacks, journal, state, rooms, contacts, limits, hibernation_time)
+	-- What is looked at when all sessions are back that can be, and other modules have what they had: before the first client
+	-- is read from.
+	local back;
+	local function follow_up(session, had_waited)
+		local one = { session = session, had_waited = had_waited };
+		if back then
+			back[#back+1] = one;
+			return;
+		end
+		back = { one };
+		module:add_timer(0, function ()
+			local sessions = back;
+			back = nil;
+			for _, item in ipairs(sessions) do
+				local each = item.session;
+				if not each.destroyed then
+					contain.attempt(each, "telling other modules of a session", smacks.tell_that_it_waits, each, item.had_waited);
+				end
+				if not each.destroyed then
+					contain.attempt(each, "telling who is out of a room", rooms.say_that_it_is_out, each);
+					journal.keep(each);
+					contacts.came_back(each);
+				end
+			end
+			journal.commit();
+		end);
+	end
+
 	-- The session, or nil, why not, and whether that may change by itself. `ending`: it is not to be resumed.
 	local function bring_back(token, kept, ending, account_gone)
 		local session, err, may_change = state.revive(kept, connection.new_thread, ending, account_gone);
@@ -34,7 +62,7 @@ return function (smacks, journal, state, rooms, limits, hibernation_time)
 			return nil, err, may_change;
 		end
 		local timeout = math_min(kept.timeout, hibernation_time);
-		local key, handle, h, lost = jn.restore(token, limits, kept.username.."@"..host, not ending and kept.id or "", timeout);
+		local key, handle, h, lost, had_waited = jn.restore(token, limits, kept.username.."@"..host, not ending and kept.id or "", timeout);
 		if not key then
 			state.withdraw(session);
 			return nil, handle;
@@ -45,10 +73,11 @@ return function (smacks, journal, state, rooms, limits, hibernation_time)
 			session.log("error", "%d stanzas of %s's queue could not be read from the journal", lost, session.full_jid);
 		end
 		contain.attempt(session, "letting a session wait for its client", smacks.hibernate, session, key, timeout);
-		if not ending then
-			contain.attempt(session, "telling who is out of a room", rooms.say_that_it_is_out, session, kept);
-		end
 		journal.keep(session);
+		if not ending then
+			session.smacks_came_back = true;
+			follow_up(session, had_waited);
+		end
 		return session;
 	end
 
@@ -87,7 +116,11 @@ return function (smacks, journal, state, rooms, limits, hibernation_time)
 		module:log("info", "A session of %s does not come back: %s", kept.username, objection);
 		local session, err, may_change = bring_back(token, kept, true, account_gone);
 		if session then
+			local account, full_jid, roster = kept.username.."@"..host, session.presence and session.full_jid, session.roster;
 			smacks.expire(session, objection);
+			if full_jid then
+				contacts.ended(account, full_jid, roster);
+			end
 		elseif not may_change then
 			leave(token, kept, err);
 		end
@@ -213,6 +246,7 @@ return function (smacks, journal, state, rooms, limits, hibernation_time)
 				n, stanzas, bytes);
 		end
 		module:add_timer(0, dispose);
+		module:add_timer(0, contacts.find_gone);
 		if next((jn.found())) ~= nil then
 			-- A host that is not there is waited for by the hour.
 			module:add_timer(3600, function () dispose(); return 3600; end);

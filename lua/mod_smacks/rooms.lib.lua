@@ -1,16 +1,25 @@
--- The rooms of this server that a session has joined by itself. Some forget their occupants when the server ends: all if
+-- The rooms of this server that a session is in by itself, as the rooms have told it: what a client asked for may have been
+-- refused, and it is out without having asked. Some forget their occupants when the server ends: all if
 -- it was killed, those that are not persistent always. A session that comes back is told that it is out of these
 -- (XEP-0045 §17.3, status 332), once, and its client joins again.
 --
--- Rooms of other servers know nothing of our restart and keep their occupants.
+-- Rooms of other servers know nothing of our restart and keep their occupants. With mod_minimix it is the account that is in
+-- a room, and that module's to keep.
 
 local it = require "util.iterators";
 local jid = require "util.jid";
 local st = require "util.stanza";
 
+local minimix = require "enjamb".minimix;
+
 local xmlns_muc_user = "http://jabber.org/protocol/muc#user";
 
-local hosts = prosody.hosts;
+local find, sub = string.find, string.sub;
+local next, pairs = next, pairs;
+
+local full_sessions, hosts = prosody.full_sessions, prosody.hosts;
+-- Sessions whose state is written before the next ack leaves.
+local touched = module:shared("/*/smacks/touched");
 
 -- The room service of this server that the domain is, if it is one.
 local function service(domain)
@@ -18,7 +27,9 @@ local function service(domain)
 	return component and component.modules and component.modules.muc;
 end
 
+-- Whether the session, or its account, is in the room.
 local function is_in(room_jid, session)
+	if hosts[module.host].modules.minimix and minimix.has(session.username.."@"..session.host, room_jid) then return true; end
 	local muc = service(jid.host(room_jid));
 	local room = muc and muc.get_room_from_jid(room_jid);
 	return room and room:get_occupant_by_real_jid(session.full_jid) ~= nil;
@@ -36,36 +47,64 @@ local function is_from_room(session, stanza)
 	return false;
 end
 
--- After mod_presence, and only what a client sends to a full JID.
-module:hook("pre-presence/full", function (event)
-	local session, stanza = event.origin, event.stanza;
-	if not session.full_jid or not session.enjamb_stream then return; end
-	local node, domain, nick = jid.split(stanza.attr.to);
-	local room = jid.join(node, domain);
-	if not nick or not service(domain) then return; end
-	local kind = stanza.attr.type;
-	if kind == nil then
-		session.smacks_rooms = session.smacks_rooms or {};
-		session.smacks_rooms[room] = nick;
-	elseif kind == "unavailable" and session.smacks_rooms then
-		session.smacks_rooms[room] = nil;
+local function note(session, room, nick)
+	local rooms = session.smacks_rooms or {};
+	if rooms[room] == nick then return; end
+	rooms[room] = nick;
+	session.smacks_rooms = next(rooms) ~= nil and rooms or nil;
+	if session.enjamb_stream then
+		session.smacks_state_changed = true;
+		touched[session] = true;
 	end
-end, -1);
+end
+
+local function codes_of(x)
+	local codes = {};
+	for status in x:childtags("status") do
+		codes[status.attr.code or ""] = true;
+	end
+	return codes;
+end
+
+-- What a room tells a client of itself. Also of one that has not enabled stream management yet.
+module:hook("presence/full", function (event)
+	local stanza = event.stanza;
+	local from, to, kind = stanza.attr.from, stanza.attr.to, stanza.attr.type;
+	local at = from and find(from, "@", 1, true);
+	local slash = at and find(from, "/", at, true);
+	if not slash or kind ~= nil and kind ~= "unavailable" or not service(sub(from, at + 1, slash - 1)) then return; end
+	local session = full_sessions[to];
+	local x = session and stanza:get_child("x", xmlns_muc_user);
+	if not x then return; end
+	local room, nick = sub(from, 1, slash - 1), sub(from, slash + 1);
+	local codes = codes_of(x);
+	if kind == nil then
+		if codes["110"] then note(session, room, nick); end
+	elseif not codes["303"] then -- else the presence under another nickname follows
+		local is_own = codes["110"] or session.smacks_rooms and session.smacks_rooms[room] == nick;
+		if is_own then note(session, room, nil); end
+	end
+end, 1000);
 
 module:hook("smacks-save-session", function (event)
 	event.state.rooms = event.session.smacks_rooms;
 end);
 
--- To be called when the session can be sent to.
-local function say_that_it_is_out(session, state)
-	for room, nick in it.sorted_pairs(state.rooms or {}) do
-		local occupant = room.."/"..nick;
-		if is_in(room, session) then
-			session.smacks_rooms = session.smacks_rooms or {};
-			session.smacks_rooms[room] = nick;
-		else
+module:hook("smacks-restore-session", function (event)
+	event.session.smacks_rooms = event.state.rooms;
+end);
+
+-- To be called when the session can be sent to, and memberships of accounts are there again.
+local function say_that_it_is_out(session)
+	for room, nick in it.sorted_pairs(session.smacks_rooms or {}) do
+		if not is_in(room, session) then
+			local occupant = room.."/"..nick;
+			note(session, room, nil);
 			if session.directed then
 				session.directed[occupant] = nil;
+			end
+			if session.rooms_joined then -- mod_track_muc_joins
+				session.rooms_joined[room] = nil;
 			end
 			session.send(st.presence({ type = "unavailable", from = occupant, to = session.full_jid })
 				:tag("x", { xmlns = xmlns_muc_user })

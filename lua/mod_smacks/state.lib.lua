@@ -31,11 +31,8 @@ local serialize = serialization.new { preset = "compact", fatal = false };
 -- Of what describe() gives.
 local version = 1;
 
--- Fields that are kept as they are.
-local plain_fields = {
-	"resource", "priority", "interested", "interested_blocklist", "want_carbons", "mam_requested", "push_identifier", "push_settings",
-	"client_id", "ip", "secure", "encrypted", "state", "auth_scope",
-};
+-- Fields that are kept as they are. Those of other modules are fields.lib.lua's.
+local plain_fields = { "resource", "priority", "interested", "client_id", "ip", "secure", "encrypted", "state", "auth_scope" };
 
 -- Accounts --------------------------------------------------------------------------------------------------------------
 

@@ -230,8 +230,8 @@ fn discard(_: &Lua, token: i64) -> LuaResult<()> {
     Ok(())
 }
 
-/// `restore(token, limits, account, id, timeout)`: `key, handle, h, lost`: the stream as it was, and how many of its
-/// stanzas could not be read; or `nil, message`.
+/// `restore(token, limits, account, id, timeout)`: `key, handle, h, lost, had_waited`: the stream as it was, how many of its
+/// stanzas could not be read, and whether its peer was away already when the server ended; or `nil, message`.
 fn restore(
     lua: &Lua,
     (token, limits, account, id, timeout): (i64, LuaUserDataRef<LuaLimits>, String, String, u32),
@@ -239,7 +239,9 @@ fn restore(
     let resumption = ResumptionId::parse(&id).map(|id| (id, timeout));
     let limits = Arc::clone(&limits.0);
     match sessions(|s| s.restore(token as u64, limits, &account, Enabled { resumption })) {
-        Ok(Restored { key, h, lost }) => (number(key), Handle(key), h.0, lost).into_lua_multi(lua),
+        Ok(Restored { key, h, lost, had_waited }) => {
+            (number(key), Handle(key), h.0, lost, had_waited).into_lua_multi(lua)
+        }
         Err(error) => failed(lua, error),
     }
 }

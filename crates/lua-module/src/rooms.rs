@@ -39,11 +39,11 @@ pub struct Log {
     trouble: Option<String>,
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('%', "%25").replace('\t', "%09").replace('\n', "%0A")
 }
 
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     text.replace("%0A", "\n").replace("%09", "\t").replace("%25", "%")
 }
 
@@ -138,7 +138,7 @@ fn changes(room: &str, kept: &Kept, mut each: impl FnMut(Change)) {
 
 /// Puts a whole file in the place of another. Nobody but its owner may read it, whatever the umask, and whoever could
 /// read the other one.
-fn replace(path: &Path, text: &str) -> io::Result<File> {
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<File> {
     let new = path.with_extension("new");
     // One that a killed process left has the access rights that it was made with.
     match fs::remove_file(&new) {

@@ -2,7 +2,7 @@
 
 use crate::claim::Claims;
 use crate::keeping::Kept;
-use crate::record::{self, STANZA_HEADER, Unreadable};
+use crate::record::{self, LIVE, STANZA_HEADER, Unreadable};
 use crate::sessions::Sessions;
 use enjamb_journal::Error;
 use enjamb_stream_management::{Enabled, H, Limits, Queue, Stream, StreamKey};
@@ -26,6 +26,8 @@ pub struct Restored {
     pub h: H,
     /// How many of its queued stanzas could not be read: something without content stands in their place.
     pub lost: usize,
+    /// Whether its peer was away already when the process ended.
+    pub had_waited: bool,
 }
 
 /// Why a session cannot be brought back. It stays where it is.
@@ -106,6 +108,7 @@ impl Sessions {
         let lost = lengths.iter().filter(|len| len.is_none()).count();
         let length = |len: Option<u32>| len.unwrap_or(0).saturating_sub(STANZA_HEADER as u32);
         let queue = Queue::restored(first, numbering.h_at(first), lengths.into_iter().map(length));
+        let had_waited = numbering.unsent_from != LIVE;
         numbering.unsent_from = numbering.unsent_from.min(queue.end());
         let handled = counters.inbound as u32;
         let stream = Stream::restored(limits, H(handled), queue, numbering.unsent_from);
@@ -119,7 +122,7 @@ impl Sessions {
         if described.is_err() {
             self.behind.insert(key);
         }
-        Ok(Restored { key, h: H(handled), lost })
+        Ok(Restored { key, h: H(handled), lost, had_waited })
     }
 }
 
