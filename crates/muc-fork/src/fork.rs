@@ -178,7 +178,7 @@ pub enum Change {
     Said {
         /// The room's bare JID.
         room: Box<str>,
-        /// See [`history::key`].
+        /// See [`crate::history::key`].
         key: u64,
     },
     /// No account is in the room any more.
