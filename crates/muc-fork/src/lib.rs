@@ -16,6 +16,8 @@
 //! - [`history`]: the discussion that a client gets when it joins.
 //! - [`build`]: the few stanzas that are made here.
 
+#![forbid(unsafe_code)]
+
 mod account;
 pub mod build;
 pub mod decision;

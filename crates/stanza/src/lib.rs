@@ -5,6 +5,8 @@
 //! for another transport or another time ([`copy`]), and what its children are ([`read`]). It knows nothing of Lua, of streams or of queues: whoever
 //! walks a tree calls [`mod@write`] for each part of it.
 
+#![forbid(unsafe_code)]
+
 pub mod copy;
 pub mod read;
 pub mod summary;
