@@ -33,7 +33,7 @@ fn with_little_memory(setup: &str) {
 const STREAM: &str = r#"
     local sm = enjamb.smacks
     local limits = sm.limits {
-        hibernation_time = 60, queue_stanzas = 100000, queue_bytes = 2^31, account_bytes = 2^40, server_bytes = 2^40,
+        hibernation_time = 60, queue_stanzas = 100000, queue_bytes = 2^31, account_bytes = 2^40, server_bytes = 2^40, memory_bytes = 2^40,
         unacked = 0, inactive_unacked = 256, hibernated = 10,
     }
     local key, handle = sm.start(limits, "a@b", nil, nil, 0)
