@@ -106,8 +106,9 @@ impl Journal {
         let mut exposed = None;
         let ours = ids.iter().map(|id| segment::path(dir, *id));
         for path in [dir.to_owned(), lock_path].into_iter().chain(ours) {
-            if let Err(e) = files.restrict(&path) {
-                exposed.get_or_insert(Error::io("take away others' access to", &path)(e));
+            if let Err(e) = files.restrict(&path).map_err(Error::io("take away others' access to", &path)) {
+                tracing::error!("{e}");
+                exposed.get_or_insert(e);
             }
         }
 
@@ -130,6 +131,7 @@ impl Journal {
                 recovery.records += 1;
                 absorb(&mut found, &mut segment, r, loc);
             })?;
+            let before = recovery.damaged.len();
             for (offset, len) in damage {
                 if Some(id) == ids.last() && offset + len == size {
                     recovery.torn = len;
@@ -138,6 +140,13 @@ impl Journal {
                 } else {
                     recovery.damaged.push(Damage { segment: *id, offset, len });
                 }
+            }
+            if let Some(damaged @ [first, ..]) = recovery.damaged.get(before..) {
+                let (n, lost): (_, u64) = (damaged.len(), damaged.iter().map(|d| d.len).sum());
+                let at = first.offset;
+                tracing::error!(
+                    "{path:?} is damaged: {n} stretches, {lost} bytes, hold no record, the first at {at}"
+                );
             }
             segments.insert(*id, segment);
         }

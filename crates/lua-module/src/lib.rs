@@ -10,6 +10,7 @@
 //! [`Sessions`]: enjamb_sessions::Sessions
 
 mod journal;
+mod log;
 mod minimix;
 mod number;
 mod push;
@@ -35,6 +36,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     exports.set("version", env!("CARGO_PKG_VERSION"))?;
     exports.set("serialize", push::serialize_function(lua)?)?;
     exports.set("start_tag", push::start_tag_function(lua)?)?;
+    exports.set("log", log::function(lua)?)?;
     exports.set("journal", journal::table(lua)?)?;
     exports.set("minimix", minimix::table(lua)?)?;
     exports.set("smacks", smacks::table(lua)?)?;

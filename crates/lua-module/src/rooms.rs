@@ -34,8 +34,6 @@ pub struct Log {
     limit: u64,
     /// The last write failed.
     failed: bool,
-    /// Why, until somebody has asked.
-    trouble: Option<String>,
 }
 
 fn escape(text: &str) -> String {
@@ -131,15 +129,7 @@ impl Log {
         let text = kept_lines(&rooms);
         let file = replace(&path, &text)?;
         let written = text.len() as u64;
-        Ok((
-            Log { path, file, written, limit: SMALL.max(written * GROWTH), failed: false, trouble: None },
-            rooms,
-        ))
-    }
-
-    /// What went wrong since the last call, once per time that it does.
-    pub fn trouble(&mut self) -> Option<String> {
-        self.trouble.take()
+        Ok((Log { path, file, written, limit: SMALL.max(written * GROWTH), failed: false }, rooms))
     }
 
     /// Appends changes; `all` gives everything, when the file is better written anew.
@@ -164,7 +154,10 @@ impl Log {
             Ok(()) => self.failed = false,
             Err(error) if !self.failed => {
                 self.failed = true;
-                self.trouble = Some(format!("{}: {error}", self.path.display()));
+                tracing::error!(
+                    "Who is in which room cannot be kept across a restart until there is room or leave to write: {}: {error}",
+                    self.path.display()
+                );
             }
             Err(_) => {}
         }
@@ -201,7 +194,7 @@ mod tests {
         log.write(std::slice::from_ref(&said), || vec![said.clone()]);
         assert_eq!(mode(), 0o600);
         log.write(std::slice::from_ref(&said), Vec::new);
-        assert_eq!(log.trouble(), None);
+        assert!(!log.failed);
         let text = fs::read_to_string(&path).expect("readable");
         assert_eq!(text, "s\tr@c\t7\t\n".repeat(2));
         fs::remove_dir_all(&dir).expect("removed");
