@@ -16,6 +16,8 @@
 //! | 3 State  | last one acked       | u64 inbound count | the session's next State, or End          |
 //! | 4 End    | `first << 32 | last` | none              | no segment `first..=last` is left         |
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 /// The longest payload, in bytes. A length field that says more is damage.
 pub const MAX_PAYLOAD: usize = 16 << 20;
 
@@ -94,8 +96,10 @@ pub(crate) fn encode(out: &mut Vec<u8>, segment: u32, kind: Kind, session: u64, 
         out.extend_from_slice(piece);
     }
     // Over all of it at once: short pieces take the checksum's slow path.
-    let sum = checksum(segment, &out[start + 4..]);
-    out[start..start + 4].copy_from_slice(&sum.to_le_bytes());
+    let (_, record) = out.split_at_mut(start);
+    if let Some((sum, rest)) = record.split_first_chunk_mut() {
+        *sum = checksum(segment, rest).to_le_bytes();
+    }
 }
 
 /// The header's fields as they stand there, whatever the checksum says.
@@ -148,17 +152,18 @@ pub(crate) fn parse(segment: u32, b: &[u8]) -> Parsed<'_> {
     }
     let Some(header) = Header::read(b) else { return Parsed::Damaged };
     let Some(b) = b.get(..header.len) else { return Parsed::Short };
-    if checksum(segment, &b[4..]) != u32_at(b, 0) {
-        return Parsed::Damaged;
+    match b.split_first_chunk() {
+        Some((sum, rest)) if checksum(segment, rest).to_le_bytes() == *sum => {}
+        _ => return Parsed::Damaged,
     }
     if header.version != VERSION {
         return Parsed::Foreign(header.version);
     }
-    match header.kind() {
-        Some(kind) => {
-            Parsed::Record(Record { kind, session: header.session, arg: header.arg, payload: &b[HEADER..] })
+    match (header.kind(), b.get(HEADER..)) {
+        (Some(kind), Some(payload)) => {
+            Parsed::Record(Record { kind, session: header.session, arg: header.arg, payload })
         }
-        None => Parsed::Damaged,
+        _ => Parsed::Damaged,
     }
 }
 

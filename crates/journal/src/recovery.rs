@@ -12,6 +12,8 @@
 //!
 //! Afterwards a queue's gaps are known by the stanzas' numbers. They are reported, and handed out as gaps.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use crate::config::Config;
 use crate::error::Error;
 use crate::files::{Files, OsFiles};
@@ -263,8 +265,7 @@ fn scan(
             segment::Head::Damaged => lost = Some(0),
         }
     }
-    while at < bytes.len() {
-        let rest = &bytes[at..];
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         let likely = lost.is_none() || Header::read(rest).is_some_and(|h| h.is_likely());
         match if likely { parse(id, rest) } else { Parsed::Damaged } {
             Parsed::Record(r) => {

@@ -4,6 +4,8 @@
 //! nothing here waits for the disk. A line that is torn or not
 //! understood is passed over. Knows nothing of Lua or of accounts.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use enjamb_muc_fork::Change;
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
@@ -216,8 +218,8 @@ mod tests {
             line(&change, &mut text);
         }
         for cut in 0..text.len() {
-            if text.is_char_boundary(cut) {
-                read(&text[..cut]);
+            if let Some(torn) = text.get(..cut) {
+                read(torn);
             }
         }
         text += "+\tr@c\ttorn\t1";

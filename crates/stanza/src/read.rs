@@ -2,6 +2,8 @@
 //!
 //! For bytes that come from [`crate::write`] only: `<` and `>` stand for tags, attributes are in single quotes.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 /// A child of the stanza.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Child<'a> {
@@ -18,14 +20,12 @@ impl<'a> Child<'a> {
     pub fn attribute(&self, key: &[u8]) -> Option<&'a [u8]> {
         let mut rest = self.attributes;
         loop {
-            rest = rest.strip_prefix(b" ")?;
-            let equals = rest.iter().position(|&b| b == b'=')?;
-            let value = rest.get(equals + 2..)?;
-            let end = value.iter().position(|&b| b == b'\'')?;
-            if &rest[..equals] == key {
-                return Some(&value[..end]);
+            let (name, value) = split_once(rest.strip_prefix(b" ")?, b'=')?;
+            let (value, behind) = split_once(value.strip_prefix(b"'")?, b'\'')?;
+            if name == key {
+                return Some(value);
             }
-            rest = &value[end + 1..];
+            rest = behind;
         }
     }
 
@@ -37,8 +37,7 @@ impl<'a> Child<'a> {
 
 /// The child elements of a stanza.
 pub fn children(stanza: &[u8]) -> Children<'_> {
-    let start = stanza.iter().position(|&b| b == b'>').map_or(stanza.len(), |at| at + 1);
-    Children { rest: &stanza[start..] }
+    Children { rest: split_once(stanza, b'>').map_or(b"", |(_, rest)| rest) }
 }
 
 /// See [`children`].
@@ -47,11 +46,16 @@ pub struct Children<'a> {
     rest: &'a [u8],
 }
 
+/// What is before the first such byte, and what is behind it.
+fn split_once(bytes: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+    let (before, rest) = bytes.split_at(bytes.iter().position(|&b| b == byte)?);
+    Some((before, rest.strip_prefix(&[byte])?))
+}
+
 /// A tag: what is between its angle brackets, and what follows.
 fn tag(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let open = bytes.iter().position(|&b| b == b'<')?;
-    let close = open + bytes[open..].iter().position(|&b| b == b'>')?;
-    Some((&bytes[open + 1..close], &bytes[close + 1..]))
+    let (_, rest) = split_once(bytes, b'<')?;
+    split_once(rest, b'>')
 }
 
 impl<'a> Iterator for Children<'a> {
@@ -85,7 +89,7 @@ impl<'a> Iterator for Children<'a> {
             rest = after;
         }
         self.rest = rest;
-        Some(Child { name, attributes, inside: &inside[..end] })
+        Some(Child { name, attributes, inside: inside.get(..end)? })
     }
 }
 
