@@ -16,7 +16,7 @@ MANIFEST ?= $(TREE)/lib/luarocks/rocks-$(LUA_VERSION)/manifest
 
 LIBRARY = $(TARGET)/release/libenjamb.so
 
-.PHONY: all build install run test bench clean
+.PHONY: all build install run test bench deny clean
 
 all: build
 
@@ -49,6 +49,11 @@ test: packages-test install $(BUILD)/prosody-13
 bench: packages-test install $(BUILD)/prosody-13
 	$(CARGO) build --release --locked -p enjamb-load
 	python3 bench $(if $(QUICK),--quick) $(if $(CONTINUE),--continue) $(if $(PUBLISH),--publish)
+
+# Licences, advisories and yanked releases of what is linked: wants a network, so it is no part of test.
+deny:
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny" >&2; exit 1; }
+	$(CARGO) deny check
 
 .PHONY: packages-run packages-test $(BUILD)/prosody-13
 
