@@ -22,6 +22,8 @@
 pub const MAX_PAYLOAD: usize = 16 << 20;
 
 pub(crate) const HEADER: usize = 28;
+/// No stanza gets a number as large as this. One that says so is damage, and reckoning with it would go wrong.
+const NUMBERS: u64 = 1 << 62;
 const VERSION: u8 = 1;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,12 +130,12 @@ impl Header {
         })
     }
 
-    /// The kind, if it is one and fits the length.
+    /// The kind, if it is one and fits the length and the number.
     pub fn kind(&self) -> Option<Kind> {
         match self.kind {
             1 => Some(Kind::Meta),
-            2 => Some(Kind::Stanza),
-            3 if self.len == HEADER + 8 => Some(Kind::State),
+            2 if self.arg < NUMBERS => Some(Kind::Stanza),
+            3 if self.arg < NUMBERS && self.len == HEADER + 8 => Some(Kind::State),
             4 => Some(Kind::End),
             _ => None,
         }
@@ -170,6 +172,17 @@ pub(crate) fn parse(segment: u32, b: &[u8]) -> Parsed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_no_stanza_gets_to_is_damage() {
+        for kind in [Kind::Stanza, Kind::State] {
+            for (number, whole) in [(NUMBERS - 1, true), (NUMBERS, false), (u64::MAX, false)] {
+                let mut bytes = Vec::new();
+                encode(&mut bytes, 7, kind, 1, number, &[&[0; 8]]);
+                assert_eq!(matches!(parse(7, &bytes), Parsed::Record(_)), whole, "{kind:?} {number}");
+            }
+        }
+    }
 
     #[test]
     fn a_record_reads_back_in_its_segment_only() {
