@@ -57,7 +57,8 @@ def main():
     }.items():
         assert allows(expression, {"MIT", "Apache-2.0", "Zlib"}) == expected, expression
     lines = subprocess.run(TREE + sys.argv[1:], check=True, capture_output=True, text=True).stdout.splitlines()
-    packages = sorted(set(line.partition(" (")[0] + "\t" + line.rpartition("\t")[2] for line in lines if "\t" in line))
+    split = (line.split("\t") for line in lines if "\t" in line)
+    packages = sorted({package.partition(" (")[0] + "\t" + licence for package, licence in split})
     bad = [p for p in packages if not allows(p.rpartition("\t")[2] or "none", allowed)]
     for package in bad:
         print("its licence is not one that deny.toml allows:", package.replace("\t", ": "))
