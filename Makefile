@@ -5,7 +5,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 ROCK = $(VERSION)-1
 
 CARGO ?= cargo
-TARGET ?= $(or $(CARGO_TARGET_DIR),target)
+TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 BUILD = build
 
 # Where `make install` puts things: a luarocks tree. luarocks itself gives LUADIR and LIBDIR.
@@ -14,9 +14,9 @@ LUADIR ?= $(TREE)/share/lua/$(LUA_VERSION)
 LIBDIR ?= $(TREE)/lib/lua/$(LUA_VERSION)
 MANIFEST ?= $(TREE)/lib/luarocks/rocks-$(LUA_VERSION)/manifest
 
-LIBRARY = $(TARGET)/release/libenjamb.so
+LIBRARY = $(TARGET_DIR)/release/libenjamb.so
 
-.PHONY: all build install run test bench clean
+.PHONY: all build install run test bench fuzz deny clean
 
 all: build
 
@@ -49,6 +49,23 @@ test: packages-test install $(BUILD)/prosody-13
 bench: packages-test install $(BUILD)/prosody-13
 	$(CARGO) build --release --locked -p enjamb-load
 	python3 bench $(if $(QUICK),--quick) $(if $(CONTINUE),--continue) $(if $(PUBLISH),--publish)
+
+# One target, or all in turns, for so long each. Uses the unstable options that sanitizers need, whatever the toolchain.
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS = $(or $(TARGET),$(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs)))
+
+fuzz:
+	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is not installed: cargo install --locked cargo-fuzz" >&2; exit 1; }
+	for target in $(FUZZ_TARGETS); do \
+		mkdir -p $(BUILD)/fuzz/$$target; \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --features libfuzzer $$target $(BUILD)/fuzz/$$target fuzz/corpus/$$target \
+			-- -max_len=1024 -max_total_time=$(or $(SECONDS),$(FUZZ_SECONDS)) || exit 1; \
+	done
+
+# Licences, advisories and yanked releases of what is linked: wants a network, so it is no part of test.
+deny:
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny" >&2; exit 1; }
+	$(CARGO) deny check
 
 .PHONY: packages-run packages-test $(BUILD)/prosody-13
 

@@ -19,7 +19,15 @@ local problems = {};
 for _, file in ipairs(candidates()) do
 	local open, err = package.loadlib(file, "luaopen_enjamb");
 	if open then
-		return open(name, file);
+		local library = open(name, file);
+		if rawget(_G, "prosody") then -- in a test there is none
+			local loggers, init = {}, require "util.logger".init;
+			library.log(function (level, crate, message)
+				loggers[crate] = loggers[crate] or init("enjamb:"..crate);
+				loggers[crate](level, "%s", message);
+			end);
+		end
+		return library;
 	end
 	problems[#problems+1] = tostring(err);
 end

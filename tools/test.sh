@@ -40,6 +40,8 @@ export ENJAMB_TREE=$build/tree ENJAMB_PROSODY13=$build/prosody-13/root
 
 check "formatting" cargo fmt --check
 check "clippy" cargo clippy --locked --quiet --all-targets -- -D warnings
+check "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps --document-private-items
+check "licences of what is linked" python3 tools/licences.py
 check "luacheck" luacheck -q lua spec bench
 count "engines: unit, property and model tests" cargo test --locked --quiet
 count "the library in Lua, with the util libraries of Prosody 0.12" $busted spec/library

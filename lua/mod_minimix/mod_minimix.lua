@@ -627,10 +627,6 @@ local function tick()
 	if decisions then
 		perform(decisions);
 	end
-	local trouble = mx.trouble();
-	if trouble then
-		module:log("error", "Who is in which room cannot be kept across a restart until there is room or leave to write: %s", trouble);
-	end
 	local full = mx.full();
 	if full then
 		tell_full(full);

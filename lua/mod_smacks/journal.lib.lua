@@ -110,8 +110,8 @@ local function note_all(claiming)
 	end
 end
 
--- What a commit has to tell: why nothing could be written; what else is wrong; and what cannot be kept.
-local function heed(err, trouble, unkept)
+-- What a commit has to tell: why nothing could be written, and what cannot be kept.
+local function heed(err, unkept)
 	if unkept then
 		dismiss(unkept);
 	end
@@ -121,10 +121,6 @@ local function heed(err, trouble, unkept)
 		module:log("info", "The journal of sessions can be written again");
 		journal.failing = nil;
 	end
-	if trouble and trouble ~= journal.trouble then
-		module:log("error", "The journal of sessions: %s", trouble);
-	end
-	journal.trouble = trouble or journal.trouble;
 	if err then return false; end
 	write_down();
 	return true;
@@ -143,8 +139,8 @@ local function claim(session, h)
 	if level == "none" or not journal.open then return h, false; end
 	note_all(session);
 	local key = session.enjamb_stream;
-	local claimed, pending, err, trouble, unkept = jn_claim(key, h, level, journal.disk_is_at);
-	heed(err, trouble, unkept);
+	local claimed, pending, err, unkept = jn_claim(key, h, level, journal.disk_is_at);
+	heed(err, unkept);
 	if pending then
 		owed[key] = session;
 	end

@@ -121,6 +121,22 @@ t.versions("durability 'power'", function (start)
 		end);
 	end
 
+	it("says in the log what the journal's thread cannot do", function ()
+		local ctx = start { config = config };
+		local dir = ctx.srv.dir .. "/data/enjamb-journal";
+		assert(os.rename(dir, dir .. "-away")); -- its files stay open, but its name cannot be synced any more
+		local c = ctx:resumable { available = true };
+		c:send("<r xmlns='" .. t.sm3 .. "'/>");
+		assert.equal("0", c:expect({ name = "a" }).attr.h);
+		local deadline = require "socket".gettime() + 30;
+		local line;
+		repeat
+			c:drain(0.1);
+			line = ctx.srv:log():match("enjamb:journal\terror\t([^\n]*)");
+		until line or require "socket".gettime() > deadline;
+		assert.matches("^cannot sync \"[^\n]*/enjamb%-journal\": No such file", line);
+	end);
+
 	it("an unknown level is told and is 'process'", function ()
 		local ctx = start { config = "smacks_durability = 'diamond'" };
 		local c = ctx:resumable();

@@ -18,6 +18,8 @@
 //!
 //! A segment is removed only when the copies are synced, and after all that were found useless before it.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use crate::error::Error;
 use crate::files::OpenFile;
 use crate::log::{Journal, Retired};

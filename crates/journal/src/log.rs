@@ -223,6 +223,7 @@ impl Journal {
     }
 
     pub(crate) fn note(&mut self, e: Error) {
+        tracing::error!("{e}");
         self.trouble.get_or_insert(e);
     }
 
@@ -360,7 +361,8 @@ impl Journal {
     fn hear(&mut self) {
         let news = self.background.news();
         if let Some(e) = news.error {
-            self.note(e);
+            // It has been logged when it happened.
+            self.trouble.get_or_insert(e);
         }
         for failed in news.failed {
             // It may be gone meanwhile, then the background thread knows.

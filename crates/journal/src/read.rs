@@ -3,6 +3,8 @@
 //! What waits in the buffer is read from there, so a queue can be replayed even if nothing can be written. Every record
 //! is checked again each time it is read: memory vouches for where it lies, never for what the disk gives back.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use crate::error::Error;
 use crate::log::Journal;
 use crate::record::{self, Loc, Parsed, parse};
@@ -150,7 +152,7 @@ impl Journal {
             let (from, to) = span(loc);
             if loc.segment != segment || from < start || to > end {
                 (segment, start, end) = (loc.segment, from, to);
-                for (from, to) in locs[i + 1..].iter().take_while(|l| l.segment == segment).map(span) {
+                for (from, to) in locs.iter().skip(i + 1).take_while(|l| l.segment == segment).map(span) {
                     if from < end || from - end > READ_GAP || to - start > READ_AHEAD {
                         break;
                     }

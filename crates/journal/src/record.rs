@@ -16,10 +16,14 @@
 //! | 3 State  | last one acked       | u64 inbound count | the session's next State, or End          |
 //! | 4 End    | `first << 32 | last` | none              | no segment `first..=last` is left         |
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 /// The longest payload, in bytes. A length field that says more is damage.
 pub const MAX_PAYLOAD: usize = 16 << 20;
 
 pub(crate) const HEADER: usize = 28;
+/// No stanza gets a number as large as this. One that says so is damage, and reckoning with it would go wrong.
+const NUMBERS: u64 = 1 << 62;
 const VERSION: u8 = 1;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,8 +98,10 @@ pub(crate) fn encode(out: &mut Vec<u8>, segment: u32, kind: Kind, session: u64, 
         out.extend_from_slice(piece);
     }
     // Over all of it at once: short pieces take the checksum's slow path.
-    let sum = checksum(segment, &out[start + 4..]);
-    out[start..start + 4].copy_from_slice(&sum.to_le_bytes());
+    let (_, record) = out.split_at_mut(start);
+    if let Some((sum, rest)) = record.split_first_chunk_mut() {
+        *sum = checksum(segment, rest).to_le_bytes();
+    }
 }
 
 /// The header's fields as they stand there, whatever the checksum says.
@@ -124,12 +130,12 @@ impl Header {
         })
     }
 
-    /// The kind, if it is one and fits the length.
+    /// The kind, if it is one and fits the length and the number.
     pub fn kind(&self) -> Option<Kind> {
         match self.kind {
             1 => Some(Kind::Meta),
-            2 => Some(Kind::Stanza),
-            3 if self.len == HEADER + 8 => Some(Kind::State),
+            2 if self.arg < NUMBERS => Some(Kind::Stanza),
+            3 if self.arg < NUMBERS && self.len == HEADER + 8 => Some(Kind::State),
             4 => Some(Kind::End),
             _ => None,
         }
@@ -148,23 +154,35 @@ pub(crate) fn parse(segment: u32, b: &[u8]) -> Parsed<'_> {
     }
     let Some(header) = Header::read(b) else { return Parsed::Damaged };
     let Some(b) = b.get(..header.len) else { return Parsed::Short };
-    if checksum(segment, &b[4..]) != u32_at(b, 0) {
-        return Parsed::Damaged;
+    match b.split_first_chunk() {
+        Some((sum, rest)) if checksum(segment, rest).to_le_bytes() == *sum => {}
+        _ => return Parsed::Damaged,
     }
     if header.version != VERSION {
         return Parsed::Foreign(header.version);
     }
-    match header.kind() {
-        Some(kind) => {
-            Parsed::Record(Record { kind, session: header.session, arg: header.arg, payload: &b[HEADER..] })
+    match (header.kind(), b.get(HEADER..)) {
+        (Some(kind), Some(payload)) => {
+            Parsed::Record(Record { kind, session: header.session, arg: header.arg, payload })
         }
-        None => Parsed::Damaged,
+        _ => Parsed::Damaged,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_no_stanza_gets_to_is_damage() {
+        for kind in [Kind::Stanza, Kind::State] {
+            for (number, whole) in [(NUMBERS - 1, true), (NUMBERS, false), (u64::MAX, false)] {
+                let mut bytes = Vec::new();
+                encode(&mut bytes, 7, kind, 1, number, &[&[0; 8]]);
+                assert_eq!(matches!(parse(7, &bytes), Parsed::Record(_)), whole, "{kind:?} {number}");
+            }
+        }
+    }
 
     #[test]
     fn a_record_reads_back_in_its_segment_only() {

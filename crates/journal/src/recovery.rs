@@ -12,6 +12,8 @@
 //!
 //! Afterwards a queue's gaps are known by the stanzas' numbers. They are reported, and handed out as gaps.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use crate::collect::Pace;
 use crate::config::Config;
 use crate::error::Error;
@@ -107,8 +109,9 @@ impl Journal {
         let mut exposed = None;
         let ours = ids.iter().map(|id| segment::path(dir, *id));
         for path in [dir.to_owned(), lock_path].into_iter().chain(ours) {
-            if let Err(e) = files.restrict(&path) {
-                exposed.get_or_insert(Error::io("take away others' access to", &path)(e));
+            if let Err(e) = files.restrict(&path).map_err(Error::io("take away others' access to", &path)) {
+                tracing::error!("{e}");
+                exposed.get_or_insert(e);
             }
         }
 
@@ -131,6 +134,7 @@ impl Journal {
                 recovery.records += 1;
                 absorb(&mut found, &mut segment, r, loc);
             })?;
+            let before = recovery.damaged.len();
             for (offset, len) in damage {
                 if Some(id) == ids.last() && offset + len == size {
                     recovery.torn = len;
@@ -139,6 +143,13 @@ impl Journal {
                 } else {
                     recovery.damaged.push(Damage { segment: *id, offset, len });
                 }
+            }
+            if let Some(damaged @ [first, ..]) = recovery.damaged.get(before..) {
+                let (n, lost): (_, u64) = (damaged.len(), damaged.iter().map(|d| d.len).sum());
+                let at = first.offset;
+                tracing::error!(
+                    "{path:?} is damaged: {n} stretches, {lost} bytes, hold no record, the first at {at}"
+                );
             }
             segments.insert(*id, segment);
         }
@@ -266,8 +277,7 @@ fn scan(
             segment::Head::Damaged => lost = Some(0),
         }
     }
-    while at < bytes.len() {
-        let rest = &bytes[at..];
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         let likely = lost.is_none() || Header::read(rest).is_some_and(|h| h.is_likely());
         match if likely { parse(id, rest) } else { Parsed::Damaged } {
             Parsed::Record(r) => {

@@ -9,6 +9,8 @@
 //!
 //! It knows nothing of what records mean. A record is live or dead; the table here counts the bytes of the live ones.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use crate::error::Error;
 use crate::record::{Loc, checksum, u32_at};
 use std::collections::BTreeMap;

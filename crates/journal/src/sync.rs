@@ -58,6 +58,12 @@ impl Shared {
         // Nobody panics while holding it; and if so, what is in it is still true.
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Of what the owner has not asked for yet only the first is kept; all of it is logged.
+    fn tell(&self, e: Error) {
+        tracing::error!("{e}");
+        self.news().error.get_or_insert(e);
+    }
 }
 
 pub(crate) struct Background {
@@ -213,7 +219,7 @@ impl Worker {
             if let Err(e) = self.files.sync_dir(dir) {
                 // Trying again would not help against missing rights, and acks must not wait for ever.
                 let hopeless = e.kind() == ErrorKind::PermissionDenied;
-                self.shared.news().error.get_or_insert(Error::io("sync", dir)(e));
+                self.shared.tell(Error::io("sync", dir)(e));
                 if !hopeless {
                     return;
                 }
@@ -224,11 +230,10 @@ impl Worker {
 
     fn settle(&mut self, segment: u32, synced: Result<(), Error>) {
         let Err(e) = synced else { return };
+        self.shared.tell(e);
         let first = self.failed.is_empty();
-        let mut news = self.shared.news();
-        news.error.get_or_insert(e);
         if self.failed.insert(segment) {
-            news.failed.push(Failed { segment, first });
+            self.shared.news().failed.push(Failed { segment, first });
         }
     }
 
@@ -249,7 +254,7 @@ impl Worker {
             let removed =
                 removed.and_then(|()| self.files.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir)));
             if let Err(e) = removed {
-                self.shared.news().error.get_or_insert(e);
+                self.shared.tell(e);
                 break;
             }
             self.failed.remove(id);

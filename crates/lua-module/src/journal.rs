@@ -2,6 +2,7 @@
 //!
 //! Glue to [`Sessions`], which follows the streams of [`crate::smacks`] by itself.
 
+use crate::log;
 use crate::smacks::LuaLimits;
 use crate::state::{Handle, key, number, sessions, with};
 use crate::wake::Wake;
@@ -62,7 +63,9 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
     }
     let (directory, started) = (Path::new(&directory), Instant::now());
     let written = last_written(directory);
-    match open_patiently(directory) {
+    let opened = open_patiently(directory);
+    log::hand_over(lua);
+    match opened {
         Err(error) => failed(lua, error),
         Ok((journal, recovery)) => {
             said.set("sessions", journal.sessions().count())?;
@@ -81,12 +84,13 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
 }
 
 /// `close()`: commits what can be, and lets the directory go.
-fn close(_: &Lua, (): ()) -> LuaResult<()> {
+fn close(lua: &Lua, (): ()) -> LuaResult<()> {
     let closed = with(|state| {
         let closed = state.sessions.close();
         state.wake = None; // after the journal's thread, which may tell until then
         closed
     });
+    log::hand_over(lua);
     closed.map_err(LuaError::external)
 }
 
@@ -106,9 +110,9 @@ fn processed(_: &Lua, (stream, waiting): (i64, usize)) -> LuaResult<()> {
     Ok(())
 }
 
-/// What a commit has to tell: `error, trouble, { [key] = reason }`, each nil if there is none. `error`: nothing could be
-/// written; `trouble`: something else is wrong; the rest cannot be kept, and its sessions have to end.
-struct Told(Result<Option<JournalError>, JournalError>, Vec<(StreamKey, JournalError)>);
+/// What a commit has to tell: `error, { [key] = reason }`, each nil if there is none. `error`: nothing could be written;
+/// the rest cannot be kept, and its sessions have to end.
+struct Told(Result<(), JournalError>, Vec<(StreamKey, JournalError)>);
 
 impl IntoLuaMulti for Told {
     fn into_lua_multi(self, lua: &Lua) -> LuaResult<LuaMultiValue> {
@@ -119,12 +123,7 @@ impl IntoLuaMulti for Told {
                 reasons.raw_set(number(key), error.to_string())?;
             }
         }
-        let (error, trouble) = match committed {
-            Ok(trouble) => (None, trouble),
-            Err(error) => (Some(error), None),
-        };
-        let text = |error: Option<JournalError>| error.map(|e| e.to_string());
-        (text(error), text(trouble), reasons).into_lua_multi(lua)
+        (committed.err().map(|e| e.to_string()), reasons).into_lua_multi(lua)
     }
 }
 
@@ -139,17 +138,19 @@ fn now<T>(f: impl FnOnce(&mut Sessions) -> T) -> T {
 }
 
 /// `commit()`: hands everything to the operating system, and tells as [`Told`] says.
-fn commit(_: &Lua, (): ()) -> LuaResult<Told> {
-    Ok(now(|s| {
+fn commit(lua: &Lua, (): ()) -> LuaResult<Told> {
+    let told = now(|s| {
         let committed = s.commit();
         Told(committed, s.take_unkept())
-    }))
+    });
+    log::hand_over(lua);
+    Ok(told)
 }
 
 /// `claim(key, h, level, durable)`: how much may be said to have been handled if `h` has been (nil if that cannot be told
 /// yet), whether more may be as soon as the disk has it, and what [`Told`] says. `durable` is for tests: up to where the disk is taken to have everything.
 fn claim(
-    _: &Lua,
+    lua: &Lua,
     (stream, h, level, durable): (i64, u32, LuaString, Option<u64>),
 ) -> LuaResult<(Option<u32>, bool, Told)> {
     let level = match &*level.as_bytes() {
@@ -157,11 +158,13 @@ fn claim(
         b"power" => Level::Power,
         _ => Level::Process,
     };
-    Ok(now(|s| {
+    let told = now(|s| {
         let durable = durable.unwrap_or_else(|| s.journal().map_or(0, |j| j.durable()));
         let (claim, committed) = s.claim(key(stream), H(h), level, durable);
         (claim.h.map(|h| h.0), claim.pending, Told(committed, s.take_unkept()))
-    }))
+    });
+    log::hand_over(lua);
+    Ok(told)
 }
 
 /// `settled(durable)`: `{ [key] = h }` of the streams of which more may be claimed now, since the disk has it.

@@ -1,16 +1,17 @@
 //! `enjamb.so`: the engines, as Prosody's Lua sees them.
 //!
 //! This crate is glue and decides nothing. It turns Lua values into the engines' values and back, walks Lua's stanza
-//! tables ([`walk`]), fetches random bits and the time, and keeps the one [`Sessions`] of the process, which outlives
+//! tables (`walk`), fetches random bits and the time, and keeps the one [`Sessions`] of the process, which outlives
 //! a reload of the Lua modules.
 //!
-//! No panic leaves it: mlua turns those of safe functions into Lua errors, [`push`] does so for the one function that
+//! No panic leaves it: mlua turns those of safe functions into Lua errors, `push` does so for the one function that
 //! is called by Lua without mlua in between.
 //!
 //! [`Sessions`]: enjamb_sessions::Sessions
 
 mod contacts;
 mod journal;
+mod log;
 mod minimix;
 mod number;
 mod push;
@@ -37,6 +38,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     exports.set("serialize", push::serialize_function(lua)?)?;
     exports.set("start_tag", push::start_tag_function(lua)?)?;
     exports.set("contacts", contacts::table(lua)?)?;
+    exports.set("log", log::function(lua)?)?;
     exports.set("journal", journal::table(lua)?)?;
     exports.set("minimix", minimix::table(lua)?)?;
     exports.set("smacks", smacks::table(lua)?)?;

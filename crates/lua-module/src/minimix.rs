@@ -4,7 +4,7 @@
 //! a stanza and answers with an array of decisions, or `nil` if the stanza is none of the engine's business. The engine
 //! is never held while Lua runs, so a decision that leads to another call is fine.
 
-use crate::{journal, push, rooms};
+use crate::{journal, log, push, rooms};
 use enjamb_muc_fork::decision::{Decision, Edit, Id, Outcome};
 use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, Presence, Said};
 use enjamb_muc_fork::{
@@ -483,6 +483,7 @@ fn iq_in(
 
 fn tick(lua: &Lua, (): ()) -> LuaResult<Option<LuaTable>> {
     FORK.with_borrow(write_down);
+    log::hand_over(lua);
     let all = with(|fork| fork.tick(now()));
     if all.is_empty() { Ok(None) } else { decisions(lua, all).map(Some) }
 }
@@ -669,11 +670,6 @@ fn keep(_: &Lua, path: String) -> LuaResult<(Option<bool>, Option<String>)> {
     })
 }
 
-/// `trouble()`: why changes of rooms could not be kept, if that is news.
-fn trouble(_: &Lua, (): ()) -> LuaResult<Option<String>> {
-    Ok(LOG.with_borrow_mut(|log| log.as_mut().and_then(rooms::Log::trouble)))
-}
-
 /// `kept()`: what was read by [`keep`] is not needed any more.
 fn kept(_: &Lua, (): ()) -> LuaResult<()> {
     KEPT.take();
@@ -761,7 +757,6 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("restore", lua.create_function(restore)?)?;
     table.set("has_room", lua.create_function(has_room)?)?;
     table.set("keep", lua.create_function(keep)?)?;
-    table.set("trouble", lua.create_function(trouble)?)?;
     table.set("kept", lua.create_function(kept)?)?;
     table.set("clients", lua.create_function(clients)?)?;
     table.set("shown", lua.create_function(shown)?)?;

@@ -19,6 +19,8 @@
 //! - [`memory`]: how much is kept at most.
 //! - [`build`]: the few stanzas that are made here.
 
+#![forbid(unsafe_code)]
+
 mod account;
 pub mod build;
 pub mod chat;

@@ -3,6 +3,8 @@
 //! Formats only. Both begin with a version, or have one around them, so that what another release wrote is never taken
 //! for something else. Integers are little-endian.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use enjamb_stanza::{Kind, Name, Summary};
 use enjamb_stream_management::H;
 
@@ -55,12 +57,13 @@ impl Stanza<'_> {
     pub fn decode(record: &[u8]) -> Option<Stanza<'_>> {
         let (header, bytes) = record.split_first_chunk::<STANZA_HEADER>()?;
         let (at, rest) = header.split_first_chunk()?;
-        let name = *NAMES.get(usize::from(rest[0]))?;
-        let kind = *KINDS.get(usize::from(rest[1]))?;
+        let &[name, kind, delayed] = rest.first_chunk()?;
+        let name = *NAMES.get(usize::from(name))?;
+        let kind = *KINDS.get(usize::from(kind))?;
         Some(Stanza {
             bytes,
             at: u64::from_le_bytes(*at),
-            summary: Summary { name, kind, delayed: rest[2] != 0 },
+            summary: Summary { name, kind, delayed: delayed != 0 },
         })
     }
 }

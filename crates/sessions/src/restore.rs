@@ -76,9 +76,9 @@ impl Sessions {
     pub fn discard(&mut self, token: u64) {
         if self.found.remove(&token)
             && let Some(journal) = &mut self.journal
+            && let Err(error) = journal.end(token)
         {
-            // If even this cannot be written, it is found once more.
-            let _ = journal.end(token);
+            tracing::warn!("a session that was given up is found once more at the next start: {error}");
         }
     }
 

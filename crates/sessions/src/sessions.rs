@@ -53,7 +53,7 @@ impl Sessions {
     pub fn close(&mut self) -> Result<(), Error> {
         let committed = self.commit();
         self.journal = None;
-        committed.map(drop)
+        committed
     }
 
     /// The journal, if there is one, for what concerns all of it: syncs, how large it is.
@@ -98,8 +98,8 @@ impl Sessions {
     ///
     /// # Errors
     /// If that failed. Nothing is lost, the next commit tries again; until one succeeds, claims stand still.
-    pub fn commit(&mut self) -> Result<Option<Error>, Error> {
-        let Some(journal) = &mut self.journal else { return Ok(None) };
+    pub fn commit(&mut self) -> Result<(), Error> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
         if !self.behind.is_empty() {
             let behind: Vec<StreamKey> = self.behind.iter().copied().collect();
             for key in behind {
@@ -120,8 +120,7 @@ impl Sessions {
                 self.behind.remove(&key);
             }
         }
-        journal.commit()?;
-        Ok(journal.take_trouble())
+        journal.commit().map(drop)
     }
 
     /// Streams of which something can never be kept, and why, each told once: their sessions have to end.
@@ -153,16 +152,10 @@ impl Sessions {
     /// is acknowledged, all that was noted is committed. `durable` is up to where the disk itself has everything
     /// ([`Journal::durable`]).
     ///
-    /// The second value is what the commit had to tell; an error means that claims stand still.
-    pub fn claim(
-        &mut self,
-        key: StreamKey,
-        h: H,
-        level: Level,
-        durable: u64,
-    ) -> (Claim, Result<Option<Error>, Error>) {
+    /// The second value is what became of the commit; an error means that claims stand still.
+    pub fn claim(&mut self, key: StreamKey, h: H, level: Level, durable: u64) -> (Claim, Result<(), Error>) {
         if level == Level::None || self.journal.is_none() {
-            return (Claim { h: Some(h), pending: false }, Ok(None));
+            return (Claim { h: Some(h), pending: false }, Ok(()));
         }
         self.note(key, |kept, journal, _| kept.handled(journal, h.0));
         let committed = self.commit();
@@ -330,9 +323,12 @@ impl Sessions {
 
     /// Nothing is owed to the stream's peer any more, and what was queued is elsewhere: it is kept no longer.
     pub fn ended(&mut self, key: StreamKey) {
-        if let (Some(kept), Some(journal)) = (self.kept.remove(key), &mut self.journal) {
-            // If even this cannot be written, the session comes back once more after a restart, and expires.
-            let _ = journal.end(kept.id);
+        if let (Some(kept), Some(journal)) = (self.kept.remove(key), &mut self.journal)
+            && let Err(error) = journal.end(kept.id)
+            && error.is_of_the_disk()
+        // else it has never got there
+        {
+            tracing::warn!("a session that has ended comes back once more after a restart: {error}");
         }
         self.remove(key);
     }

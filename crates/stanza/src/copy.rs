@@ -4,6 +4,8 @@
 //! A WebSocket frame (RFC 7395 §3.3.3) must declare it, and a stanza that is sent late says since when it waited
 //! (XEP-0203). Both are spliced in, nothing is parsed: the bytes come from [`crate::write`], whose shape is known.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use crate::write;
 
 /// When and by whom a stanza was held back.
@@ -27,31 +29,30 @@ pub struct Copy<'a> {
 impl Copy<'_> {
     /// Appends the copy of `stanza`, which was written by [`crate::write`], to `out`.
     pub fn write(&self, stanza: &[u8], out: &mut Vec<u8>) {
-        let mut rest = stanza;
+        let name_end = stanza.iter().position(|b| matches!(b, b' ' | b'/' | b'>')).unwrap_or(stanza.len());
+        let (open, rest) = stanza.split_at(name_end);
+        out.extend_from_slice(open);
         if let Some(xmlns) = self.xmlns {
-            let name = 1 + stanza[1..].iter().take_while(|b| !matches!(b, b' ' | b'/' | b'>')).count();
-            out.extend_from_slice(&stanza[..name]);
             write::attribute(out, b"xmlns", xmlns.as_bytes());
-            rest = &stanza[name..];
         }
         let Some(delay) = self.delay else {
             out.extend_from_slice(rest);
             return;
         };
         if let Some(start_tag) = rest.strip_suffix(b"/>") {
-            let name = 1..1 + stanza[1..].iter().take_while(|b| !matches!(b, b' ' | b'/')).count();
             out.extend_from_slice(start_tag);
             out.push(b'>');
             write_delay(out, delay);
             out.extend_from_slice(b"</");
-            out.extend_from_slice(&stanza[name]);
+            out.extend_from_slice(open.strip_prefix(b"<").unwrap_or(open));
             out.push(b'>');
         } else {
             // The last `<` of a written stanza opens its end tag: everywhere else in text it is an entity.
-            let end_tag = rest.iter().rposition(|&b| b == b'<').unwrap_or(rest.len());
-            out.extend_from_slice(&rest[..end_tag]);
+            let (inside, end_tag) =
+                rest.split_at(rest.iter().rposition(|&b| b == b'<').unwrap_or(rest.len()));
+            out.extend_from_slice(inside);
             write_delay(out, delay);
-            out.extend_from_slice(&rest[end_tag..]);
+            out.extend_from_slice(end_tag);
         }
     }
 }

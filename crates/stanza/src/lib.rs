@@ -1,9 +1,11 @@
 //! The wire bytes of one stanza.
 //!
 //! A stanza is serialised once; from then on it is these bytes. This crate knows how they are written
-//! ([`write`]), what an engine must remember of the stanza they came from ([`Summary`]), and how a copy is made
+//! ([`mod@write`]), what an engine must remember of the stanza they came from ([`Summary`]), and how a copy is made
 //! for another transport or another time ([`copy`]), and what its children are ([`read`]). It knows nothing of Lua, of streams or of queues: whoever
-//! walks a tree calls [`write`] for each part of it.
+//! walks a tree calls [`mod@write`] for each part of it.
+
+#![forbid(unsafe_code)]
 
 pub mod copy;
 pub mod read;

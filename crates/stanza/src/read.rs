@@ -2,6 +2,8 @@
 //!
 //! For bytes that come from [`crate::write`] only: `<` and `>` stand for tags, attributes are in single quotes.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 /// A child of the stanza.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Child<'a> {
@@ -33,21 +35,18 @@ impl<'a> Child<'a> {
 /// Names and values of the attributes that stand in a start tag, escaped.
 pub fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     std::iter::from_fn(move || {
-        rest = rest.strip_prefix(b" ")?;
-        let equals = rest.iter().position(|&b| b == b'=')?;
-        let value = rest.get(equals + 2..)?;
-        let end = value.iter().position(|&b| b == b'\'')?;
-        let one = (&rest[..equals], &value[..end]);
-        rest = &value[end + 1..];
-        Some(one)
+        let (name, value) = split_once(rest.strip_prefix(b" ")?, b'=')?;
+        let (value, behind) = split_once(value.strip_prefix(b"'")?, b'\'')?;
+        rest = behind;
+        Some((name, value))
     })
 }
 
 /// The next tag: the text before it, what is between its angle brackets, and what follows.
 pub fn tag(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let open = bytes.iter().position(|&b| b == b'<')?;
-    let close = open + bytes[open..].iter().position(|&b| b == b'>')?;
-    Some((&bytes[..open], &bytes[open + 1..close], &bytes[close + 1..]))
+    let (before, rest) = split_once(bytes, b'<')?;
+    let (tag, behind) = split_once(rest, b'>')?;
+    Some((before, tag, behind))
 }
 
 /// A tag's name, with the `/` of an end tag, and its attributes.
@@ -62,14 +61,19 @@ pub fn root(stanza: &[u8]) -> Option<Child<'_>> {
 
 /// The child elements of a stanza.
 pub fn children(stanza: &[u8]) -> Children<'_> {
-    let start = stanza.iter().position(|&b| b == b'>').map_or(stanza.len(), |at| at + 1);
-    Children { rest: &stanza[start..] }
+    Children { rest: split_once(stanza, b'>').map_or(b"", |(_, rest)| rest) }
 }
 
 /// See [`children`].
 #[derive(Clone, Debug)]
 pub struct Children<'a> {
     rest: &'a [u8],
+}
+
+/// What is before the first such byte, and what is behind it.
+fn split_once(bytes: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+    let (before, rest) = bytes.split_at(bytes.iter().position(|&b| b == byte)?);
+    Some((before, rest.strip_prefix(&[byte])?))
 }
 
 impl<'a> Iterator for Children<'a> {
@@ -102,7 +106,7 @@ impl<'a> Iterator for Children<'a> {
             rest = after;
         }
         self.rest = rest;
-        Some(Child { name, attributes, inside: &inside[..end] })
+        Some(Child { name, attributes, inside: inside.get(..end)? })
     }
 }
 

@@ -13,6 +13,8 @@
 //! - [`undelivered`]: what becomes of a stanza whose recipient did not come back.
 //! - [`remembered`]: the counts of sessions that are gone.
 
+#![forbid(unsafe_code)]
+
 pub mod h;
 pub mod limits;
 pub mod negotiate;
