@@ -314,8 +314,9 @@ pub(crate) const GONE: &[&str] = &[
     "service-unavailable",
 ];
 
-/// Status codes that were for the client whose join created the room, or was given another nickname.
-pub(crate) const PERSONAL: &[u16] = &[201, 210];
+/// Status codes that were for the client whose join created the room, or was given another nickname; and those of a room that may be
+/// another by now: [`ENTRY`].
+pub(crate) const PERSONAL: &[u16] = &[201, 210, 100, 170];
 /// How many status codes are remembered.
 pub(crate) const MOST_CODES: usize = 32;
 /// Status codes of a join that hold for later ones.

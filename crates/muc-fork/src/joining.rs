@@ -179,7 +179,6 @@ impl Fork {
             r.accounts -= 1;
         }
         m.expect_repeats();
-        m.entry.clear(); // the room will say what it is now
         for rename in &mut m.renames {
             rename.waits = true;
         }

@@ -323,29 +323,45 @@ impl Membership {
 
     /// What an own presence of the account's tells beside the presence.
     pub fn note_codes(&mut self, codes: &[u16]) {
-        for code in codes {
-            let list = match code {
-                110 | 210 | 303 => continue, // of that presence alone
-                code if ENTRY.contains(code) => &mut self.entry,
-                _ => &mut self.untold,
-            };
-            if !list.contains(code) && list.len() < MOST_CODES {
-                list.push(*code);
+        self.note_news(codes);
+        for code in codes.iter().filter(|code| ENTRY.contains(code)) {
+            if !self.entry.contains(code) {
+                self.entry.push(*code);
             }
         }
+        self.entry.sort_unstable();
+    }
+
+    /// What of it is not about what the room is. Whether there is any that was not told before.
+    pub fn note_news(&mut self, codes: &[u16]) -> bool {
+        let before = self.untold.len();
+        for code in codes {
+            let passing = matches!(code, 110 | 210 | 303) || ENTRY.contains(code); // 110...: of that presence alone
+            if !passing && !self.untold.contains(code) && self.untold.len() < MOST_CODES {
+                self.untold.push(*code);
+            }
+        }
+        self.untold.len() > before
     }
 
     /// The room tells of a change of what it is (XEP-0045 §10.2.1). Whether that was another before.
     pub fn note_change(&mut self, codes: &[u16]) -> bool {
         let before = self.entry.clone();
-        for code in codes {
-            match code {
-                170 => self.note_codes(&[170]),
-                171 => self.entry.retain(|code| *code != 170),
-                172 => self.note_codes(&[100]),
-                173 | 174 => self.entry.retain(|code| *code != 100),
-                _ => {}
+        let change = |entry: &mut Vec<u16>| {
+            for code in codes {
+                match code {
+                    170 if !entry.contains(&170) => entry.push(170),
+                    172 if !entry.contains(&100) => entry.push(100),
+                    171 => entry.retain(|code| *code != 170),
+                    173 | 174 => entry.retain(|code| *code != 100),
+                    _ => {}
+                }
             }
+            entry.sort_unstable();
+        };
+        change(&mut self.entry);
+        if let Some(Maybe::In { codes, .. }) = &mut self.maybe {
+            change(codes);
         }
         before != self.entry
     }

@@ -63,14 +63,14 @@ impl Fork {
                             self.let_in(from.account, from.room, answer, now, &mut out);
                         } else {
                             // It may be of the stay that is ending.
-                            self.may_be_in(from, nick, said.codes, true, presence, now);
+                            self.may_be_in(from, nick, said.codes, true, presence, now, &mut out);
                         }
                     }
                     Phase::Joining => {
                         self.occupant(from, nick, presence, &mut out);
                         if named {
                             // Some rooms do not say which presence is one's own.
-                            self.may_be_in(from, nick, said.codes, false, presence, now);
+                            self.may_be_in(from, nick, said.codes, false, presence, now, &mut out);
                         }
                     }
                     Phase::Leaving if marked => {}
@@ -238,6 +238,7 @@ impl Fork {
     }
 
     /// Something came that may be the answer to the join. If nothing better comes soon, it is.
+    #[allow(clippy::too_many_arguments)]
     fn may_be_in(
         &mut self,
         from: FromRoom,
@@ -246,9 +247,14 @@ impl Fork {
         marked: bool,
         presence: &[u8],
         now: u64,
+        out: &mut Vec<Decision>,
     ) {
         let Some(m) = self.membership_mut(from.account, from.room) else { return };
         m.repeat_again();
+        // An answer to a join before a restart tells what that to the next one does not tell again.
+        if m.unconfirmed == 0 && m.note_news(codes) {
+            out.push(Decision::Persist { account: from.account.into() });
+        }
         if !marked && matches!(m.maybe, Some(Maybe::In { marked: true, .. })) {
             return;
         }
@@ -298,11 +304,15 @@ impl Fork {
         m.late_until = now + SETTLE_TIMEOUT;
         m.trouble = None;
         m.retry = false;
-        m.restored = false;
+        let restored = std::mem::take(&mut m.restored);
         // Clients are told of a leave that the room never confirmed before they are told that they are in.
         let old_nick = std::mem::replace(&mut m.nick, answer.nick.into());
         let own: Arc<[u8]> = answer.presence.into();
         let before = m.own.replace(own.clone());
+        let was = m.entry.clone();
+        if !restored {
+            m.entry.clear(); // it says what it is now; but not all do to whom they have still
+        }
         m.note_codes(answer.codes);
         // It may have been taken for somebody else's.
         room.not_another(name, m, answer.nick, &mut self.changes);
@@ -348,7 +358,7 @@ impl Fork {
                     }
                 }
             }
-            if before.as_deref() != Some(answer.presence) || !m.untold.is_empty() {
+            if before.as_deref() != Some(answer.presence) || was != m.entry || !m.untold.is_empty() {
                 let mut news = std::mem::take(&mut m.untold);
                 let mut told = false;
                 for client in m.clients.iter().filter(|c| c.was_told()) {
@@ -562,6 +572,8 @@ impl Fork {
             // That was a stay before this join; what the room told until then holds no more.
             m.unconfirmed = m.unconfirmed.saturating_sub(1);
             m.maybe = None;
+            m.entry.clear();
+            m.untold.clear();
             if m.known.is_none() {
                 m.forget_history();
             }

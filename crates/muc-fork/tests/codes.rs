@@ -91,6 +91,31 @@ fn follows_what_the_room_is() {
 }
 
 #[test]
+fn what_the_room_was_when_the_account_joined_is_not_told_any_more() {
+    let mut fork = bookmarked();
+    let own = "<presence from='room@c.example/ada'><x xmlns='http://jabber.org/protocol/muc#user'>\
+               <status code='170'/></x></presence>";
+    let id = format!("{:032x}", random());
+    let from = FromRoom { account: ACCOUNT, room: ROOM, nick: Some("ada"), id: Some(&id) };
+    let said = Said { codes: &[110, 170], ..Said::default() };
+    fork.presence_from_room(from, Presence::Available, said, own.as_bytes(), 2).unwrap();
+    let bytes = "<message type='groupchat'><x xmlns='http://jabber.org/protocol/muc#user'><status code='171'/></x></message>";
+    let room = FromRoom { account: ACCOUNT, room: ROOM, nick: None, id: None };
+    fork.groupchat(room, &chat::read(bytes.as_bytes(), ROOM), 5, |_| {}).unwrap();
+    let from =
+        FromClient { account: ACCOUNT, resource: "phone", room: ROOM, nick: Some("ada"), id: Some("j") };
+    let all = fork
+        .presence_from_client(from, Presence::Available, Some(Join::default()), b"<presence/>", 3)
+        .unwrap();
+    let own = all.iter().find_map(|decision| match decision {
+        Decision::Serve { edit, .. } if edit.with.contains(&110) => Some(edit),
+        _ => None,
+    });
+    let own = own.unwrap();
+    assert!(own.without.contains(&170) && !own.with.contains(&170), "{own:?}");
+}
+
+#[test]
 fn one_client_makes_the_room_that_was_forgotten() {
     let mut fork = bookmarked();
     answer(&mut fork, &[110]);
@@ -101,6 +126,17 @@ fn one_client_makes_the_room_that_was_forgotten() {
     let said = Said { condition: Some("not-acceptable"), ..Said::default() };
     fork.presence_from_room(from, Presence::Error, said, b"<presence/>", 6).unwrap();
     assert_eq!(told(&answer(&mut fork, &[110, 201])), [110, 110, 201]);
+}
+
+#[test]
+fn is_told_that_a_room_changed_while_it_had_forgotten_the_account() {
+    let mut fork = bookmarked();
+    answer(&mut fork, &[100, 110]);
+    joins(&mut fork, "phone");
+    let from = FromRoom { account: ACCOUNT, room: ROOM, nick: Some("ada"), id: None };
+    let said = Said { condition: Some("not-acceptable"), ..Said::default() };
+    fork.presence_from_room(from, Presence::Error, said, b"<presence/>", 6).unwrap();
+    assert_eq!(told(&answer(&mut fork, &[110])), [110]);
 }
 
 #[test]

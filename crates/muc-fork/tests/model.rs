@@ -33,6 +33,10 @@ enum Down {
         id: Option<String>,
         version: u32,
     },
+    /// The room says that it is another from now on (XEP-0045 §10.2.1).
+    Configured {
+        code: u16,
+    },
     Talk {
         nick: String,
         n: u32,
@@ -143,6 +147,8 @@ struct Room {
     us: Option<String>,
     history: Vec<Kept>,
     shape: Shape,
+    /// What it is, as status codes: 100, 170.
+    is: BTreeSet<u16>,
 }
 
 impl Room {
@@ -198,6 +204,8 @@ impl Room {
                 if taken {
                     return vec![Room::refusal(&nick, "conflict", id)];
                 }
+                // Nobody keeps a room that nobody is in.
+                let new = self.occupants.is_empty();
                 let was = self.us.replace(nick.clone());
                 if let Some(old) = was.as_ref().filter(|old| **old != nick) {
                     self.occupants.remove(old);
@@ -209,10 +217,14 @@ impl Room {
                     Ids::Other => Some(format!("room{}", random())),
                     Ids::None => None,
                 };
-                let codes: &[u16] = if self.shape.unmarked { &[] } else { &[110] };
+                let mut codes = if self.shape.unmarked { Vec::new() } else { vec![110] };
+                if join {
+                    codes.extend(&self.is);
+                    codes.extend(new.then_some(201));
+                }
                 for part in self.shape.order {
                     match part {
-                        Part::Own => out.push(self.told(&nick, codes, id.clone())),
+                        Part::Own => out.push(self.told(&nick, &codes, id.clone())),
                         Part::Others if join => {
                             let others = self.occupants.keys().filter(|o| **o != nick);
                             out.extend(others.map(|other| self.told(other, &[], None)));
@@ -259,6 +271,18 @@ struct Client {
     heard: Vec<u32>,
     /// The last message before it joined.
     since: u32,
+    /// What it was told that the room is.
+    is: BTreeSet<u16>,
+}
+
+/// What a client goes by when it is told this code.
+fn learn(is: &mut BTreeSet<u16>, code: u16) {
+    match code {
+        172 => drop(is.insert(100)),
+        173 => drop(is.remove(&100)),
+        171 => drop(is.remove(&170)),
+        code => drop(is.insert(code)),
+    }
 }
 
 struct World {
@@ -288,6 +312,9 @@ struct World {
     put_out: bool,
     /// A message came back to the room, as to somebody who is not there.
     bounced: bool,
+    /// The account was told that the room is new, and no client yet. It has been in since: some client must be told.
+    new: bool,
+    untold: bool,
     /// What outlives the engine: occupants and messages.
     kept: (BTreeMap<String, Likeness>, Vec<Mark>),
 }
@@ -316,7 +343,13 @@ impl World {
         fork.configure("a.example", Config { offline, ..Config::default() });
         World {
             fork,
-            room: Room { occupants: BTreeMap::new(), us: None, history: Vec::new(), shape },
+            room: Room {
+                occupants: BTreeMap::new(),
+                us: None,
+                history: Vec::new(),
+                shape,
+                is: BTreeSet::new(),
+            },
             up: VecDeque::new(),
             down: VecDeque::new(),
             clients: BTreeMap::new(),
@@ -332,6 +365,8 @@ impl World {
             autojoin: None,
             put_out: false,
             bounced: false,
+            new: false,
+            untold: false,
             kept: Default::default(),
         }
     }
@@ -363,6 +398,7 @@ impl World {
         if std::env::var_os("TRACE").is_some() {
             eprintln!("{} up {up:?}", self.now);
         }
+        self.untold &= !matches!(up, Up::Leave);
         if self.local {
             let answers = self.deliver(up);
             for answer in answers {
@@ -383,6 +419,8 @@ impl World {
         mut codes: BTreeSet<u16>,
         edit: &Edit,
     ) {
+        // Such a one says all that the room is; those that the room sends to who is in need not.
+        let entry = !edit.without.is_empty();
         let Some(client) = self.clients.get_mut(resource) else { return };
         for code in edit.without {
             codes.remove(code);
@@ -393,6 +431,23 @@ impl World {
             Presence::Available => {
                 client.picture.insert(nick.clone(), version);
                 if codes.contains(&110) {
+                    let is: BTreeSet<u16> =
+                        codes.intersection(&BTreeSet::from([100, 170])).copied().collect();
+                    if entry {
+                        client.is = is;
+                    } else {
+                        client.is.extend(is);
+                    }
+                    // Whoever is told first makes the room.
+                    assert!(
+                        codes.contains(&201) || !self.untold,
+                        "{resource} is not told that the room is new"
+                    );
+                    assert!(
+                        !codes.contains(&201) || self.new,
+                        "{resource} is told that the room is new again"
+                    );
+                    (self.new, self.untold) = (self.new && !codes.contains(&201), false);
                     client.inside = true;
                     client.waiting = false;
                     client.nick = nick;
@@ -492,6 +547,14 @@ impl World {
         let from = |nick, id| FromRoom { account: ACCOUNT, room: ROOM, nick, id };
         match &down {
             Down::Presence { nick, kind, codes, new, condition, id, version } => {
+                if codes.contains(&201) {
+                    // Nobody need be told of a stay that is over.
+                    let leave = self.up.iter().any(|up| matches!(up, Up::Leave));
+                    let out = |down: &Down| matches!(down, Down::Presence { kind: Presence::Unavailable, codes, .. } if codes.contains(&110) && !codes.contains(&303));
+                    (self.new, self.untold) = (true, !leave && !self.down.iter().any(out));
+                }
+                self.untold &=
+                    *kind != Presence::Unavailable || !codes.contains(&110) || codes.contains(&303);
                 let kind_of = match kind {
                     Presence::Available => "",
                     Presence::Unavailable => " type='unavailable'",
@@ -522,6 +585,22 @@ impl World {
                 // What the account does not know of must not reach its clients.
                 if let Some(decisions) = decisions {
                     self.perform(decisions, Some(&down), None);
+                }
+            }
+            Down::Configured { code } => {
+                let bytes = format!(
+                    "<message from='{ROOM}' type='groupchat'><x xmlns='{MUC_USER}'><status code='{code}'/></x></message>"
+                );
+                let chat = chat::read(bytes.as_bytes(), ROOM);
+                let mut to = Vec::new();
+                let decisions = self
+                    .fork
+                    .groupchat(from(None, None), &chat, self.now, |resource| to.push(resource.to_owned()));
+                self.perform(decisions.unwrap_or_default(), None, None);
+                for resource in to {
+                    if let Some(client) = self.clients.get_mut(&resource) {
+                        learn(&mut client.is, *code);
+                    }
                 }
             }
             Down::TakenBack { n } => {
@@ -625,6 +704,7 @@ impl World {
                 | Step::Steal(_)
                 | Step::OtherSays(_)
                 | Step::TakeBack(_)
+                | Step::Configure(_)
                 | Step::Kick(_)
                 | Step::Start { .. }
         );
@@ -732,6 +812,12 @@ impl World {
                     if self.room.us.is_some() {
                         self.tell_all(vec![Down::TakenBack { n }]);
                     }
+                }
+            }
+            Step::Configure(code) => {
+                learn(&mut self.room.is, *code);
+                if self.room.us.is_some() {
+                    self.tell_all(vec![Down::Configured { code: *code }]);
                 }
             }
             Step::Kick(code) => {
@@ -872,6 +958,10 @@ impl World {
                 assert_eq!(Some(&nick), self.room.us.as_ref());
                 assert_eq!(client.nick, nick);
                 assert_eq!(client.picture, self.room.occupants, "the picture of {resource}");
+                assert!(!self.untold, "nobody is told that the room is new");
+                // A room that changed while the server was down may not say what it is not any more.
+                let is = if self.killed { &client.is & &self.room.is } else { client.is.clone() };
+                assert_eq!(is, self.room.is, "what the room is, as {resource} was told");
                 let heard = &client.heard;
                 let weak = |n: u32| {
                     self.room
@@ -934,6 +1024,7 @@ enum Step {
     Steal(u8),
     OtherSays(Words),
     TakeBack(u8),
+    Configure(u16),
     Kick(u16),
     Forget,
     CutOff(bool),
@@ -973,6 +1064,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3u8).prop_map(Step::Steal),
         2 => words().prop_map(Step::OtherSays),
         1 => (0..3u8).prop_map(Step::TakeBack),
+        1 => (170..=173u16).prop_map(Step::Configure),
         1 => prop_oneof![Just(307u16), Just(301), Just(321), Just(332), Just(333)].prop_map(Step::Kick),
         1 => Just(Step::Forget),
         1 => any::<bool>().prop_map(Step::CutOff),
@@ -985,8 +1077,13 @@ fn step() -> impl Strategy<Value = Step> {
 /// Steps with one to three restarts among them, each a few steps long.
 fn with_restarts() -> impl Strategy<Value = Vec<Step>> {
     let restart = (any::<proptest::sample::Index>(), 0..6usize, 0..6u8, 0..6u8, any::<u8>());
-    (proptest::collection::vec(step(), 0..60), proptest::collection::vec(restart, 1..4)).prop_map(
-        |(mut steps, restarts)| {
+    let steps = proptest::collection::vec(step(), 0..60);
+    (any::<bool>(), steps, proptest::collection::vec(restart, 1..4)).prop_map(
+        |(bookmarked, mut steps, restarts)| {
+            if bookmarked {
+                // The account is in before any client is.
+                steps.splice(0..0, [Step::Bookmark(true), Step::Up, Step::Down]);
+            }
             for (at, length, reached, lost, back) in restarts {
                 let at = at.index(steps.len() + 1);
                 steps.insert((at + length).min(steps.len()), Step::Start { lost, back });
