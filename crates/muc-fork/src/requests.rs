@@ -30,9 +30,15 @@ pub(crate) struct Given {
 /// Several requests of one sender that one client answers. Hashes: nothing a sender makes up takes more room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exchange {
+    room: u64,
     sender: u64,
     xmlns: u64,
     sid: Option<u64>,
+}
+
+fn exchange(sender: &str, asks: Asks) -> Exchange {
+    let room = sender.split('/').next();
+    Exchange { room: hash(room), sender: hash(sender), xmlns: hash(asks.xmlns), sid: asks.sid.map(hash) }
 }
 
 fn hash(value: impl Hash) -> u64 {
@@ -120,8 +126,10 @@ impl Requests {
         });
     }
 
-    /// The account is out of a room: nobody waits for its own pings there.
+    /// The account is out of a room: nobody waits for its own pings there, and exchanges with those who are in are over.
     pub(crate) fn out_of(&mut self, room: &str) {
+        let of = hash(Some(room));
+        self.exchanges.retain(|(e, ..)| e.room != of);
         self.drop_asked(|a| &*a.room == room && a.resource.is_none());
     }
 
@@ -133,7 +141,7 @@ impl Requests {
         now: u64,
         is_in: impl Fn(&str) -> bool,
     ) -> Option<Box<str>> {
-        let (sender, xmlns, sid) = (hash(sender), hash(asks.xmlns), asks.sid.map(hash));
+        let Exchange { sender, xmlns, sid, .. } = exchange(sender, asks);
         if sid.is_none() && !asks.set {
             return None;
         }
@@ -150,8 +158,7 @@ impl Requests {
     /// A client begins an exchange with somebody: what comes of it is for that client.
     pub(crate) fn begin(&mut self, with: &str, resource: &str, asks: Asks, now: u64) {
         if asks.set && asks.sid.is_some() {
-            let exchange = Exchange { sender: hash(with), xmlns: hash(asks.xmlns), sid: asks.sid.map(hash) };
-            self.note(exchange, resource, now);
+            self.note(exchange(with, asks), resource, now);
         }
     }
 
@@ -163,7 +170,7 @@ impl Requests {
             self.exchanges.pop_front();
         }
         self.exchanges.push_back((exchange, resource.into(), now + ANSWER_TIMEOUT));
-        before.is_some_and(|(_, by, _)| *by == *resource)
+        before.is_some_and(|(_, by, until)| *by == *resource && until > now)
     }
 
     /// Notes a request that a client is given; false if there are too many.
@@ -172,7 +179,7 @@ impl Requests {
         if !self.fits(weight, now) {
             return false;
         }
-        let exchange = Exchange { sender: hash(sender), xmlns: hash(asks.xmlns), sid: asks.sid.map(hash) };
+        let exchange = exchange(sender, asks);
         let mut began = None;
         if asks.set || asks.sid.is_some() {
             let known = self.note(exchange, resource, now);
@@ -195,7 +202,8 @@ impl Requests {
         if let Some(Given { began: Some(exchange), .. }) = self.given.remove(&key)
             && error
         {
-            self.exchanges.retain(|(e, ..)| *e != exchange);
+            // Another client may have it by now.
+            self.exchanges.retain(|(e, by, _)| *e != exchange || **by != *resource);
         }
         true
     }
