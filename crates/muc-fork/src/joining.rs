@@ -100,6 +100,9 @@ impl Fork {
             }
             m.unconfirmed = old.unconfirmed;
             m.other_ids = old.other_ids;
+            if old.phase == Phase::Away {
+                m.untold = std::mem::take(&mut old.untold); // the room may have had the account all the while
+            }
             if old.phase == Phase::Leaving {
                 m.unconfirmed = old.unconfirmed + 1;
                 if let Some(client) = old.client(from.resource)

@@ -251,8 +251,8 @@ impl Fork {
     ) {
         let Some(m) = self.membership_mut(from.account, from.room) else { return };
         m.repeat_again();
-        // An answer to a join before a restart tells what that to the next one does not tell again.
-        if m.unconfirmed == 0 && m.note_news(codes) {
+        // The answer to a join before a restart, or before a leave that was lost, tells what that to the next one does not tell.
+        if m.note_news(codes) {
             out.push(Decision::Persist { account: from.account.into() });
         }
         if !marked && matches!(m.maybe, Some(Maybe::In { marked: true, .. })) {
@@ -635,6 +635,7 @@ impl Fork {
             out.push(Decision::Persist { account: from.account.into() });
             return;
         }
+        m.untold.clear(); // it will be told anew if it is so
         let technical = !left && !said.destroyed && said.codes.iter().any(|c| matches!(c, 332 | 333));
         self.give_up(from.account, from.room, technical, now, out);
     }
@@ -663,7 +664,6 @@ impl Fork {
         m.own = None;
         m.phase = Phase::Away;
         m.entry.clear();
-        m.untold.clear();
         m.expect_repeats();
         m.shown = build::unattended(a.online).into();
         m.renames.clear();
