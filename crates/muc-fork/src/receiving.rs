@@ -707,10 +707,17 @@ impl Fork {
         let a = self.accounts.get_mut(from.account)?;
         let m = a.rooms.get_mut(from.room)?;
         m.heard = now;
-        let (account, memory) = (&a.memory, &self.memory);
-        while (account.used() > self.limits.account || memory.used() > self.limits.server)
-            && m.forget_oldest()
-        {}
+        let recent = &mut self.rooms.get_mut(from.room)?.recent;
+        loop {
+            let full = self.memory.used() > self.limits.server;
+            // What is only there to be compared, and what is kept.
+            let mut recents = recent.iter();
+            if full && let Some(i) = recents.position(|said| Arc::strong_count(said) == 1) {
+                recent.remove(i);
+            } else if !(full || a.memory.used() > self.limits.account) || !m.forget_oldest() {
+                break;
+            }
+        }
         // Messages carry the time of day, whatever the clock is that `now` is of.
         let wall = now.saturating_add_signed(self.wall_ahead);
         if m.phase == Phase::Away {

@@ -6,7 +6,7 @@
 use enjamb_muc_fork::decision::{Decision, Edit, Id};
 use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, Presence, Said};
 use enjamb_muc_fork::view::Likeness;
-use enjamb_muc_fork::{Change, Config, Fork, Mark, Offline, Request, Restored, chat};
+use enjamb_muc_fork::{Change, Config, Fork, Limits, Mark, Offline, Request, Restored, chat};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, UNIX_EPOCH};
@@ -271,6 +271,8 @@ struct Client {
     heard: Vec<u32>,
     /// The last message before it joined.
     since: u32,
+    /// The same of when it was told last that it is in.
+    entered: u32,
     /// What it was told that the room is.
     is: BTreeSet<u16>,
 }
@@ -296,6 +298,11 @@ struct World {
     /// Answers come within the call that sends, as from a room of the same server.
     local: bool,
     offline: Offline,
+    limits: Limits,
+    /// When the room last said something of each occupant.
+    moved: BTreeMap<String, u32>,
+    /// What was said while the room had not the account, or got lost on the way.
+    said_away: BTreeSet<u32>,
     /// Something was under way for longer than clocks may differ, or when the server was killed: what is not sure to have come,
     /// comes again.
     slow: bool,
@@ -315,6 +322,8 @@ struct World {
     /// The account was told that the room is new, and no client yet. It has been in since: some client must be told.
     new: bool,
     untold: bool,
+    /// The room did not hear of a leave: the account is in, and does not know.
+    leave_lost: bool,
     /// What outlives the engine: occupants and messages.
     kept: (BTreeMap<String, Likeness>, Vec<Mark>),
 }
@@ -357,6 +366,9 @@ impl World {
             version: 1,
             local,
             offline,
+            limits: Limits::default(),
+            moved: BTreeMap::new(),
+            said_away: BTreeSet::new(),
             slow: false,
             killed: false,
             taken_back: BTreeSet::new(),
@@ -367,8 +379,17 @@ impl World {
             bounced: false,
             new: false,
             untold: false,
+            leave_lost: false,
             kept: Default::default(),
         }
+    }
+
+    /// It has next to no memory.
+    fn tiny(local: bool, offline: Offline, shape: Shape, limits: Limits) -> World {
+        let mut world = World::new(local, offline, shape);
+        world.limits = limits;
+        world.fork.limit(limits);
+        world
     }
 
     /// What becomes of something that cannot reach the room.
@@ -382,6 +403,7 @@ impl World {
 
     fn deliver(&mut self, up: Up) -> Vec<Down> {
         if self.cut_off {
+            self.leave_lost |= matches!(up, Up::Leave);
             return World::bounce(up);
         }
         self.room.take(up, self.now)
@@ -448,6 +470,9 @@ impl World {
                         "{resource} is told that the room is new again"
                     );
                     (self.new, self.untold) = (self.new && !codes.contains(&201), false);
+                    if entry || client.waiting || !client.inside {
+                        client.entered = self.version;
+                    }
                     client.inside = true;
                     client.waiting = false;
                     client.nick = nick;
@@ -549,7 +574,7 @@ impl World {
             Down::Presence { nick, kind, codes, new, condition, id, version } => {
                 if codes.contains(&201) {
                     // Nobody need be told of a stay that is over.
-                    let leave = self.up.iter().any(|up| matches!(up, Up::Leave));
+                    let leave = self.leave_lost || self.up.iter().any(|up| matches!(up, Up::Leave));
                     let out = |down: &Down| matches!(down, Down::Presence { kind: Presence::Unavailable, codes, .. } if codes.contains(&110) && !codes.contains(&303));
                     (self.new, self.untold) = (true, !leave && !self.down.iter().any(out));
                 }
@@ -718,6 +743,7 @@ impl World {
                 // Who joins again is told everything again.
                 client.heard.clear();
                 client.since = self.version;
+                client.entered = self.version;
                 if !client.inside {
                     client.picture.clear();
                     client.waiting = true;
@@ -774,6 +800,7 @@ impl World {
             Step::Other(nick, version) => {
                 let nick = format!("other{nick}");
                 self.version += 1;
+                self.moved.insert(nick.clone(), self.version);
                 if *version == 0 {
                     if self.room.occupants.remove(&nick).is_some() && self.room.us.is_some() {
                         self.tell_all(vec![Room::gone(&nick, &[], None)]);
@@ -802,6 +829,8 @@ impl World {
                 let said = self.room.say(self.version, "other0", *words, self.now);
                 if self.room.us.is_some() {
                     self.tell_all(vec![said]);
+                } else {
+                    self.said_away.insert(self.version);
                 }
             }
             Step::TakeBack(which) => {
@@ -822,15 +851,17 @@ impl World {
             }
             Step::Kick(code) => {
                 if let Some(nick) = self.room.us.take() {
+                    self.untold = false;
                     self.room.occupants.remove(&nick);
                     self.tell_all(vec![Room::gone(&nick, &[*code, 110], None)]);
                 }
             }
             Step::Forget => {
                 if let Some(nick) = self.room.us.take() {
+                    self.untold = false;
                     self.room.occupants.remove(&nick);
                     self.up.clear();
-                    self.down.clear();
+                    self.lose(self.down.len());
                 }
             }
             Step::CutOff(cut_off) => {
@@ -879,11 +910,13 @@ impl World {
             self.down.extend(answers);
         }
         self.fork = World::new(self.local, self.offline, self.room.shape).fork;
+        self.fork.limit(self.limits);
         self.dead = Some(kept);
         if self.local {
             // A room of the same server is killed with it, and remembers no occupants.
             self.room.occupants.clear();
             self.room.us = None;
+            self.untold = false;
         }
     }
 
@@ -891,7 +924,7 @@ impl World {
     /// back as `back` has a bit for each.
     fn start(&mut self, lost: usize, back: u8) {
         let Some(memberships) = self.dead.take() else { return };
-        self.down.drain(..lost.min(self.down.len()));
+        self.lose(lost.min(self.down.len()));
         for n in (0..3).filter(|n| back & (1 << n) == 0) {
             self.clients.remove(&format!("c{n}"));
         }
@@ -906,6 +939,14 @@ impl World {
         if let Some(autojoin) = self.autojoin {
             self.bookmark(autojoin);
         }
+    }
+
+    fn lose(&mut self, lost: usize) {
+        let said = self.down.drain(..lost).filter_map(|down| match down {
+            Down::Talk { n, .. } => Some(n),
+            _ => None,
+        });
+        self.said_away.extend(said);
     }
 
     fn tell_all(&mut self, downs: Vec<Down>) {
@@ -930,6 +971,26 @@ impl World {
             self.step(&Step::Up);
             self.step(&Step::Down);
         }
+    }
+
+    /// A client is told of all that happens while it is in, whether there is room to keep it or not.
+    fn check_what_it_saw(&self, resource: &str, client: &Client) {
+        for (nick, version) in &self.room.occupants {
+            let told = self.moved.get(nick).is_some_and(|n| *n > client.entered);
+            match client.picture.get(nick) {
+                // Who joined anew while the account did, too, is told only of those who are kept.
+                Some(_) if !told => {}
+                Some(seen) => assert_eq!(seen, version, "{resource} sees {nick}"),
+                None => assert!(!told && *nick != client.nick, "{resource} does not see {nick}: {client:?}"),
+            }
+        }
+        let said = self.room.history.iter().filter(|kept| kept.n > client.entered);
+        for kept in said.filter(|kept| !self.said_away.contains(&kept.n)) {
+            assert!(client.heard.contains(&kept.n), "{resource} missed {kept:?}: {client:?}");
+        }
+        let most = self.limits.server + 600;
+        let bytes = self.fork.totals().2;
+        assert!(bytes <= most, "{bytes} bytes are kept of {}", self.limits.server);
     }
 
     fn check(&mut self) {
@@ -957,6 +1018,10 @@ impl World {
             if client.inside {
                 assert_eq!(Some(&nick), self.room.us.as_ref());
                 assert_eq!(client.nick, nick);
+                if self.limits != Limits::default() {
+                    self.check_what_it_saw(resource, client);
+                    continue;
+                }
                 assert_eq!(client.picture, self.room.occupants, "the picture of {resource}");
                 assert!(!self.untold, "nobody is told that the room is new");
                 // A room that changed while the server was down may not say what it is not any more.
@@ -1074,6 +1139,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn tiny() -> impl Strategy<Value = Limits> {
+    (0..4000usize, 0..4000usize, 0..4000usize).prop_map(|(room, account, server)| Limits {
+        room,
+        account,
+        server,
+    })
+}
+
 /// Steps with one to three restarts among them, each a few steps long.
 fn with_restarts() -> impl Strategy<Value = Vec<Step>> {
     let restart = (any::<proptest::sample::Index>(), 0..6usize, 0..6u8, 0..6u8, any::<u8>());
@@ -1132,6 +1205,22 @@ proptest! {
     fn pictures_are_the_rooms_if_it_answers_within_the_call(steps in proptest::collection::vec(step(), 0..60), shape in shape()) {
         let mut world = World::new(true, Offline::Leave, shape);
         for step in &steps {
+            world.step(step);
+        }
+        world.check();
+    }
+
+    #[test]
+    fn clients_see_what_happens_while_nothing_can_be_kept(
+        steps in with_restarts(),
+        restarts in any::<bool>(),
+        local in any::<bool>(),
+        shape in echoing(),
+        limits in tiny(),
+    ) {
+        let mut world = World::tiny(local, Offline::Leave, shape, limits);
+        let restart = |step: &&Step| matches!(step, Step::Kill { .. } | Step::Start { .. });
+        for step in steps.iter().filter(|step| restarts || !restart(step)) {
             world.step(step);
         }
         world.check();
