@@ -112,9 +112,9 @@ impl Sessions {
         numbering.unsent_from = numbering.unsent_from.min(queue.end());
         let handled = counters.inbound as u32;
         let stream = Stream::restored(limits, H(handled), queue, numbering.unsent_from);
-        let mut kept = Kept { id: token, numbering, handled, state: state.into() };
+        let kept = Kept { id: token, numbering, handled, state: state.into() };
         // It is away from here on, and has been sent nothing since.
-        let described = kept.connected_as(numbering.unsent_from, journal);
+        let described = kept.describe(journal);
         let key = self.streams.insert(stream, Some(account), enabled);
         self.found.remove(&token);
         self.kept.insert(key, kept);
@@ -123,12 +123,5 @@ impl Sessions {
             self.behind.insert(key);
         }
         Ok(Restored { key, h: H(handled), lost, had_waited })
-    }
-}
-
-impl Kept {
-    fn connected_as(&mut self, unsent_from: u64, journal: &mut enjamb_journal::Journal) -> Result<(), Error> {
-        self.numbering.unsent_from = unsent_from;
-        self.describe(journal)
     }
 }
