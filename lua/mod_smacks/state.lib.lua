@@ -36,6 +36,15 @@ local plain_fields = { "resource", "priority", "interested", "client_id", "ip", 
 
 -- Accounts --------------------------------------------------------------------------------------------------------------
 
+-- What is stored of an account; nil, and an error if it cannot be read now.
+local function stored(username)
+	local ok, account, err = pcall(accounts.get, accounts, username);
+	if not ok then
+		return nil, tostring(account);
+	end
+	return account, err;
+end
+
 -- Whether there is such an account: true, false, or nil and an error if nobody knows just now. Where accounts are
 -- elsewhere, only the authentication provider knows; where they are here it takes an error of the storage for a no.
 -- (usermanager.user_exists takes a session for an account.)
@@ -46,10 +55,9 @@ local function account_exists(username)
 	elseif exists then
 		return true;
 	end
-	local account, err;
-	ok, account, err = pcall(accounts.get, accounts, username);
-	if not ok or err then
-		return nil, err or account;
+	local _, err = stored(username);
+	if err then
+		return nil, err;
 	end
 	return false;
 end
@@ -68,9 +76,9 @@ end
 
 -- Changes with the password: a string, or false if the accounts are elsewhere; nil and an error if it cannot be read now.
 local function credentials(username)
-	local ok, account, err = pcall(accounts.get, accounts, username);
-	if not ok or not account and err then
-		return nil, err or account;
+	local account, err = stored(username);
+	if not account and err then
+		return nil, err;
 	elseif type(account) ~= "table" then
 		return false;
 	end
