@@ -1,26 +1,24 @@
 //! `enjamb.so`: the engines, as Prosody's Lua sees them.
 //!
 //! This crate is glue and decides nothing. It turns Lua values into the engines' values and back, walks Lua's stanza
-//! tables (`walk`), fetches random bits and the time, and keeps the one [`Sessions`] of the process, which outlives
+//! tables (`boundary`), fetches random bits and the time, and keeps the one [`Sessions`] of the process, which outlives
 //! a reload of the Lua modules.
 //!
-//! No panic leaves it: mlua turns those of safe functions into Lua errors, `push` does so for the one function that
-//! is called by Lua without mlua in between.
+//! No panic leaves it: mlua turns those of safe functions into Lua errors, `boundary::push` does so for the functions that
+//! Lua calls without mlua in between.
 //!
 //! [`Sessions`]: enjamb_sessions::Sessions
 
+mod api;
+mod boundary;
 mod contacts;
-mod journal;
 mod log;
-mod minimix;
-mod number;
-mod push;
 mod rooms;
-mod smacks;
 mod state;
 mod wake;
-mod walk;
 
+use api::{journal, minimix, smacks};
+use boundary::push;
 use mlua::prelude::*;
 
 #[mlua::lua_module]

@@ -1,9 +1,9 @@
 //! `enjamb.journal`: what is kept of the resumable streams, and what may therefore be acknowledged.
 //!
-//! Glue to [`Sessions`], which follows the streams of [`crate::smacks`] by itself.
+//! Glue to [`Sessions`], which follows the streams of [`crate::api::smacks`] by itself.
 
+use crate::api::smacks::LuaLimits;
 use crate::log;
-use crate::smacks::LuaLimits;
 use crate::state::{Handle, key, number, sessions, with};
 use crate::wake::Wake;
 use enjamb_journal::{Config, Error as JournalError, Journal, Recovery};

@@ -17,7 +17,7 @@
 //!    are so made once and not for each stanza.
 //! 6. On return, with or without an error, the Lua stack is as it was found.
 
-use crate::number::Decimal;
+use crate::boundary::number::Decimal;
 use enjamb_stanza::{Kind, Name, Summary, write};
 use mlua::ffi::{self, lua_State};
 use mlua::prelude::*;

@@ -7,10 +7,10 @@
 //! changes, and at that point nothing is borrowed and nothing is owned but by a thread-local. What comes after a change
 //! (numbers, booleans, values that are on the stack already) needs no memory.
 
-use crate::minimix::{self, Groupchat};
-use crate::smacks;
+use crate::api::minimix::{self, Groupchat};
+use crate::api::smacks;
+use crate::boundary::walk::{self, Only};
 use crate::state::number;
-use crate::walk::{self, Only};
 use enjamb_stanza::Summary;
 use enjamb_stream_management::Ask;
 use mlua::ffi::{self, lua_State};

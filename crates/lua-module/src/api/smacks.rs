@@ -4,7 +4,7 @@
 //! handle, the stream is gone. A key whose stream is gone is not an error: every function then answers as for a
 //! stream that is not managed.
 
-use crate::push;
+use crate::boundary::push;
 use crate::state::{Handle, key, number, peek, sessions};
 use enjamb_sessions::{LOST, Stanza};
 use enjamb_stanza::{Copy, Delay, Kind, Name, Summary};

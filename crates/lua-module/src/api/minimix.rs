@@ -4,7 +4,9 @@
 //! a stanza and answers with an array of decisions, or `nil` if the stanza is none of the engine's business. The engine
 //! is never held while Lua runs, so a decision that leads to another call is fine.
 
-use crate::{journal, log, push, rooms};
+use crate::api::journal;
+use crate::boundary::push;
+use crate::{log, rooms};
 use enjamb_muc_fork::decision::{Decision, Edit, Id, Outcome};
 use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, Presence, Said};
 use enjamb_muc_fork::{
