@@ -4,8 +4,8 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use enjamb_muc_fork::decision::Decision;
-use enjamb_muc_fork::input::{FromClient, FromRoom, Join, Presence, Said};
-use enjamb_muc_fork::{Config, Fork, chat};
+use enjamb_muc_fork::input::{FromClient, FromRoom, Join, MucUser, Presence};
+use enjamb_muc_fork::{Accounts, Config, chat};
 use std::hint::black_box;
 
 const ACCOUNT: &str = "juliet@capulet.example";
@@ -23,8 +23,8 @@ fn from_room<'a>(nick: &'a str, id: Option<&'a str>) -> FromRoom<'a> {
 }
 
 /// An account in a room, with so many clients and all of 100 occupants.
-fn joined(clients: usize) -> Fork {
-    let mut fork = Fork::new(random);
+fn joined(clients: usize) -> Accounts {
+    let mut fork = Accounts::new(random);
     fork.configure("capulet.example", Config::default());
     let resources: Vec<String> = (0..clients).map(|n| format!("device-{n}")).collect();
     let mut id = String::new();
@@ -50,12 +50,12 @@ fn joined(clients: usize) -> Fork {
         fork.presence_from_room(
             from_room(&nick, None),
             Presence::Available,
-            Said::default(),
+            MucUser::default(),
             presence.as_bytes(),
             NOW,
         );
     }
-    let said = Said { codes: &[110], ..Said::default() };
+    let said = MucUser { codes: &[110], ..MucUser::default() };
     let presence = format!("<presence from='{ROOM}/juliet'/>");
     fork.presence_from_room(
         from_room("juliet", Some(&id)),
@@ -102,7 +102,7 @@ fn groupchat(c: &mut Criterion) {
                 black_box(fork.presence_from_room(
                     from,
                     Presence::Available,
-                    Said::default(),
+                    MucUser::default(),
                     presence.as_bytes(),
                     NOW,
                 ));

@@ -3,7 +3,7 @@
 #![allow(missing_docs)]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use enjamb_stanza::{Copy, Delay, read, write};
+use enjamb_stanza::{Delay, Resent, read, write};
 use std::hint::black_box;
 
 /// A chat message as clients send them, of some 400 bytes.
@@ -51,8 +51,8 @@ fn stanza(c: &mut Criterion) {
     group.bench_function("read the children", |b| b.iter(|| read::children(black_box(&message)).count()));
     let delay = Delay { from: "montague.example", stamp: "2026-11-25T12:00:00Z" };
     for (name, copy) in [
-        ("copy with a delay", Copy { xmlns: None, delay: Some(delay) }),
-        ("copy for WebSocket", Copy { xmlns: Some("jabber:client"), delay: None }),
+        ("copy with a delay", Resent { xmlns: None, delay: Some(delay) }),
+        ("copy for WebSocket", Resent { xmlns: Some("jabber:client"), delay: None }),
     ] {
         group.bench_function(name, |b| {
             let new = || Vec::with_capacity(1024);

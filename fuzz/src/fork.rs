@@ -5,8 +5,8 @@ use crate::operations;
 use arbitrary::Arbitrary;
 use enjamb_muc_fork::chat;
 use enjamb_muc_fork::decision::{Decision, Id};
-use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, Presence, Said};
-use enjamb_muc_fork::{Config, Fork, Offline, Request};
+use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, MucUser, Presence};
+use enjamb_muc_fork::{Accounts, Config, Offline, Request};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -136,15 +136,15 @@ fn iq(kind: Three) -> Iq {
     }
 }
 
-fn new_fork() -> Fork {
-    let mut fork = Fork::new(random);
+fn new_fork() -> Accounts {
+    let mut fork = Accounts::new(random);
     let config = Config { offline: Offline::Bookmarked, max_rooms: 2, join_timeout: 60, silence: 900 };
     fork.configure("one.example", config);
     fork
 }
 
 struct World {
-    fork: Fork,
+    fork: Accounts,
     now: u64,
     /// Ids that went out, the newest last.
     ids: Vec<String>,
@@ -211,7 +211,7 @@ impl World {
     fn act(&mut self, operation: &Operation) {
         let now = self.now;
         // What the engine borrows from here it does not keep.
-        let mut fork = std::mem::replace(&mut self.fork, Fork::new(random));
+        let mut fork = std::mem::replace(&mut self.fork, Accounts::new(random));
         let decisions = match operation {
             Operation::PresenceFromClient { from, kind, join, payload } => {
                 let join = join.map(|(maxstanzas, password)| Join {
@@ -238,7 +238,7 @@ impl World {
             )),
             Operation::PresenceFromRoom { from, kind, codes, new_nick, condition, destroyed } => {
                 let codes: Vec<u16> = codes.iter().map(|n| pick(&CODES, *n)).collect();
-                let said = Said {
+                let said = MucUser {
                     codes: &codes,
                     new_nick: new_nick.map(|n| pick(&NICKS, n)),
                     condition: condition.map(|n| pick(&CONDITIONS, n)),
@@ -254,7 +254,7 @@ impl World {
                 let (account, room) = (ACCOUNTS[usize::from(*account)], ROOMS[usize::from(*room)]);
                 let nick = fork.clients(account, room).map(|(nick, _)| nick).unwrap_or_default();
                 let from = FromRoom { account, room, nick: Some(&nick), id: self.ids.last().map(|id| &**id) };
-                let said = Said { codes: &[110], ..Said::default() };
+                let said = MucUser { codes: &[110], ..MucUser::default() };
                 let bytes = format!("<presence from='{room}/{}'/>", nick.replace('\'', "&apos;"));
                 let mut decisions =
                     fork.presence_from_room(from, Presence::Available, said, bytes.as_bytes(), now);

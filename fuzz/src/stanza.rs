@@ -4,7 +4,7 @@
 use crate::read;
 use arbitrary::Arbitrary;
 use enjamb_stanza::read::children;
-use enjamb_stanza::{Copy, Delay, write};
+use enjamb_stanza::{Delay, Resent, write};
 
 #[derive(Arbitrary, Debug)]
 enum Input<'a> {
@@ -95,7 +95,7 @@ fn check(element: &Element) {
     for xmlns in [None, Some("urn:'x")] {
         for delay in [None, Some(delay)] {
             let mut copy = Vec::new();
-            Copy { xmlns, delay }.write(&bytes, &mut copy);
+            Resent { xmlns, delay }.write(&bytes, &mut copy);
             let mut expected = found(&bytes);
             if delay.is_some() {
                 expected.push(
@@ -119,7 +119,7 @@ pub fn run(data: &[u8]) {
                 let _ = (child.xmlns(), child.attribute(b"id"), children(child.inside).count());
             }
             let delay = Some(Delay { from: "a", stamp: "b" });
-            for copy in [Copy { xmlns: Some("x"), delay }, Copy { xmlns: None, delay }] {
+            for copy in [Resent { xmlns: Some("x"), delay }, Resent { xmlns: None, delay }] {
                 copy.write(bytes, &mut Vec::new());
             }
         }

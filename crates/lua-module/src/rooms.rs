@@ -7,7 +7,7 @@
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
 use enjamb_muc_fork::view::Likeness;
-use enjamb_muc_fork::{Change, Fork, Mark};
+use enjamb_muc_fork::{Accounts, Change, Mark};
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -23,7 +23,7 @@ const SAID: usize = 128;
 
 /// What was kept of a room.
 #[derive(Clone, Default)]
-pub struct Kept {
+pub struct RoomRecord {
     /// By nickname, the likeness of the presence.
     pub occupants: HashMap<String, Likeness>,
     /// The last messages.
@@ -56,7 +56,7 @@ fn line(change: &Change, out: &mut String) {
             writeln!(out, "+\t{}\t{}\t{:x}{jid}", escape(room), escape(nick), likeness.rest)
         }
         Change::Gone { room, nick } => writeln!(out, "-\t{}\t{}\t", escape(room), escape(nick)),
-        Change::Said { room, mark } => {
+        Change::Message { room, mark } => {
             let archived = mark.archived.map_or(String::new(), |archived| format!(":{archived:x}"));
             writeln!(out, "s\t{}\t{:x}{archived}\t{:x}", escape(room), mark.words, mark.at)
         }
@@ -76,8 +76,8 @@ fn pair(text: &str) -> Option<(u64, Option<u64>)> {
     }
 }
 
-fn read(text: &str) -> HashMap<String, Kept> {
-    let mut rooms: HashMap<String, Kept> = HashMap::new();
+fn read(text: &str) -> HashMap<String, RoomRecord> {
+    let mut rooms: HashMap<String, RoomRecord> = HashMap::new();
     for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
         let fields: Vec<&str> = line.split('\t').collect();
         let [kind, room, what, more] = fields[..] else { continue };
@@ -110,7 +110,7 @@ fn read(text: &str) -> HashMap<String, Kept> {
     rooms
 }
 
-fn kept_lines(rooms: &HashMap<String, Kept>) -> String {
+fn kept_lines(rooms: &HashMap<String, RoomRecord>) -> String {
     let mut out = String::new();
     for (room, kept) in rooms {
         changes(room, kept, |change| line(&change, &mut out));
@@ -119,7 +119,7 @@ fn kept_lines(rooms: &HashMap<String, Kept>) -> String {
 }
 
 /// All that is known of rooms: of those that accounts are in, and what was `kept` of those that are not joined again yet.
-pub fn all(fork: &Fork, kept: &HashMap<String, Kept>) -> Vec<Change> {
+pub fn all(fork: &Accounts, kept: &HashMap<String, RoomRecord>) -> Vec<Change> {
     let mut all = fork.snapshot();
     for (room, kept) in kept.iter().filter(|(room, _)| !fork.has_room(room)) {
         changes(room, kept, |change| all.push(change));
@@ -127,12 +127,12 @@ pub fn all(fork: &Fork, kept: &HashMap<String, Kept>) -> Vec<Change> {
     all
 }
 
-fn changes(room: &str, kept: &Kept, mut each: impl FnMut(Change)) {
+fn changes(room: &str, kept: &RoomRecord, mut each: impl FnMut(Change)) {
     for (nick, &likeness) in &kept.occupants {
         each(Change::Occupant { room: room.into(), nick: (**nick).into(), likeness });
     }
     for &mark in &kept.said {
-        each(Change::Said { room: room.into(), mark });
+        each(Change::Message { room: room.into(), mark });
     }
 }
 
@@ -152,7 +152,7 @@ pub(crate) fn replace(path: &Path, text: &str) -> io::Result<File> {
 }
 
 impl Log {
-    pub fn open(path: PathBuf) -> io::Result<(Log, HashMap<String, Kept>)> {
+    pub fn open(path: PathBuf) -> io::Result<(Log, HashMap<String, RoomRecord>)> {
         let text = match fs::read(&path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(mode(), 0o600);
         expose(&path.with_extension("new"));
         log.limit = 0;
-        let said = Change::Said { room: "r@c".into(), mark: Mark { words: 7, archived: Some(8), at: 9 } };
+        let said = Change::Message { room: "r@c".into(), mark: Mark { words: 7, archived: Some(8), at: 9 } };
         log.write(std::slice::from_ref(&said), || vec![said.clone()]);
         assert_eq!(mode(), 0o600);
         log.write(std::slice::from_ref(&said), Vec::new);
@@ -252,8 +252,8 @@ mod tests {
                 likeness: Likeness { rest: 8, jid: None },
             },
             Change::Gone { room: room.clone(), nick: "gone".into() },
-            Change::Said { room: room.clone(), mark },
-            Change::Said { room: room.clone(), mark: Mark { archived: None, ..mark } },
+            Change::Message { room: room.clone(), mark },
+            Change::Message { room: room.clone(), mark: Mark { archived: None, ..mark } },
             Change::Occupant { room: "x@c".into(), nick: "n".into(), likeness: Likeness::default() },
             Change::Forgotten { room: "x@c".into() },
         ] {

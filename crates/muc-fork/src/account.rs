@@ -1,13 +1,15 @@
 //! The account: bookmarks, devices, joins by iq, and what is kept across a restart.
 
+use crate::accounts::{
+    Accounts, Bookmark, Change, GRACE, Offline, Restored, Room, TOO_MANY, WIDE_HISTORY, at,
+};
 use crate::build;
 use crate::decision::{Decision, Outcome};
-use crate::fork::{Bookmark, Change, Fork, GRACE, Offline, Restored, Room, TOO_MANY, WIDE_HISTORY, at};
 use crate::history::Request;
 use crate::input::FromClient;
 use crate::membership::{Client, Membership, Phase};
 
-impl Fork {
+impl Accounts {
     /// A device of the account is online.
     pub fn online(&mut self, account: &str, now: u64) -> Vec<Decision> {
         let mut out = Vec::new();
@@ -175,7 +177,7 @@ impl Fork {
         self.begin(account, room, m, &Request::default(), now, out);
     }
 
-    /// What is to be kept of an account, so that [`Fork::restore`] can bring it back.
+    /// What is to be kept of an account, so that [`Accounts::restore`] can bring it back.
     pub fn memberships(&self, account: &str) -> Vec<Restored> {
         let rooms = self.accounts.get(account).into_iter().flat_map(|a| &a.rooms);
         let mut kept: Vec<Restored> = rooms
@@ -207,7 +209,7 @@ impl Fork {
         std::mem::take(&mut self.changes)
     }
 
-    /// Everything that [`Fork::take_changes`] would have told of the rooms as they are.
+    /// Everything that [`Accounts::take_changes`] would have told of the rooms as they are.
     pub fn snapshot(&self) -> Vec<Change> {
         let mut all = Vec::new();
         for (name, room) in &self.rooms {
@@ -215,7 +217,7 @@ impl Fork {
                 all.push(Change::Occupant { room: name.clone(), nick: nick.into(), likeness });
             }
             for said in &room.recent {
-                all.push(Change::Said { room: name.clone(), mark: said.mark });
+                all.push(Change::Message { room: name.clone(), mark: said.mark });
             }
         }
         all
@@ -298,7 +300,7 @@ impl Fork {
         Some((m.nick.to_string(), clients))
     }
 
-    /// The resources of all clients that [`Fork::groupchat`] may give a copy to, in its order.
+    /// The resources of all clients that [`Accounts::groupchat`] may give a copy to, in its order.
     pub fn resources(&self, account: &str, room: &str) -> impl Iterator<Item = &str> {
         self.membership(account, room).into_iter().flat_map(|m| m.clients.iter().map(|c| &*c.resource))
     }

@@ -121,10 +121,10 @@ pub fn read<'a>(stanza: &'a [u8], room: &str) -> Chat<'a> {
     let takes_back = Some(takes_back).filter(|t| t.forms != [false; 2] && (by_room || t.moderated.is_none()));
     let talk = match body {
         None if subject && !thread => Talk::Subject,
-        _ if stamp.is_some() || (by_room && takes_back.is_some()) => Talk::Said,
+        _ if stamp.is_some() || (by_room && takes_back.is_some()) => Talk::Stored,
         _ if passing => Talk::Passing,
         None if !kept && takes_back.is_none() => Talk::Passing,
-        _ => Talk::Said,
+        _ => Talk::Stored,
     };
     let name = names.origin_id.or(names.id);
     Chat {
@@ -332,16 +332,16 @@ mod tests {
 
     #[test]
     fn tells_what_rooms_keep() {
-        assert_eq!(talk("<body>hi</body>"), Talk::Said);
+        assert_eq!(talk("<body>hi</body>"), Talk::Stored);
         assert_eq!(talk("<subject>s</subject>"), Talk::Subject);
-        assert_eq!(talk("<subject>s</subject><body>hi</body>"), Talk::Said);
+        assert_eq!(talk("<subject>s</subject><body>hi</body>"), Talk::Stored);
         assert_eq!(talk("<composing xmlns='http://jabber.org/protocol/chatstates'/>"), Talk::Passing);
         assert_eq!(talk("<body>hi</body><no-store xmlns='urn:xmpp:hints'/>"), Talk::Passing);
-        assert_eq!(talk("<retract xmlns='urn:xmpp:message-retract:1' id='1'/>"), Talk::Said);
+        assert_eq!(talk("<retract xmlns='urn:xmpp:message-retract:1' id='1'/>"), Talk::Stored);
         // Whatever a room repeats, it keeps.
         assert_eq!(
             talk("<y xmlns='z'/><delay xmlns='urn:xmpp:delay' from='r@c' stamp='2024-01-01T00:00:00Z'/>"),
-            Talk::Said
+            Talk::Stored
         );
         assert_eq!(
             talk("<y xmlns='z'/><delay xmlns='urn:xmpp:delay' from='r@x' stamp='2024-01-01T00:00:00Z'/>"),
@@ -408,7 +408,7 @@ mod tests {
 
     fn after(kept: &[Vec<u8>], announcement: &[u8]) -> Option<(usize, String)> {
         let chat = read(announcement, ROOM);
-        assert_eq!(chat.talk, Talk::Said);
+        assert_eq!(chat.talk, Talk::Stored);
         let (i, stanza) = chat.take_back(kept.iter().map(Vec::as_slice), ROOM, 86_400)?;
         Some((i, String::from_utf8(stanza).unwrap()))
     }

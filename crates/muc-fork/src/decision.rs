@@ -93,7 +93,7 @@ pub enum Decision {
         /// How it went.
         outcome: Outcome,
     },
-    /// What is kept of the account changed: see [`crate::Fork::memberships`].
+    /// What is kept of the account changed: see [`crate::Accounts::memberships`].
     Persist {
         /// Whose.
         account: Box<str>,

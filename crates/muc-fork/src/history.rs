@@ -40,7 +40,7 @@ impl Request {
 
 /// One message, without a `to`.
 #[derive(Debug)]
-pub struct Said {
+pub struct HistoryMessage {
     /// Its bytes.
     pub stanza: Arc<[u8]>,
     /// It has the room's own `<delay/>`, which says when it was said.
@@ -51,10 +51,10 @@ pub struct Said {
     pub weight: Weight,
 }
 
-impl Said {
+impl HistoryMessage {
     /// What a message of so many bytes takes.
     pub fn weigh(meter: &Meter, bytes: usize) -> Weight {
-        Weight::new(meter, bytes + size_of::<Said>() + 32)
+        Weight::new(meter, bytes + size_of::<HistoryMessage>() + 32)
     }
 }
 
@@ -87,7 +87,7 @@ impl Mark {
 }
 
 /// The last messages of a membership, oldest first.
-pub type History = VecDeque<Arc<Said>>;
+pub type History = VecDeque<Arc<HistoryMessage>>;
 
 /// Where in `history` begins what was asked for: as many of the newest as fit. `to` is how many characters the address
 /// adds to each; `default` how many there are without a request.
@@ -114,7 +114,7 @@ mod tests {
             .map(|n| {
                 let stanza: Arc<[u8]> = vec![b'x'; 90].into();
                 let mark = Mark { at: 1000 + n, ..Mark::default() };
-                Arc::new(Said { stanza, stamped: false, mark, weight: Weight::default() })
+                Arc::new(HistoryMessage { stanza, stamped: false, mark, weight: Weight::default() })
             })
             .collect()
     }

@@ -85,7 +85,7 @@ pub struct Asks<'a> {
 
 /// What a room's presence says.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Said<'a> {
+pub struct MucUser<'a> {
     /// Its status codes.
     pub codes: &'a [u16],
     /// The nickname in its item, which with 303 is the new one.
@@ -98,7 +98,7 @@ pub struct Said<'a> {
     pub destroyed: bool,
 }
 
-impl Said<'_> {
+impl MucUser<'_> {
     /// Whether an error is about the way to the room, or about now.
     pub fn is_transient(&self) -> bool {
         self.wait || self.condition.is_some_and(is_about_the_way)
@@ -114,7 +114,7 @@ pub fn is_about_the_way(condition: &str) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Talk {
     /// Something that rooms keep for those who come later.
-    Said,
+    Stored,
     /// A subject and no body (XEP-0045 §8.1).
     Subject,
     /// A chat state, a change of the configuration, ...

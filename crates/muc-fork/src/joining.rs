@@ -1,15 +1,15 @@
 //! A client's presence: joining, entering, changing, leaving; and the account's own joins and leaves.
 
+use crate::accounts::{Accounts, NOT_IN, Room, TOO_MANY, WIDE_HISTORY, at, set_id};
 use crate::build;
 use crate::decision::Decision;
-use crate::fork::{Fork, NOT_IN, Room, TOO_MANY, WIDE_HISTORY, at, set_id};
 use crate::history::Request;
 use crate::input::{FromClient, Join, Presence};
 use crate::membership::{Client, Membership, Phase, Stage};
 use crate::view::likeness;
 use std::sync::Arc;
 
-impl Fork {
+impl Accounts {
     /// A client's presence to a room, or to a nickname in it. `join` is there if it carries a MUC `<x/>`; `payload` is
     /// the presence without that, and without address, `id` and `type`.
     pub fn presence_from_client(

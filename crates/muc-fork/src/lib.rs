@@ -10,7 +10,7 @@
 //! that sends something to a room of its own server may be back with the room's answer before the sending returns;
 //! everything is recorded before the decisions are handed out, so that is as good as an answer that comes later.
 //!
-//! - [`fork`]: the accounts and their memberships. What happens to them stands in a file per side it comes from:
+//! - [`accounts`]: the accounts and their memberships. What happens to them stands in a file per side it comes from:
 //!   `joining` (a client's presence), `sending` (what else clients send), `receiving` (what rooms send), `watching` (time),
 //!   `account` (bookmarks, devices, restarts); `requests` are those without an answer yet; `serving` is what one client is told from what is known.
 //! - [`view`]: what rooms told about their occupants, kept once for all accounts.
@@ -22,10 +22,10 @@
 #![forbid(unsafe_code)]
 
 mod account;
+pub mod accounts;
 pub mod build;
 pub mod chat;
 pub mod decision;
-pub mod fork;
 pub mod history;
 pub mod input;
 mod joining;
@@ -38,7 +38,7 @@ mod serving;
 pub mod view;
 mod watching;
 
+pub use accounts::{Accounts, Change, Config, Offline, Restored, RestoredClient, Waits};
 pub use decision::{Condition, Decision, Edit, Id, Outcome};
-pub use fork::{Change, Config, Fork, Offline, Restored, RestoredClient, Waits};
 pub use history::{Mark, Request};
 pub use memory::{Full, Limits};

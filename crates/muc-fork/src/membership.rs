@@ -1,8 +1,8 @@
 //! One account in one room.
 
+use crate::accounts::{ENTRY, HISTORY_AWAY, HISTORY_BYTES, MOST_CODES, RestoredClient, Waits};
 use crate::chat::Chat;
-use crate::fork::{ENTRY, KEPT_AWAY, KEPT_BYTES, MOST_CODES, RestoredClient, Waits};
-use crate::history::{History, Mark, Request, Said};
+use crate::history::{History, HistoryMessage, Mark, Request};
 use crate::memory::Weight;
 use crate::view::{Likeness, Seen};
 use std::collections::{HashMap, VecDeque};
@@ -140,7 +140,7 @@ pub struct Membership {
     pub history: History,
     /// What the history takes, for the account.
     pub weight: Weight,
-    pub subject: Option<Arc<Said>>,
+    pub subject: Option<Arc<HistoryMessage>>,
     /// History and subject of the join have come.
     pub settled: bool,
     /// A subject came where it need not be the end of the history: that is over when nothing more comes.
@@ -172,7 +172,7 @@ pub struct Membership {
     /// The account joined again without its clients' knowing: what the room repeats, they may have.
     pub rejoined: bool,
     /// What was said while the account joined again: it comes after what the room repeats from before.
-    pub held: Vec<Arc<Said>>,
+    pub held: Vec<Arc<HistoryMessage>>,
     /// Messages that came before a restart, or before the account joined again: each may be repeated once, until then.
     pub repeats: Vec<Mark>,
     /// Those that were, before the account was known to be in: another join's history may bring them again.
@@ -398,9 +398,9 @@ impl Membership {
     }
 
     /// Keeps a message for those who join later, as far as there is room for it. What the room repeats goes where it belongs.
-    pub fn keep(&mut self, said: Arc<Said>, most: usize, most_bytes: usize) {
+    pub fn keep(&mut self, said: Arc<HistoryMessage>, most: usize, most_bytes: usize) {
         self.weight.add(said.stanza.len());
-        let later = |had: &&Arc<Said>| said.stamped && had.mark.at > said.mark.at;
+        let later = |had: &&Arc<HistoryMessage>| said.stamped && had.mark.at > said.mark.at;
         let at = self.history.len() - self.history.iter().rev().take_while(later).count();
         self.history.insert(at, said);
         while (self.history.len() > most || self.weight.bytes() > most_bytes) && self.forget_oldest() {}
@@ -420,7 +420,7 @@ impl Membership {
         self.repeats.retain(|mark| !self.history.iter().any(|said| said.mark == *mark));
         let before = std::mem::take(&mut self.repeats);
         self.repeats = self.history.iter().map(|said| said.mark).chain(before).collect();
-        self.repeats.truncate(2 * KEPT_AWAY);
+        self.repeats.truncate(2 * HISTORY_AWAY);
         self.repeats_until = u64::MAX;
         self.rejoined = true;
     }
@@ -438,7 +438,7 @@ impl Membership {
 
     /// A message came that nobody has been told yet.
     pub fn note_early(&mut self, mark: Mark) {
-        if self.early.len() < KEPT_AWAY {
+        if self.early.len() < HISTORY_AWAY {
             self.early.push(mark);
         }
     }
@@ -451,11 +451,11 @@ impl Membership {
     /// Whether one more message of so many bytes can wait for the join to be complete.
     pub fn can_hold(&self, bytes: usize) -> bool {
         let held: usize = self.held.iter().map(|s| s.stanza.len()).sum();
-        self.held.len() < KEPT_AWAY && held + bytes <= KEPT_BYTES
+        self.held.len() < HISTORY_AWAY && held + bytes <= HISTORY_BYTES
     }
 
     /// Keeps a message until what was said before it has come. Not if there are too many.
-    pub fn hold(&mut self, said: &Arc<Said>) -> bool {
+    pub fn hold(&mut self, said: &Arc<HistoryMessage>) -> bool {
         let fits = self.can_hold(said.stanza.len());
         if fits {
             // The history that this is of has it once; another join's, or one that follows what was said just now, may repeat it.
@@ -498,9 +498,9 @@ impl Membership {
         if chat.takes_back.is_none() {
             return;
         }
-        let tombstone = |old: &Said, stanza: Vec<u8>| {
+        let tombstone = |old: &HistoryMessage, stanza: Vec<u8>| {
             let weight = old.weight.with(old.weight.bytes() + stanza.len() - old.stanza.len());
-            Arc::new(Said { stanza: stanza.into(), stamped: old.stamped, mark: old.mark, weight })
+            Arc::new(HistoryMessage { stanza: stanza.into(), stamped: old.stamped, mark: old.mark, weight })
         };
         if let Some((i, stanza)) = chat.take_back(self.history.iter().map(|s| &*s.stanza), room, now) {
             let said = tombstone(&self.history[i], stanza);

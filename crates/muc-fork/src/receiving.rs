@@ -1,14 +1,14 @@
 //! What rooms send to accounts.
 
+use crate::accounts::{
+    Accounts, Change, HISTORY, HISTORY_AWAY, HISTORY_BYTES, LINGER, PERSONAL, RECENT, RECENT_BYTES,
+    REPEATING, SAME, SETTLE_TIMEOUT, SILENT, SOON, at, set_id,
+};
 use crate::build;
 use crate::chat::Chat;
 use crate::decision::{Decision, Edit, Id, Outcome};
-use crate::fork::{
-    Change, Fork, KEPT, KEPT_AWAY, KEPT_BYTES, LINGER, PERSONAL, RECENT, RECENT_BYTES, REPEATING, SAME,
-    SETTLE_TIMEOUT, SILENT, SOON, at, set_id,
-};
-use crate::history::{Request, Said};
-use crate::input::{Asks, FromRoom, Iq, Message, Presence, Said as RoomSaid, Talk, is_about_the_way};
+use crate::history::{HistoryMessage, Request};
+use crate::input::{Asks, FromRoom, Iq, Message, MucUser, Presence, Talk, is_about_the_way};
 use crate::membership::{Client, Maybe, Phase, Stage};
 use crate::memory::Full;
 use crate::requests::BUSY;
@@ -26,13 +26,13 @@ struct Answer<'a> {
     sure: bool,
 }
 
-impl Fork {
+impl Accounts {
     /// A room's presence. `presence` are its bytes without `to`, and without `id` if it is the account's own.
     pub fn presence_from_room(
         &mut self,
         from: FromRoom,
         kind: Presence,
-        said: RoomSaid,
+        said: MucUser,
         presence: &[u8],
         now: u64,
     ) -> Option<Vec<Decision>> {
@@ -437,7 +437,7 @@ impl Fork {
     pub(crate) fn refused(
         &mut self,
         from: FromRoom,
-        said: RoomSaid,
+        said: MucUser,
         presence: &[u8],
         now: u64,
         out: &mut Vec<Decision>,
@@ -554,7 +554,7 @@ impl Fork {
     }
 
     /// The account is out: kicked, banned, the room is gone, or it left.
-    pub(crate) fn out_of_room(&mut self, from: FromRoom, said: RoomSaid, now: u64, out: &mut Vec<Decision>) {
+    pub(crate) fn out_of_room(&mut self, from: FromRoom, said: MucUser, now: u64, out: &mut Vec<Decision>) {
         let join_timeout = self.config(from.account).join_timeout;
         let Some(a) = self.accounts.get_mut(from.account) else { return };
         let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
@@ -777,8 +777,9 @@ impl Fork {
         let said = match same {
             Some(said) => said.clone(),
             None => {
-                let (stamped, weight) = (chat.stamp.is_some(), Said::weigh(&self.memory, chat.stanza.len()));
-                let said = Arc::new(Said { stanza: chat.stanza.into(), stamped, mark, weight });
+                let (stamped, weight) =
+                    (chat.stamp.is_some(), HistoryMessage::weigh(&self.memory, chat.stanza.len()));
+                let said = Arc::new(HistoryMessage { stanza: chat.stanza.into(), stamped, mark, weight });
                 // It may have been kept when another account was told, or is when this one is.
                 let kept = repeated.is_some()
                     || waits
@@ -791,7 +792,7 @@ impl Fork {
                     bytes -= old.stanza.len();
                 }
                 if !kept {
-                    self.changes.push(Change::Said { room: from.room.into(), mark });
+                    self.changes.push(Change::Message { room: from.room.into(), mark });
                 }
                 said
             }
@@ -803,23 +804,23 @@ impl Fork {
                 return Some(out); // they get it in its turn
             }
             m.forget(before);
-            m.keep(said, if m.history.len() < KEPT { KEPT } else { KEPT_AWAY }, KEPT_BYTES);
+            m.keep(said, if m.history.len() < HISTORY { HISTORY } else { HISTORY_AWAY }, HISTORY_BYTES);
             return Some(out);
         }
         let used = m.clients.iter().any(Client::is_in);
-        let most = if used { KEPT } else { KEPT_AWAY };
+        let most = if used { HISTORY } else { HISTORY_AWAY };
         if m.phase == Phase::Joining && before && m.known.is_none() {
             // Some rooms begin with the history; it is told after one's own presence.
             m.given += 1;
             m.note_early(mark);
-            m.keep(said, most, KEPT_BYTES);
+            m.keep(said, most, HISTORY_BYTES);
             return Some(out);
         }
-        if m.phase == Phase::Joining && chat.talk == Talk::Said {
+        if m.phase == Phase::Joining && chat.talk == Talk::Stored {
             if m.hold(&said) {
                 return Some(out);
             }
-            self.changes.push(Change::Said { room: from.room.into(), mark });
+            self.changes.push(Change::Message { room: from.room.into(), mark });
         }
         if chat.talk == Talk::Subject {
             m.subject = Some(said);
@@ -844,7 +845,7 @@ impl Fork {
             if waits {
                 m.note_early(mark);
             }
-            m.keep(said, most, KEPT_BYTES);
+            m.keep(said, most, HISTORY_BYTES);
             for client in &mut m.clients {
                 let gets = match (&client.stage, &mut client.late) {
                     (Stage::In { held: Some(_) } | Stage::Waiting { .. }, _) => false,
@@ -864,10 +865,10 @@ impl Fork {
             if m.phase == Phase::Joined {
                 m.settle(from.account, from.room, room, &mut self.changes, &mut out);
             }
-            if now < m.guessed && m.repeats.len() < 2 * KEPT_AWAY {
+            if now < m.guessed && m.repeats.len() < 2 * HISTORY_AWAY {
                 m.repeats.push(mark);
             }
-            m.keep(said, most, KEPT_BYTES);
+            m.keep(said, most, HISTORY_BYTES);
             m.missed = if used { 0 } else { m.missed + 1 };
         }
         let m = self.accounts.get(from.account)?.rooms.get(from.room)?;
@@ -880,7 +881,7 @@ impl Fork {
     /// Whether a groupchat message from a room is worth keeping, for this account, and was not there before.
     pub fn is_new(&self, account: &str, room: &str, chat: &Chat, now: u64) -> bool {
         let wall = now.saturating_add_signed(self.wall_ahead);
-        chat.talk == Talk::Said
+        chat.talk == Talk::Stored
             && self.membership(account, room).is_some_and(|m| {
                 let had = !m.rejoined || m.repeats(chat, now, wall).is_some() || m.is_known(chat.mark(wall));
                 m.phase != Phase::Away && !(chat.stamp.is_some() && had)
@@ -888,7 +889,7 @@ impl Fork {
     }
 
     /// A message that is no groupchat: a private one, a voice request, or an error. Nobody gets it if no client is in
-    /// the room; [`Fork::is_attended`] says so before.
+    /// the room; [`Accounts::is_attended`] says so before.
     pub fn message_from_room(
         &mut self,
         from: FromRoom,

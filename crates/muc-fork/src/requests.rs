@@ -1,7 +1,7 @@
 //! Requests without an answer yet, and which client goes on with what it began.
 
+use crate::accounts::ANSWER_TIMEOUT;
 use crate::decision::Condition;
-use crate::fork::ANSWER_TIMEOUT;
 use crate::input::Asks;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -1,14 +1,14 @@
 //! What clients send to rooms they are in, beside presence; and clients that are gone.
 
+use crate::accounts::{ANSWER_TIMEOUT, Accounts, BROKEN, CLIENT_GONE, GONE, LEAVE_TIMEOUT, at, set_id};
 use crate::build;
 use crate::decision::{Decision, Edit, Id};
-use crate::fork::{ANSWER_TIMEOUT, BROKEN, CLIENT_GONE, Fork, GONE, LEAVE_TIMEOUT, at, set_id};
 use crate::input::{Asks, FromClient, Iq, Message};
 use crate::membership::{Phase, Rename, Stage};
 use crate::requests::{Asked, BUSY};
 use std::sync::Arc;
 
-impl Fork {
+impl Accounts {
     pub(crate) fn update(&mut self, from: FromClient, nick: &str, payload: &[u8], out: &mut Vec<Decision>) {
         // An answer without an id could be to anything.
         let id = if from.id.is_some() { Id::Keep } else { Id::Set(self.new_id()) };

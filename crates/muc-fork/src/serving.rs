@@ -1,11 +1,11 @@
 //! What one client is served from what is known of the room.
 
+use crate::accounts::{
+    Change, DEFAULT_HISTORY, HISTORY, HISTORY_AWAY, HISTORY_BYTES, PERSONAL, Room, affiliation, at, set_id,
+};
 use crate::build;
 use crate::decision::{Decision, Edit, Id, Outcome};
-use crate::fork::{
-    Change, DEFAULT_HISTORY, KEPT, KEPT_AWAY, KEPT_BYTES, PERSONAL, Room, affiliation, at, set_id,
-};
-use crate::history::{self, Request, Said};
+use crate::history::{self, HistoryMessage, Request};
 use crate::input::FromClient;
 use crate::membership::{Client, Membership, Stage};
 use crate::view::View;
@@ -70,7 +70,7 @@ impl Membership {
         account: &str,
         room: &str,
         client: &Client,
-        said: &Arc<Said>,
+        said: &Arc<HistoryMessage>,
         out: &mut Vec<Decision>,
     ) {
         let delay = (!said.stamped).then(|| (room.to_owned(), said.mark.at));
@@ -212,7 +212,7 @@ impl Membership {
                 self.serve_said(account, room, client, &said, out);
             }
             self.early.push(said.mark);
-            self.keep(said, if used { KEPT } else { KEPT_AWAY }, KEPT_BYTES);
+            self.keep(said, if used { HISTORY } else { HISTORY_AWAY }, HISTORY_BYTES);
             self.missed += 1;
         }
         if used {
@@ -220,7 +220,7 @@ impl Membership {
         }
         // Not before: who was not told when the server is killed is told after it.
         let told = self.early.drain(..);
-        changes.extend(told.map(|mark| Change::Said { room: room.into(), mark }));
+        changes.extend(told.map(|mark| Change::Message { room: room.into(), mark }));
     }
 }
 

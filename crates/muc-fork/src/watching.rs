@@ -1,17 +1,17 @@
 //! Time: rooms that do not answer, and whether the account is still in those that are silent (XEP-0410).
 
+use crate::accounts::{
+    ANSWER_TIMEOUT, Accounts, DOUBT_PAUSE, LINGER, LOOKS, PING_TRIES, SETTLE_TIMEOUT, SILENT, at, set_id,
+};
 use crate::build;
 use crate::decision::{Decision, Edit, Id, Outcome};
-use crate::fork::{
-    ANSWER_TIMEOUT, DOUBT_PAUSE, Fork, LINGER, LOOKS, PING_TRIES, SETTLE_TIMEOUT, SILENT, at, set_id,
-};
 use crate::history::Request;
 use crate::input::{FromRoom, Iq, is_about_the_way};
 use crate::membership::{Client, Phase, Stage};
 use crate::requests::Asked;
 use std::cmp::Reverse;
 
-impl Fork {
+impl Accounts {
     pub(crate) fn ping(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
         let patience = self.config(account).patience();
         let id = self.new_id();
@@ -159,7 +159,7 @@ impl Fork {
     pub fn server_up(&mut self, host: &str, anew: bool, now: u64) {
         let mut n = 0;
         for (account, a) in &mut self.accounts {
-            for (room, m) in a.rooms.iter_mut().filter(|(room, _)| crate::fork::host(room) == host) {
+            for (room, m) in a.rooms.iter_mut().filter(|(room, _)| crate::accounts::host(room) == host) {
                 let waits = m.phase == Phase::Away || (m.phase == Phase::Joining && m.retry);
                 if m.phase == Phase::Joined && (anew || m.failures > 0) {
                     m.doubt = true;
@@ -180,7 +180,7 @@ impl Fork {
             .accounts
             .iter()
             .flat_map(|(account, a)| a.rooms.iter().map(move |(room, m)| (account, room, m)))
-            .filter(|(_, room, m)| m.phase == Phase::Joined && crate::fork::host(room) == host)
+            .filter(|(_, room, m)| m.phase == Phase::Joined && crate::accounts::host(room) == host)
             .map(|(account, room, _)| (account.clone(), room.clone()))
             .collect();
         for (account, room) in rooms {
@@ -214,7 +214,7 @@ impl Fork {
         out
     }
 
-    /// When to call [`Fork::tick`] next.
+    /// When to call [`Accounts::tick`] next.
     pub fn next_due(&self) -> Option<u64> {
         self.due.peek().map(|Reverse((at, _, _))| *at)
     }

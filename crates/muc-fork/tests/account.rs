@@ -1,10 +1,10 @@
 //! What follows for an account from what is known of it, and what is not.
 
+use enjamb_muc_fork::accounts::GRACE;
 use enjamb_muc_fork::chat;
 use enjamb_muc_fork::decision::Decision;
-use enjamb_muc_fork::fork::GRACE;
-use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Message, Presence, Said};
-use enjamb_muc_fork::{Fork, Full, Limits, Restored, RestoredClient, Waits};
+use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Message, MucUser, Presence};
+use enjamb_muc_fork::{Accounts, Full, Limits, Restored, RestoredClient, Waits};
 
 const ACCOUNT: &str = "ada@a.example";
 const ROOM: &str = "room@c.example";
@@ -23,10 +23,10 @@ fn sent(decisions: &[Decision]) -> Vec<String> {
     sent.collect()
 }
 
-fn let_in(fork: &mut Fork, joined: &[Decision], now: u64) {
+fn let_in(fork: &mut Accounts, joined: &[Decision], now: u64) {
     let join = sent(joined).join("");
     let from = FromRoom { account: ACCOUNT, room: ROOM, nick: Some("ada"), id: id_of(&join) };
-    let said = Said { codes: &[110], ..Said::default() };
+    let said = MucUser { codes: &[110], ..MucUser::default() };
     let presence = b"<presence from='room@c.example/ada'/>";
     assert!(fork.presence_from_room(from, Presence::Available, said, presence, now).is_some());
 }
@@ -34,7 +34,7 @@ fn let_in(fork: &mut Fork, joined: &[Decision], now: u64) {
 #[test]
 fn stays_in_its_rooms_while_its_bookmarks_are_not_known() {
     for known in [true, false] {
-        let mut fork = Fork::new(random);
+        let mut fork = Accounts::new(random);
         let kept = Restored { room: ROOM.into(), nick: "ada".into(), ..Restored::default() };
         let joined = fork.restore(ACCOUNT, kept, false, 0);
         assert_eq!(sent(&joined).len(), 1);
@@ -54,7 +54,7 @@ fn stays_in_its_rooms_while_its_bookmarks_are_not_known() {
 
 #[test]
 fn an_empty_presence_is_one_without_anything_in_it() {
-    let mut fork = Fork::new(random);
+    let mut fork = Accounts::new(random);
     let client =
         RestoredClient { resource: "phone".into(), asked: "ada".into(), ..RestoredClient::default() };
     let kept =
@@ -73,7 +73,7 @@ fn phone() -> RestoredClient {
     }
 }
 
-fn restored(fork: &mut Fork, client: RestoredClient, joining: bool) -> Vec<Decision> {
+fn restored(fork: &mut Accounts, client: RestoredClient, joining: bool) -> Vec<Decision> {
     let kept = Restored {
         room: ROOM.into(),
         nick: "ada".into(),
@@ -89,13 +89,13 @@ fn id_of(stanza: &str) -> Option<&str> {
 }
 
 /// The room cannot be reached: each join comes back. Gives when one was sent, and when the clients were told.
-fn out_of_reach(fork: &mut Fork, first: Vec<Decision>) -> (Vec<u64>, Option<u64>) {
+fn out_of_reach(fork: &mut Accounts, first: Vec<Decision>) -> (Vec<u64>, Option<u64>) {
     let (mut tries, mut decisions) = (Vec::new(), first);
     for now in 0..100_000 {
         for join in sent(&decisions) {
             tries.push(now);
             let from = FromRoom { account: ACCOUNT, room: ROOM, nick: Some("ada"), id: id_of(&join) };
-            let said = Said { condition: Some("remote-server-timeout"), wait: true, ..Said::default() };
+            let said = MucUser { condition: Some("remote-server-timeout"), wait: true, ..MucUser::default() };
             let all =
                 fork.presence_from_room(from, Presence::Error, said, b"<presence/>", now).unwrap_or_default();
             if all.iter().any(|d| matches!(d, Decision::Serve { .. } | Decision::Forward { .. })) {
@@ -109,7 +109,7 @@ fn out_of_reach(fork: &mut Fork, first: Vec<Decision>) -> (Vec<u64>, Option<u64>
 
 #[test]
 fn a_room_out_of_reach_is_tried_again_for_ten_minutes_before_its_clients_are_told() {
-    let mut fork = Fork::new(random);
+    let mut fork = Accounts::new(random);
     let first = restored(&mut fork, phone(), false);
     let (tries, told) = out_of_reach(&mut fork, first);
     assert!(told.is_some_and(|told| (600..700).contains(&told)), "{told:?}");
@@ -119,7 +119,7 @@ fn a_room_out_of_reach_is_tried_again_for_ten_minutes_before_its_clients_are_tol
 
 #[test]
 fn who_waits_for_its_join_is_told_after_a_minute() {
-    let mut fork = Fork::new(random);
+    let mut fork = Accounts::new(random);
     let waits = Some(Waits::ToBeIn { id: None, request: Default::default(), was_in: false });
     let first = restored(&mut fork, RestoredClient { waits, ..phone() }, true);
     let (_, told) = out_of_reach(&mut fork, first);
@@ -128,10 +128,10 @@ fn who_waits_for_its_join_is_told_after_a_minute() {
 
 #[test]
 fn a_server_that_is_back_is_tried_at_once() {
-    let mut fork = Fork::new(random);
+    let mut fork = Accounts::new(random);
     let join = sent(&restored(&mut fork, phone(), false)).join("");
     let from = FromRoom { account: ACCOUNT, room: ROOM, nick: Some("ada"), id: id_of(&join) };
-    let said = Said { condition: Some("service-unavailable"), wait: true, ..Said::default() };
+    let said = MucUser { condition: Some("service-unavailable"), wait: true, ..MucUser::default() };
     fork.presence_from_room(from, Presence::Error, said, b"<presence/>", 0);
     assert!(fork.tick(1).is_empty());
     fork.server_up("c.example", true, 1);
@@ -140,14 +140,14 @@ fn a_server_that_is_back_is_tried_at_once() {
 
 #[test]
 fn many_errors_that_nobody_asked_for_make_few_pings() {
-    let mut fork = Fork::new(random);
+    let mut fork = Accounts::new(random);
     let joined = restored(&mut fork, phone(), false);
     let_in(&mut fork, &joined, 1);
     let mut pings = 0;
     for now in 10..70 {
         for _ in 0..100 {
             let from = FromRoom { account: ACCOUNT, room: ROOM, nick: None, id: None };
-            let said = Said { condition: Some("internal-server-error"), ..Said::default() };
+            let said = MucUser { condition: Some("internal-server-error"), ..MucUser::default() };
             let all =
                 fork.presence_from_room(from, Presence::Error, said, b"<presence/>", now).unwrap_or_default();
             for ping in sent(&all).into_iter().chain(sent(&fork.tick(now))) {
@@ -162,7 +162,7 @@ fn many_errors_that_nobody_asked_for_make_few_pings() {
 
 #[test]
 fn requests_without_an_answer_have_a_bound() {
-    let mut fork = Fork::new(random);
+    let mut fork = Accounts::new(random);
     let joined = restored(&mut fork, phone(), false);
     let_in(&mut fork, &joined, 1);
     let (mut given, mut refused) = (0, 0);
@@ -191,7 +191,7 @@ fn requests_without_an_answer_have_a_bound() {
 
 #[test]
 fn a_client_that_answers_by_errors_is_gone_after_five_in_a_row() {
-    let mut fork = Fork::new(random);
+    let mut fork = Accounts::new(random);
     let joined = restored(&mut fork, phone(), false);
     let_in(&mut fork, &joined, 1);
     let from =
@@ -208,26 +208,26 @@ fn a_client_that_answers_by_errors_is_gone_after_five_in_a_row() {
     assert!(sent(&error("service-unavailable")).join("").contains("type='unavailable'"));
 }
 
-fn occupant(fork: &mut Fork, room: &str, n: usize) -> Vec<Decision> {
+fn occupant(fork: &mut Accounts, room: &str, n: usize) -> Vec<Decision> {
     let nick = format!("n{n}");
     let from = FromRoom { account: ACCOUNT, room, nick: Some(&nick), id: None };
     let presence = format!("<presence from='{room}/{nick}'>{}</presence>", "x".repeat(200));
-    fork.presence_from_room(from, Presence::Available, Said::default(), presence.as_bytes(), 2)
+    fork.presence_from_room(from, Presence::Available, MucUser::default(), presence.as_bytes(), 2)
         .unwrap_or_default()
 }
 
-fn in_room(fork: &mut Fork, room: &str) {
+fn in_room(fork: &mut Accounts, room: &str) {
     let kept =
         Restored { room: room.into(), nick: "ada".into(), clients: vec![phone()], ..Restored::default() };
     let join = sent(&fork.restore(ACCOUNT, kept, true, 0)).join("");
     let from = FromRoom { account: ACCOUNT, room, nick: Some("ada"), id: id_of(&join) };
-    let said = Said { codes: &[110], ..Said::default() };
+    let said = MucUser { codes: &[110], ..MucUser::default() };
     fork.presence_from_room(from, Presence::Available, said, b"<presence from='x@y/ada'/>", 1);
 }
 
 #[test]
 fn the_occupants_of_a_room_have_a_bound_and_clients_hear_of_all() {
-    let mut fork = Fork::new(random);
+    let mut fork = Accounts::new(random);
     fork.limit(Limits { room: 1 << 20, ..Limits::default() });
     in_room(&mut fork, ROOM);
     for n in 0..20_000 {
@@ -249,7 +249,7 @@ fn an_account_and_the_server_have_bounds() {
         (Limits { account: 1 << 20, ..Limits::default() }, Full::Account(ACCOUNT.into())),
         (Limits { server: 1 << 20, ..Limits::default() }, Full::Server),
     ] {
-        let mut fork = Fork::new(random);
+        let mut fork = Accounts::new(random);
         fork.limit(limits);
         for room in 0..50 {
             let room = format!("r{room}@c.example");
@@ -266,7 +266,7 @@ fn an_account_and_the_server_have_bounds() {
 
 #[test]
 fn what_is_said_has_a_bound_and_is_stamped_by_the_wall_clock() {
-    let mut fork = Fork::new(random);
+    let mut fork = Accounts::new(random);
     fork.limit(Limits { account: 1 << 20, ..Limits::default() });
     fork.set_wall_clock(1_000_000, 10);
     for room in 0..50 {

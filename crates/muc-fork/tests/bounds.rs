@@ -3,15 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
 use enjamb_muc_fork::decision::Decision;
-use enjamb_muc_fork::input::{FromClient, FromRoom, Join, Presence, Said};
-use enjamb_muc_fork::{Fork, chat};
+use enjamb_muc_fork::input::{FromClient, FromRoom, Join, MucUser, Presence};
+use enjamb_muc_fork::{Accounts, chat};
 
 const ACCOUNT: &str = "ada@a.example";
 const ROOM: &str = "room@c.example";
 
 #[test]
 fn what_comes_before_the_account_is_in_is_told_or_kept_within_bounds() {
-    let mut fork = Fork::new(|| 7);
+    let mut fork = Accounts::new(|| 7);
     let from = FromClient { account: ACCOUNT, resource: "phone", room: ROOM, nick: Some("ada"), id: None };
     fork.presence_from_client(from, Presence::Available, Some(Join::default()), b"<presence/>", 1).unwrap();
     let room = FromRoom { account: ACCOUNT, room: ROOM, nick: Some("eve"), id: None };
@@ -25,7 +25,7 @@ fn what_comes_before_the_account_is_in_is_told_or_kept_within_bounds() {
         }
     }
     let own = FromRoom { nick: Some("ada"), ..room };
-    let said = Said { codes: &[110], ..Said::default() };
+    let said = MucUser { codes: &[110], ..MucUser::default() };
     let mut all = fork.presence_from_room(own, Presence::Available, said, b"<presence/>", 3).unwrap();
     all.extend(fork.tick(10));
     let bytes: usize = all

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
 use enjamb_muc_fork::decision::Decision;
-use enjamb_muc_fork::input::{FromClient, FromRoom, Join, Presence, Said};
-use enjamb_muc_fork::{Fork, chat};
+use enjamb_muc_fork::input::{FromClient, FromRoom, Join, MucUser, Presence};
+use enjamb_muc_fork::{Accounts, chat};
 
 const ACCOUNT: &str = "ada@a.example";
 const ROOM: &str = "room@c.example";
@@ -15,20 +15,21 @@ fn random() -> u128 {
     7
 }
 
-fn bookmarked() -> Fork {
-    let mut fork = Fork::new(random);
+fn bookmarked() -> Accounts {
+    let mut fork = Accounts::new(random);
     assert!(!fork.bookmark(ACCOUNT, ROOM, Some(true), Some("ada"), None, true, 1).is_empty());
     fork
 }
 
-fn answer(fork: &mut Fork, codes: &[u16]) -> Vec<Decision> {
+fn answer(fork: &mut Accounts, codes: &[u16]) -> Vec<Decision> {
     let id = format!("{:032x}", random());
     let from = FromRoom { account: ACCOUNT, room: ROOM, nick: Some("ada"), id: Some(&id) };
-    fork.presence_from_room(from, Presence::Available, Said { codes, ..Said::default() }, OWN, 2).unwrap()
+    fork.presence_from_room(from, Presence::Available, MucUser { codes, ..MucUser::default() }, OWN, 2)
+        .unwrap()
 }
 
 /// The codes that the client is told of when it joins.
-fn joins(fork: &mut Fork, resource: &str) -> Vec<u16> {
+fn joins(fork: &mut Accounts, resource: &str) -> Vec<u16> {
     let from = FromClient { account: ACCOUNT, resource, room: ROOM, nick: Some("ada"), id: Some("j") };
     let all = fork
         .presence_from_client(from, Presence::Available, Some(Join::default()), b"<presence/>", 3)
@@ -63,7 +64,7 @@ fn a_restart_forgets_none_of_it() {
     let mut fork = bookmarked();
     answer(&mut fork, &[100, 110, 201]);
     let kept = fork.memberships(ACCOUNT).remove(0);
-    let mut fork = Fork::new(random);
+    let mut fork = Accounts::new(random);
     fork.restore(ACCOUNT, kept, true, 4);
     // The room had the account still.
     answer(&mut fork, &[110]);
@@ -97,7 +98,7 @@ fn what_the_room_was_when_the_account_joined_is_not_told_any_more() {
                <status code='170'/></x></presence>";
     let id = format!("{:032x}", random());
     let from = FromRoom { account: ACCOUNT, room: ROOM, nick: Some("ada"), id: Some(&id) };
-    let said = Said { codes: &[110, 170], ..Said::default() };
+    let said = MucUser { codes: &[110, 170], ..MucUser::default() };
     fork.presence_from_room(from, Presence::Available, said, own.as_bytes(), 2).unwrap();
     let bytes = "<message type='groupchat'><x xmlns='http://jabber.org/protocol/muc#user'><status code='171'/></x></message>";
     let room = FromRoom { account: ACCOUNT, room: ROOM, nick: None, id: None };
@@ -123,7 +124,7 @@ fn one_client_makes_the_room_that_was_forgotten() {
     joins(&mut fork, "desk");
     // A presence error that says that the account is out.
     let from = FromRoom { account: ACCOUNT, room: ROOM, nick: Some("ada"), id: None };
-    let said = Said { condition: Some("not-acceptable"), ..Said::default() };
+    let said = MucUser { condition: Some("not-acceptable"), ..MucUser::default() };
     fork.presence_from_room(from, Presence::Error, said, b"<presence/>", 6).unwrap();
     assert_eq!(told(&answer(&mut fork, &[110, 201])), [110, 110, 201]);
 }
@@ -134,7 +135,7 @@ fn is_told_that_a_room_changed_while_it_had_forgotten_the_account() {
     answer(&mut fork, &[100, 110]);
     joins(&mut fork, "phone");
     let from = FromRoom { account: ACCOUNT, room: ROOM, nick: Some("ada"), id: None };
-    let said = Said { condition: Some("not-acceptable"), ..Said::default() };
+    let said = MucUser { condition: Some("not-acceptable"), ..MucUser::default() };
     fork.presence_from_room(from, Presence::Error, said, b"<presence/>", 6).unwrap();
     assert_eq!(told(&answer(&mut fork, &[110])), [110]);
 }

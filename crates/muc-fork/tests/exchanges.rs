@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
-use enjamb_muc_fork::Fork;
+use enjamb_muc_fork::Accounts;
 use enjamb_muc_fork::decision::Decision;
-use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, Presence, Said};
+use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, MucUser, Presence};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,7 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 struct World {
-    fork: Fork,
+    fork: Accounts,
     now: u64,
     /// Clients that are in, that which spoke last last.
     inside: Vec<String>,
@@ -91,7 +91,7 @@ impl World {
     /// In a room that answers at once, by a bookmark or not.
     fn new(bookmarked: bool) -> World {
         let mut world = World {
-            fork: Fork::new(random),
+            fork: Accounts::new(random),
             now: 1000,
             inside: Vec::new(),
             has: BTreeMap::new(),
@@ -117,7 +117,7 @@ impl World {
                 Some("unavailable") => Presence::Unavailable,
                 _ => Presence::Available,
             };
-            let said = Said { codes: &[110], ..Said::default() };
+            let said = MucUser { codes: &[110], ..MucUser::default() };
             let answer = self.fork.presence_from_room(from, kind, said, b"<presence/>", self.now);
             self.perform(answer.unwrap_or_default());
         }
@@ -290,7 +290,7 @@ impl World {
                 self.fork.presence_from_room(
                     from,
                     Presence::Available,
-                    Said::default(),
+                    MucUser::default(),
                     b"<presence/>",
                     self.now,
                 );

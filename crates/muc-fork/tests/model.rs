@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
 use enjamb_muc_fork::decision::{Decision, Edit, Id};
-use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, Presence, Said};
+use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, MucUser, Presence};
 use enjamb_muc_fork::view::Likeness;
-use enjamb_muc_fork::{Change, Config, Fork, Limits, Mark, Offline, Request, Restored, chat};
+use enjamb_muc_fork::{Accounts, Change, Config, Limits, Mark, Offline, Request, Restored, chat};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, UNIX_EPOCH};
@@ -288,7 +288,7 @@ fn learn(is: &mut BTreeSet<u16>, code: u16) {
 }
 
 struct World {
-    fork: Fork,
+    fork: Accounts,
     room: Room,
     up: VecDeque<Up>,
     down: VecDeque<Down>,
@@ -348,7 +348,7 @@ fn nick_of(jid: &str) -> &str {
 
 impl World {
     fn new(local: bool, offline: Offline, shape: Shape) -> World {
-        let mut fork = Fork::new(random);
+        let mut fork = Accounts::new(random);
         fork.configure("a.example", Config { offline, ..Config::default() });
         World {
             fork,
@@ -599,7 +599,8 @@ impl World {
                 let refused = matches!(condition, Some("conflict" | "item-not-found"));
                 let kicked = codes.iter().any(|code| matches!(code, 301..=333 if *code != 303));
                 self.put_out |= refused || kicked;
-                let said = Said { codes, new_nick: new.as_deref(), condition: *condition, ..Said::default() };
+                let said =
+                    MucUser { codes, new_nick: new.as_deref(), condition: *condition, ..MucUser::default() };
                 let decisions = self.fork.presence_from_room(
                     from(Some(nick), id.as_deref()),
                     *kind,
@@ -900,7 +901,7 @@ impl World {
             match change {
                 Change::Occupant { nick, likeness, .. } => drop(self.kept.0.insert(nick.into(), likeness)),
                 Change::Gone { nick, .. } => drop(self.kept.0.remove(&*nick)),
-                Change::Said { mark, .. } => self.kept.1.push(mark),
+                Change::Message { mark, .. } => self.kept.1.push(mark),
                 Change::Forgotten { .. } => self.kept = Default::default(),
             }
         }

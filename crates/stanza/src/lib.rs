@@ -2,15 +2,15 @@
 //!
 //! A stanza is serialised once; from then on it is these bytes. This crate knows how they are written
 //! ([`mod@write`]), what an engine must remember of the stanza they came from ([`Summary`]), and how a copy is made
-//! for another transport or another time ([`copy`]), and what its children are ([`read`]). It knows nothing of Lua, of streams or of queues: whoever
+//! for another transport or another time ([`resent`]), and what its children are ([`read`]). It knows nothing of Lua, of streams or of queues: whoever
 //! walks a tree calls [`mod@write`] for each part of it.
 
 #![forbid(unsafe_code)]
 
-pub mod copy;
 pub mod read;
+pub mod resent;
 pub mod summary;
 pub mod write;
 
-pub use copy::{Copy, Delay};
+pub use resent::{Delay, Resent};
 pub use summary::{Kind, Name, Summary};

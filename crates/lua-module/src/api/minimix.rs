@@ -8,9 +8,9 @@ use crate::api::journal;
 use crate::boundary::push;
 use crate::{log, rooms};
 use enjamb_muc_fork::decision::{Decision, Edit, Id, Outcome};
-use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, Presence, Said};
+use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, MucUser, Presence};
 use enjamb_muc_fork::{
-    Change, Config, Fork, Full, Limits, Offline, Request, Restored, RestoredClient, Waits, chat,
+    Accounts, Change, Config, Full, Limits, Offline, Request, Restored, RestoredClient, Waits, chat,
 };
 use mlua::prelude::*;
 use std::cell::RefCell;
@@ -18,13 +18,13 @@ use std::collections::HashMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 thread_local! {
-    static FORK: RefCell<Fork> = RefCell::new(Fork::new(random));
+    static FORK: RefCell<Accounts> = RefCell::new(Accounts::new(random));
     static START: (Instant, u64) = (Instant::now(), wall_clock());
     static PENDING: RefCell<Vec<Decision>> = const { RefCell::new(Vec::new()) };
     /// What has changed in rooms and is not in the file yet.
     static NEWS: RefCell<Vec<Change>> = const { RefCell::new(Vec::new()) };
     static LOG: RefCell<Option<rooms::Log>> = const { RefCell::new(None) };
-    static KEPT: RefCell<HashMap<String, rooms::Kept>> = RefCell::default();
+    static RECORDED: RefCell<HashMap<String, rooms::RoomRecord>> = RefCell::default();
 }
 
 /// While the journal cannot be written so many changes wait for it. Then the file goes ahead: of what is lost with the
@@ -38,7 +38,7 @@ fn random() -> u128 {
     u128::from_ne_bytes(bytes)
 }
 
-fn with<T>(f: impl FnOnce(&mut Fork) -> T) -> T {
+fn with<T>(f: impl FnOnce(&mut Accounts) -> T) -> T {
     FORK.with_borrow_mut(|fork| {
         let answer = f(fork);
         let changes = fork.take_changes();
@@ -53,12 +53,12 @@ fn with<T>(f: impl FnOnce(&mut Fork) -> T) -> T {
 ///
 /// What the file says that clients were told must be in their queues after a crash, so the journal goes first. Killed in
 /// between, somebody is told twice.
-fn write_down(fork: &Fork) {
+fn write_down(fork: &Accounts) {
     NEWS.with_borrow_mut(|news| {
         if !news.is_empty() && (journal::commit_queues() || news.len() > MUCH_NEWS) {
             LOG.with_borrow_mut(|log| {
                 if let Some(log) = log {
-                    log.write(news, || KEPT.with_borrow(|kept| rooms::all(fork, kept)));
+                    log.write(news, || RECORDED.with_borrow(|kept| rooms::all(fork, kept)));
                 }
             });
             news.clear();
@@ -367,7 +367,7 @@ fn presence_in(
     let codes = status_codes(&said)?;
     let new_nick: Option<Text> = said.get("nick")?;
     let condition: Option<Text> = said.get("condition")?;
-    let said = Said {
+    let said = MucUser {
         codes: &codes,
         new_nick: str(&new_nick),
         condition: str(&condition),
@@ -629,7 +629,7 @@ fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
 
 /// `restore(account, room, kept, online)`: `kept` as [`memberships`] gives it.
 fn restore(lua: &Lua, (account, room, kept, online): (Text, String, LuaTable, bool)) -> LuaResult<LuaTable> {
-    let known = KEPT.with_borrow(|rooms| rooms.get(&room).cloned()).unwrap_or_default();
+    let known = RECORDED.with_borrow(|rooms| rooms.get(&room).cloned()).unwrap_or_default();
     let mut restored = Restored {
         room,
         nick: kept.get("nick")?,
@@ -665,7 +665,7 @@ fn keep(_: &Lua, path: String) -> LuaResult<(Option<bool>, Option<String>)> {
     Ok(match rooms::Log::open(path.into()) {
         Ok((log, kept)) => {
             LOG.set(Some(log));
-            KEPT.set(kept);
+            RECORDED.set(kept);
             (Some(true), None)
         }
         Err(error) => (None, Some(error.to_string())),
@@ -674,7 +674,7 @@ fn keep(_: &Lua, path: String) -> LuaResult<(Option<bool>, Option<String>)> {
 
 /// `kept()`: what was read by [`keep`] is not needed any more.
 fn kept(_: &Lua, (): ()) -> LuaResult<()> {
-    KEPT.take();
+    RECORDED.take();
     Ok(())
 }
 
@@ -700,7 +700,7 @@ fn limit(_: &Lua, (room, account, server): (usize, usize, usize)) -> LuaResult<(
 /// `full()`: bounds that were reached since the last call: an array of tables with `what` (`"room"`, `"account"` or `"server"`) and
 /// `jid`; or `nil`.
 fn full(lua: &Lua, (): ()) -> LuaResult<Option<LuaTable>> {
-    let notices = with(Fork::take_notices);
+    let notices = with(Accounts::take_notices);
     if notices.is_empty() {
         return Ok(None);
     }

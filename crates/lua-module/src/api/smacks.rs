@@ -7,7 +7,7 @@
 use crate::boundary::push;
 use crate::state::{Handle, key, number, peek, sessions};
 use enjamb_sessions::{LOST, Stanza};
-use enjamb_stanza::{Copy, Delay, Kind, Name, Summary};
+use enjamb_stanza::{Delay, Kind, Name, Resent, Summary};
 use enjamb_stream_management::remembered::{Remembered, forgotten};
 use enjamb_stream_management::undelivered::{Fate, Recipient, fate};
 use enjamb_stream_management::{
@@ -265,7 +265,7 @@ fn copies(
         }
         let stamp = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(at)).to_string();
         let delay = summary.takes_delay().then_some(Delay { from: &from, stamp: &stamp });
-        Copy { xmlns: xmlns.as_deref(), delay }.write(bytes, &mut out);
+        Resent { xmlns: xmlns.as_deref(), delay }.write(bytes, &mut out);
         next += 1;
         lost += usize::from(stanza.is_none());
         out.len() < budget

@@ -19,14 +19,14 @@ pub struct Delay<'a> {
 
 /// What a copy has that the kept bytes have not.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Copy<'a> {
+pub struct Resent<'a> {
     /// The namespace to declare on the stanza itself.
     pub xmlns: Option<&'a str>,
     /// The delay to add as its last child.
     pub delay: Option<Delay<'a>>,
 }
 
-impl Copy<'_> {
+impl Resent<'_> {
     /// Appends the copy of `stanza`, which was written by [`crate::write`], to `out`.
     pub fn write(&self, stanza: &[u8], out: &mut Vec<u8>) {
         let name_end = stanza.iter().position(|b| matches!(b, b' ' | b'/' | b'>')).unwrap_or(stanza.len());
@@ -69,7 +69,7 @@ fn write_delay(out: &mut Vec<u8>, delay: Delay) {
 mod tests {
     use super::*;
 
-    fn copy(stanza: &str, copy: Copy) -> String {
+    fn copy(stanza: &str, copy: Resent) -> String {
         let mut out = Vec::new();
         copy.write(stanza.as_bytes(), &mut out);
         String::from_utf8(out).unwrap()
@@ -80,12 +80,12 @@ mod tests {
 
     #[test]
     fn without_anything_it_is_the_same() {
-        assert_eq!(copy("<presence/>", Copy::default()), "<presence/>");
+        assert_eq!(copy("<presence/>", Resent::default()), "<presence/>");
     }
 
     #[test]
     fn declares_the_namespace() {
-        let ws = Copy { xmlns: Some("jabber:client"), delay: None };
+        let ws = Resent { xmlns: Some("jabber:client"), delay: None };
         assert_eq!(copy("<presence/>", ws), "<presence xmlns='jabber:client'/>");
         assert_eq!(copy("<iq id='1'><q/></iq>", ws), "<iq xmlns='jabber:client' id='1'><q/></iq>");
         assert_eq!(copy("<message><b/></message>", ws), "<message xmlns='jabber:client'><b/></message>");
@@ -93,14 +93,14 @@ mod tests {
 
     #[test]
     fn stamps_a_delay() {
-        let late = Copy { xmlns: None, delay: Some(DELAY) };
+        let late = Resent { xmlns: None, delay: Some(DELAY) };
         assert_eq!(copy("<presence/>", late), format!("<presence>{STAMP}</presence>"));
         assert_eq!(copy("<presence from='x/y'/>", late), format!("<presence from='x/y'>{STAMP}</presence>"));
         assert_eq!(
             copy("<message><body>a &lt; b</body></message>", late),
             format!("<message><body>a &lt; b</body>{STAMP}</message>")
         );
-        let both = Copy { xmlns: Some("jabber:client"), delay: Some(DELAY) };
+        let both = Resent { xmlns: Some("jabber:client"), delay: Some(DELAY) };
         assert_eq!(copy("<presence/>", both), format!("<presence xmlns='jabber:client'>{STAMP}</presence>"));
     }
 }

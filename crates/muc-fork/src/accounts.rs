@@ -4,7 +4,7 @@
 //! no account-level MUC, and otherwise the decisions.
 
 use crate::decision::{Condition, Id};
-use crate::history::{Mark, Request, Said};
+use crate::history::{HistoryMessage, Mark, Request};
 use crate::membership::Membership;
 use crate::memory::{Full, Limits, Meter};
 use crate::requests::Requests;
@@ -57,7 +57,7 @@ pub struct Restored {
     pub clients: Vec<RestoredClient>,
     /// Who was in the room, and the likeness of what was told of each ([`Change::Occupant`]).
     pub occupants: Vec<(String, Likeness)>,
-    /// The last messages ([`Change::Said`]).
+    /// The last messages ([`Change::Message`]).
     pub said: Vec<Mark>,
     /// It was asked for by iq (MUC2-PAM).
     pub pam: bool,
@@ -114,7 +114,7 @@ pub(crate) struct Room {
     /// It has been said that it is full.
     pub(crate) full: bool,
     /// The last messages, so that what came to several accounts is kept once.
-    pub(crate) recent: VecDeque<Arc<Said>>,
+    pub(crate) recent: VecDeque<Arc<HistoryMessage>>,
     pub(crate) accounts: usize,
     /// How many of them are joining again, and compare what the room tells with what their clients know.
     pub(crate) comparing: usize,
@@ -205,7 +205,7 @@ pub enum Change {
         nick: Box<str>,
     },
     /// A message was said.
-    Said {
+    Message {
         /// The room's bare JID.
         room: Box<str>,
         /// How it is known again.
@@ -240,7 +240,7 @@ pub(crate) struct Account {
 }
 
 /// All accounts.
-pub struct Fork {
+pub struct Accounts {
     pub(crate) accounts: HashMap<Box<str>, Account>,
     pub(crate) rooms: HashMap<Box<str>, Room>,
     pub(crate) due: BinaryHeap<Reverse<Due>>,
@@ -287,9 +287,9 @@ pub(crate) const DEFAULT_HISTORY: usize = 20;
 /// How many a room is asked for if a client asks for something in particular.
 pub(crate) const WIDE_HISTORY: usize = 100;
 /// How many messages are kept, while a client is in and while none is.
-pub(crate) const KEPT: usize = 100;
-pub(crate) const KEPT_AWAY: usize = 500;
-pub(crate) const KEPT_BYTES: usize = 2 << 20;
+pub(crate) const HISTORY: usize = 100;
+pub(crate) const HISTORY_AWAY: usize = 500;
+pub(crate) const HISTORY_BYTES: usize = 2 << 20;
 /// For so many seconds after it joined again, the account takes what the room repeats for what its clients may have.
 pub(crate) const REPEATING: u64 = 60;
 /// Messages of a room among which the same one is looked for.
@@ -379,10 +379,10 @@ impl Config {
     }
 }
 
-impl Fork {
+impl Accounts {
     /// Without accounts. `random` gives 128 bits that nobody can guess, for ids.
-    pub fn new(random: fn() -> u128) -> Fork {
-        Fork {
+    pub fn new(random: fn() -> u128) -> Accounts {
+        Accounts {
             accounts: HashMap::new(),
             rooms: HashMap::new(),
             due: BinaryHeap::new(),
