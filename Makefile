@@ -48,7 +48,7 @@ test: packages-test install $(BUILD)/prosody-13
 
 bench: packages-test install $(BUILD)/prosody-13
 	$(CARGO) build --release --locked -p enjamb-load
-	python3 bench $(if $(QUICK),--quick) $(if $(CONTINUE),--continue) $(if $(PUBLISH),--publish)
+	python3 bench $(if $(QUICK),--quick) $(if $(CONTINUE),--continue) $(if $(PUBLISH),--publish) $(if $(AGAINST),--against $(AGAINST))
 
 # One target, or all in turns, for so long each. Uses the unstable options that sanitizers need, whatever the toolchain.
 FUZZ_SECONDS ?= 600

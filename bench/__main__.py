@@ -27,7 +27,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from ejabberd import find_ejabberd  # noqa: E402
-from parts import PARTS  # noqa: E402
+from parts import PARTS, make  # noqa: E402
 from readme import figures  # noqa: E402
 from report import PAIRS, Results, table_of_bars  # noqa: E402
 from servers import REPO, VARIANTS, Failed, Installed, Missing, find_prosody, say  # noqa: E402
@@ -47,6 +47,7 @@ def machine():
 def arguments():
     p = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--parts", default=os.environ.get("PARTS", ""), help="letters, by commas or spaces (default: all)")
+    p.add_argument("--against", metavar="TREE", help="compare with another Enjamb, installed there, and with nothing else")
     p.add_argument("--quick", action="store_true", help="one round of less: for a look, not for figures")
     p.add_argument("--rounds", type=int, help="of every part, instead of its own number")
     p.add_argument("--servers", default="12,13,ejabberd", help="Prosody 12, Prosody 13, ejabberd: those that are installed")
@@ -65,6 +66,9 @@ def arguments():
     if unknown:
         p.error(f"no such part: {' '.join(unknown)}; there are {' '.join(PARTS)}")
     o.tree = pathlib.Path(o.tree).resolve()
+    o.against = o.against and pathlib.Path(o.against).resolve()
+    if o.against and o.publish:
+        p.error("a comparison with another Enjamb is not for publishing")
     o.load = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or REPO / "target").resolve() / "release" / "enjamb-load"
     o.output = pathlib.Path(o.output)
     return o
@@ -92,7 +96,7 @@ class Run:
         self.bench, self.file = bench, bench.output / "samples.json"
         self.broken, self.began = {}, time.monotonic()
         self.about = {"when": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "machine": machine(),
-                      "enjamb": fingerprint(bench.tree), "quick": bench.quick, "seed": bench.seed, "options": bench.options,
+                      "enjamb": fingerprint(bench.tree), "against": bench.against and fingerprint(bench.against), "quick": bench.quick, "seed": bench.seed, "options": bench.options,
                       "servers": {}, "seconds": {}}
         self.results = Results()
         if bench.go_on or bench.tables:
@@ -100,7 +104,7 @@ class Run:
 
     def recall(self):
         about = json.loads(self.file.read_text())
-        other = [key for key in ("enjamb", "quick", "seed", "options") if about[key] != self.about[key]]
+        other = [key for key in ("enjamb", "against", "quick", "seed", "options") if about.get(key) != self.about[key]]
         if other and not self.bench.tables:
             raise Failed(f"{self.file} is not of this {', '.join(other)}: it cannot be gone on with")
         self.bench.quick = about["quick"]
@@ -178,7 +182,7 @@ class Run:
         return "\n".join(section), drawn
 
     def bars(self):
-        bars = [(letter, bar) for letter in PARTS for bar in PARTS[letter](self.bench).bars()]
+        bars = [(letter, bar) for letter in PARTS for bar in make(letter, self.bench).bars()]
         shown = table_of_bars(self.results, bars, [s for s in self.servers() if s.make == "prosody"])
         if not shown:
             return ""
@@ -225,7 +229,8 @@ def stop(_number, _frame):
 
 def main():
     bench = arguments()
-    for path in (bench.tree / "share/lua/5.4/mod_smacks/mod_smacks.lua", bench.load):
+    trees = [tree / "share/lua/5.4/mod_smacks/mod_smacks.lua" for tree in (bench.tree, bench.against) if tree]
+    for path in (*trees, bench.load):
         if not path.is_file():
             say(f"{path} is missing: `make bench` builds it")
             return 2
@@ -245,7 +250,7 @@ def main():
             run.about["servers"].update({server.label: server.title for server in servers})
             try:
                 for letter in bench.parts:
-                    part = PARTS[letter](bench)
+                    part = make(letter, bench)
                     run.measure(part, servers)
                     print(run.section(part)[0], flush=True)
             except KeyboardInterrupt:
@@ -259,7 +264,7 @@ def main():
     measured = {s["part"] for s in run.results.all}
     for letter in PARTS:
         if letter in measured:
-            text[letter], plots = run.section(PARTS[letter](bench))
+            text[letter], plots = run.section(make(letter, bench))
             drawn.update(plots)
     print(text["bars"], flush=True)
     m = run.about["machine"]

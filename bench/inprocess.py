@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 import time
 
-from servers import Failed
+from servers import Failed, tree_of
 
 TIMEOUT = 600
 
@@ -47,7 +47,7 @@ def _records(server):
     server.check()
     path = records[0].get("module_path")
     if server.variant.smacks != "none":
-        from_tree = path is not None and pathlib.Path(path).resolve().is_relative_to(server.bench.tree)
+        from_tree = path is not None and pathlib.Path(path).resolve().is_relative_to(tree_of(server.bench, server.variant))
         if from_tree != (server.variant.smacks == "enjamb"):
             raise Failed(f"{server.variant.title} ran {path}")
     return records[1:-1]

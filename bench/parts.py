@@ -24,6 +24,18 @@ def part(cls):
     return cls
 
 
+def make(letter, bench):
+    """A part; if two Enjambs are compared, of those only."""
+    made = PARTS[letter](bench)
+    if bench.against:
+        pairs = [("enjamb", "before"), ("minimix", "minimix-before")]
+        made.pairs = [pair for pair in pairs if pair[0] in made.variants]
+        made.variants = made.columns = tuple(variant for pair in made.pairs for variant in pair)
+        made.seldom, made.charts = (), ()
+        made.bars = made.bars_against
+    return made
+
+
 def ratio(title, a, b, limit, field="us", at_least=False, **match):
     """A bar: what `a` takes against what `b` takes."""
     return Bar(title, Side(a, field, match), Side(b, field, match), limit, at_least)
@@ -73,6 +85,12 @@ class Part:
     def bars(self):
         """What Enjamb is held to."""
         return ()
+
+    def bars_against(self):
+        """What it is held to if two Enjambs are compared: nothing is worse by more than three hundredths."""
+        for a, b in self.pairs:
+            for row in self.rows(None, None):
+                yield ratio(f"{row.title}: {VARIANTS[a].title} / {VARIANTS[b].title}", a, b, 1.03, row.field or self.field, **row.match)
 
     def plots(self, results, servers):
         """Yields (name, SVG)."""
@@ -192,6 +210,29 @@ class Groupchat(WholeServer):
         for who, title, limit in (("enjamb", "Enjamb", 0.85), ("minimix", "with mod_minimix", 0.6)):
             yield ratio(f"groupchat, per copy: {title} / no stream management", who, "none", limit, what="copy")
         yield ratio("groupchat, per copy: level process / level none", "enjamb", "enjamb-none", 1.05, what="copy")
+
+
+@part
+class Joining(WholeServer):
+    """Everybody logs in and joins one room, one after another: each is told of all, and all of each."""
+
+    letter = "k"
+    title = "Server CPU for joining a room that gets 100 accounts x 3 sessions, log-ins included"
+    per = "session, µs"
+    rounds = 3
+    columns = variants = ("none", "builtin", "enjamb", "minimix")
+    accounts, sessions = 100, 3
+
+    def sample(self, server, variant, round_):
+        with server.server(self.bench, variant, muc=True) as running:
+            told = run(running, "groupchat", sm=managed(variant), muc=running.muc, accounts=self.scale(self.accounts, 30),
+                       sessions=self.sessions, messages=0, warm_up=1)
+            running.check()
+            joining = told["joining"]
+            yield {"what": "join", "us": joining["us_each"], **joining}
+
+    def rows(self, results, server):
+        return [Row("log-in and join", dict(what="join"))]
 
 
 @part

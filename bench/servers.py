@@ -44,6 +44,8 @@ class Variant:
     durability: str = ""
     minimix: bool = False
     make: str = "prosody"
+    # The other tree's Enjamb: --against
+    before: bool = False
 
 
 VARIANTS = {
@@ -55,6 +57,8 @@ VARIANTS = {
         Variant("enjamb-none", "Enjamb, level none", "enjamb", "none"),
         Variant("enjamb-power", "Enjamb, level power", "enjamb", "power"),
         Variant("minimix", "Enjamb with mod_minimix", "enjamb", minimix=True),
+        Variant("before", "before", "enjamb", before=True),
+        Variant("minimix-before", "before, with mod_minimix", "enjamb", minimix=True, before=True),
         Variant("ejabberd-none", "no stream management", "none", make="ejabberd"),
         Variant("ejabberd", "ejabberd's mod_stream_mgmt", "builtin", make="ejabberd"),
     )
@@ -79,6 +83,11 @@ class InstalledProsody(Installed):
 
     def server(self, bench, variant, **more):
         return Prosody(bench, self, variant, **more)
+
+
+def tree_of(bench, variant):
+    """Where the Enjamb of a variant is installed."""
+    return bench.against if variant.before else bench.tree
 
 
 def find_prosody(label, scratch):
@@ -245,7 +254,7 @@ class Prosody(Server):
         if os.geteuid() == 0:
             lines.append("run_as_root = true")
         if variant.smacks == "enjamb":
-            lines.append(f'installer_plugin_path = "{self.bench.tree}"')
+            lines.append(f'installer_plugin_path = "{tree_of(self.bench, variant)}"')
         if variant.durability:
             lines.append(f'smacks_durability = "{variant.durability}"')
         lines += [*self.bench.options, *options, f'VirtualHost "{HOST}"']
