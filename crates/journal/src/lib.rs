@@ -9,7 +9,7 @@
 //! - **A crash or kill of this process**: everything before the last [`Journal::commit`] that succeeded. Of what came
 //!   after it a prefix, in the order in which it was appended.
 //! - **A crash of the machine**: everything up to the position [`Journal::durable`]. A background thread syncs files;
-//!   [`Journal::request_sync`] has it do so now.
+//!   [`Journal::request_sync`] has it do so now. Of what came after it a prefix, whatever part of it the disk has.
 //! - **A full or failing disk**: the journal stays usable. What could not be written waits in memory, up to
 //!   [`Config::waiting_bytes`], and the next commit tries again.
 //! - **A bit that flips**: every byte is under a checksum. [`Journal::open`] tells what it found damaged in
@@ -30,6 +30,7 @@
 //! - `recovery`: opening, after whatever has happened.
 //! - `collect`: garbage.
 //! - `sync`: the background thread.
+//! - `mark`: up to where all is on the disk itself, for after the machine's death.
 //! - `files`: the operating system, or a test's idea of it.
 //!
 //! # Example
@@ -66,6 +67,7 @@ mod error;
 pub mod faults;
 pub mod files;
 mod log;
+mod mark;
 mod read;
 mod record;
 mod recovery;

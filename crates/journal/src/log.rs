@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::files::{Files, Lock, OpenFile};
 use crate::record::{self, Kind, Loc, MAX_PAYLOAD, Record};
-use crate::segment::{self, Due, Segment, Table, Tomb};
+use crate::segment::{self, Begin, Due, Segment, Table, Tomb};
 use crate::session::Session;
 use crate::sync::{Background, Job};
 use rustc_hash::FxHashMap;
@@ -28,6 +28,8 @@ pub struct Journal {
     pub(crate) sessions: FxHashMap<u64, Session>,
     pub(crate) segments: Table,
     pub(crate) head: Head,
+    /// Which life of the machine this is; 0 if that is not known.
+    pub(crate) boot: u128,
     /// Bytes appended since the journal was opened: the measure of [`Journal::durable`].
     pub(crate) position: u64,
     pub(crate) written: u64,
@@ -199,10 +201,17 @@ impl Journal {
 
     /// Has the background thread sync everything that was committed; [`Journal::durable`] tells when it has.
     pub fn request_sync(&self) {
+        self.sync(false);
+    }
+
+    /// `sealed`: the head ends here.
+    fn sync(&self, sealed: bool) {
         self.background.send(Job::Sync {
             segment: self.head.id,
             file: self.head.file.clone(),
+            offset: self.head.flushed,
             position: self.position(),
+            sealed,
         });
     }
 
@@ -263,7 +272,7 @@ impl Journal {
         let waiting = self.head.buffer.len();
         if waiting >= self.head.retry_at {
             let tried = if self.head.end() + len as u64 > self.config.segment_bytes
-                && self.head.end() > segment::HEADER as u64
+                && self.head.end() > segment::PREAMBLE as u64
             {
                 self.rotate()
             } else if waiting > 0 && waiting + len > self.config.buffer_bytes {
@@ -278,7 +287,7 @@ impl Journal {
             }
         }
         let waiting = self.head.buffer.len();
-        if waiting > segment::HEADER && waiting + len > self.config.waiting_bytes
+        if waiting > segment::PREAMBLE && waiting + len > self.config.waiting_bytes
             || self.head.end() + len as u64 > segment::LARGEST
         {
             return Err(Error::Full { path: self.dir.clone(), waiting });
@@ -324,25 +333,31 @@ impl Journal {
         let sealed = std::mem::replace(&mut self.head, Head::new(id, file));
         // The buffer is the largest allocation there is; it moves on, empty.
         self.head.buffer = sealed.buffer;
-        self.background.send(Job::Sync { segment: sealed.id, file: sealed.file, position: self.position });
+        self.background.send(Job::Sync {
+            segment: sealed.id,
+            file: sealed.file,
+            offset: sealed.flushed,
+            position: self.position,
+            sealed: true,
+        });
         for old in self.retired.drain(..) {
             self.background.send(Job::Remove(old.id));
         }
-        self.begin();
+        self.begin(sealed.id, sealed.flushed);
         Ok(())
     }
 
-    /// Writes the head's header, and has the next segment's file created.
-    pub(crate) fn begin(&mut self) {
+    /// Writes how the head begins, behind that segment of that length, and has the next one's file created.
+    pub(crate) fn begin(&mut self, before: u32, end: u64) {
         let id = self.head.id;
         if let Some(next) = id.checked_add(1) {
             let (send, spare) = mpsc::channel();
             self.background.send(Job::Create(next, send));
             self.spare = Some(spare);
         }
-        self.head.buffer.extend_from_slice(&segment::header(id));
-        let len = segment::HEADER as u64;
-        self.segments.insert(id, Segment { len, ..Segment::default() });
+        Begin { before, end: end as u32, boot: self.boot }.write(&mut self.head.buffer, id);
+        let len = segment::PREAMBLE as u64;
+        self.segments.insert(id, Segment { len, own: len, ..Segment::default() });
         self.position += len;
     }
 
@@ -390,6 +405,6 @@ impl Drop for Journal {
         if self.flush().is_ok() {
             self.release();
         }
-        self.request_sync();
+        self.sync(true);
     }
 }
