@@ -32,6 +32,7 @@
 //! - `sync`: the background thread.
 //! - `mark`: up to where all is on the disk itself, for after the machine's death.
 //! - `files`: the operating system, or a test's idea of it.
+//! - [`lines`]: what is kept beside the journal, in files of lines.
 //!
 //! # Example
 //!
@@ -66,6 +67,7 @@ mod error;
 #[cfg(any(test, feature = "faults"))]
 pub mod faults;
 pub mod files;
+pub mod lines;
 mod log;
 mod mark;
 mod read;
