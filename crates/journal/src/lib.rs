@@ -23,15 +23,18 @@
 //!
 //! # Where to read on
 //!
+//! [`Journal`] is an index, a writer, a collector and a background thread, each in a file of its own:
+//!
+//! - `journal`: what can be done to a session; committing.
+//! - `index`: what is live, and where (`session`: of one session; `segment`: how much of each file).
+//! - `writer`: appending records, and handing them to the operating system, segment after segment.
+//! - `collector`: moving what is live and giving up what is dead.
+//! - `background`: the thread that syncs files and removes them; `mark` is what it knows, for after the machine's death.
+//! - [`sink`]: what that thread is to the others, and what a copy elsewhere would be.
 //! - `record`: the format of a record, and what its checksum covers.
-//! - `segment`: files of records, and the count of live bytes in each.
-//! - `log`: appending, committing, beginning the next segment.
-//! - `read`: what a session's description is, and its queue in order.
+//! - `read`: a session's description, and its queue in order.
 //! - `recovery`: opening, after whatever has happened.
-//! - `collect`: garbage.
-//! - `sync`: the background thread.
-//! - `mark`: up to where all is on the disk itself, for after the machine's death.
-//! - `files`: the operating system, or a test's idea of it.
+//! - [`files`]: the operating system, or a test's idea of it.
 //! - [`lines`]: what is kept beside the journal, in files of lines.
 //!
 //! # Example
@@ -61,27 +64,30 @@
 
 #![forbid(unsafe_code)]
 
-mod collect;
+mod background;
+mod collector;
 mod config;
 mod error;
 #[cfg(any(test, feature = "faults"))]
 pub mod faults;
 pub mod files;
+mod index;
+mod journal;
 pub mod lines;
-mod log;
 mod mark;
 mod read;
 mod record;
 mod recovery;
 mod segment;
 mod session;
-mod sync;
+pub mod sink;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use config::Config;
 pub use error::Error;
-pub use log::Journal;
+pub use journal::Journal;
 pub use read::{Counters, Stats};
 pub use record::MAX_PAYLOAD;
 pub use recovery::{Damage, Incomplete, Recovery};

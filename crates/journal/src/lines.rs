@@ -147,7 +147,7 @@ pub fn write<const N: usize>(out: &mut String, fields: [&str; N]) {
     out.push('\n');
 }
 
-/// The lines of a text that have that many fields, each as it was given to [`write`].
+/// The lines of a text that have that many fields, each as it was given to [`write()`].
 pub fn fields<const N: usize>(text: &str) -> impl Iterator<Item = [String; N]> {
     text.split_terminator('\n').filter_map(|line| {
         let fields: Vec<String> = line.split('\t').map(unescape).collect();

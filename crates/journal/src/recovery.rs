@@ -19,16 +19,19 @@
 
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
-use crate::collect::Pace;
+use crate::background::{Background, Job};
+use crate::collector::{Collector, Retired};
 use crate::config::Config;
 use crate::error::Error;
 use crate::files::{Files, OsFiles};
-use crate::log::{Head, Journal, Retired, create};
+use crate::index::Index;
+use crate::journal::Journal;
 use crate::mark::{Mark, Marks};
+use crate::read::Reader;
 use crate::record::{self, Header, Kind, Loc, Parsed, Record, parse, u64_at};
 use crate::segment::{self, Begin, Due, Segment, Table, Tomb};
 use crate::session::Session;
-use crate::sync::{Background, Job};
+use crate::writer::{Head, Writer, create};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
@@ -223,36 +226,32 @@ impl Journal {
         let background = Background::start(files.clone(), dir, head, marks, failed.clone(), gone)?;
         background.send(Job::Holders(holders));
         background.send(Job::Found(segments.iter().map(|(id, _)| id).collect()));
-        let mut journal = Journal {
+        let writer = Writer {
             files,
             dir: dir.to_owned(),
             config: config.bounded(),
-            sessions,
-            segments,
             head: Head::new(head, file),
             boot,
             position: 0,
             written: 0,
             commits: 0,
-            moved: 0,
-            lost: 0,
-            paced: 0,
-            collecting: None,
-            pace: Pace::default(),
-            retired: Vec::new(),
-            suspects: failed,
             spare: None,
-            reader: None,
-            scratch: Vec::new(),
+        };
+        let mut journal = Journal {
+            index: Index { sessions, segments },
+            writer,
+            collector: Collector { suspects: failed, ..Collector::default() },
+            reader: Reader::default(),
             trouble,
             background,
+            copies: Vec::new(),
             _lock: lock,
         };
         let (before, end) = last.unwrap_or_default();
         journal.begin(before, end);
         // Until the time is told, it is zero.
-        journal.segments.due = Due(journal.config.dead_age);
-        for (id, s) in journal.segments.iter_mut() {
+        journal.index.segments.due = Due(journal.writer.config.dead_age);
+        for (id, s) in journal.index.segments.iter_mut() {
             let needed = s.live + s.own + (s.tombs.len() * record::HEADER) as u64;
             // Numbers may be all that is dead, but to know that they would have to be counted.
             if id != head && s.len > needed {
@@ -262,12 +261,12 @@ impl Journal {
         // What is of no use at all goes now: every start leaves a segment, mostly a small one.
         let useless =
             |(id, s): (u32, &Segment)| (s.live == 0 && s.tombs.is_empty() && id != head).then_some(id);
-        for id in journal.segments.iter().filter_map(useless).collect::<Vec<_>>() {
-            journal.segments.remove(id);
-            let retired = Retired { id, position: journal.position, due: Due::AT_ONCE };
-            journal.retired.push(retired);
+        for id in journal.index.segments.iter().filter_map(useless).collect::<Vec<_>>() {
+            journal.index.segments.remove(id);
+            let retired = Retired { id, position: journal.writer.position, due: Due::AT_ONCE };
+            journal.collector.retired.push(retired);
         }
-        journal.paced = journal.position;
+        journal.collector.paced = journal.writer.position;
         // If the disk is full this waits like anything else.
         if let Err(e) = journal.flush() {
             journal.note(e);

@@ -1,6 +1,6 @@
 //! `enjamb.contacts`: what an account's clients were last told of each contact, beyond what else outlives the process.
 //!
-//! By account and by who the presence was from, a short text. A change is one of the [lines](enjamb_journal::lines) of a file
+//! By account and by who the presence was from, a short text. A change is one of the [`lines`] of a file
 //! when [`write_down`] is called; a line that is not understood is passed over. What a crash of the machine takes costs a
 //! client a presence that it knows already. An account has at most [`MOST_BYTES`], since other servers can make it grow.
 

@@ -1,4 +1,4 @@
-//! What of rooms outlives the process: a file of [lines](enjamb_journal::lines), one for each change.
+//! What of rooms outlives the process: a file of [`lines`], one for each change.
 //!
 //! What a crash of the machine takes costs a client nothing but presences that it knows already. A line that is not
 //! understood is passed over. Knows nothing of Lua or of accounts.

@@ -1,6 +1,7 @@
 //! The background thread: whatever may wait for the disk and is not a write.
 //!
-//! It syncs files, removes those that are not needed any more, and creates the next one. It knows nothing of records.
+//! It syncs files, removes those that are not needed any more, and creates the next one. It knows nothing of records. To the
+//! rest it is a [`Sink`]: what has been synced outlasts the machine.
 //!
 //! Jobs are done in the order in which they were sent, and removals rely on it: what a segment held has been copied to
 //! a later one, whose sync was sent before. If that sync fails, the operating system may have dropped the bytes although
@@ -14,6 +15,7 @@ use crate::error::Error;
 use crate::files::{Files, OpenFile};
 use crate::mark::{MOST_NAMED, Mark, Marks};
 use crate::segment;
+use crate::sink::Sink;
 use nix::sys::signal::{SigSet, SigmaskHow};
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
@@ -75,6 +77,15 @@ pub(crate) struct Background {
     jobs: Option<mpsc::Sender<Job>>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    head: Option<Head>,
+}
+
+/// The segment that was begun last.
+struct Head {
+    segment: u32,
+    file: Arc<dyn OpenFile>,
+    end: u64,
+    position: u64,
 }
 
 impl Background {
@@ -107,7 +118,7 @@ impl Background {
             std::thread::Builder::new().name("enjamb-journal".into()).spawn(move || worker.run(&queue))
         });
         let thread = thread.map_err(Error::io("start a thread for", dir))?;
-        Ok(Background { jobs: Some(jobs), shared, thread: Some(thread) })
+        Ok(Background { jobs: Some(jobs), shared, thread: Some(thread), head: None })
     }
 
     pub fn send(&self, job: Job) {
@@ -117,8 +128,18 @@ impl Background {
         }
     }
 
-    pub fn durable(&self) -> u64 {
-        self.shared.durable.load(Ordering::Acquire)
+    /// Has a segment's empty file created, which comes that way.
+    pub fn create(&self, segment: u32) -> mpsc::Receiver<Arc<dyn OpenFile>> {
+        let (send, spare) = mpsc::channel();
+        self.send(Job::Create(segment, send));
+        spare
+    }
+
+    fn sync_head(&self, sealed: bool) {
+        if let Some(Head { segment, file, end, position }) = &self.head {
+            let (segment, offset, position) = (*segment, *end, *position);
+            self.send(Job::Sync { segment, file: Arc::clone(file), offset, position, sealed });
+        }
     }
 
     pub fn on_durable(&self, f: Box<dyn Fn() + Send + Sync>) {
@@ -131,9 +152,36 @@ impl Background {
     }
 }
 
+impl Sink for Background {
+    fn begun(&mut self, segment: u32, file: &Arc<dyn OpenFile>) {
+        self.sync_head(true);
+        let position = self.head.as_ref().map_or(0, |head| head.position);
+        self.head = Some(Head { segment, file: Arc::clone(file), end: 0, position });
+    }
+
+    fn written(&mut self, end: u64, position: u64) {
+        if let Some(head) = &mut self.head {
+            (head.end, head.position) = (end, position);
+        }
+    }
+
+    fn sync(&self) {
+        self.sync_head(false);
+    }
+
+    fn dead(&mut self, segment: u32) {
+        self.send(Job::Remove(segment));
+    }
+
+    fn durable(&self) -> u64 {
+        self.shared.durable.load(Ordering::Acquire)
+    }
+}
+
 impl Drop for Background {
-    /// Waits until everything that was sent has been done.
+    /// Syncs what was written, and waits until everything that was sent has been done.
     fn drop(&mut self) {
+        self.sync_head(true);
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
