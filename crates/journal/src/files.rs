@@ -22,6 +22,13 @@ pub trait Files: Send + Sync {
     /// The operating system's; `NotFound` if the one above is not there.
     fn make_dir(&self, dir: &Path) -> io::Result<bool>;
 
+    /// A number that the machine has had since it was started and never before; `None` if that cannot be known.
+    ///
+    /// While it is the same, all that was handed to the operating system is there.
+    fn boot(&self) -> Option<u128> {
+        None
+    }
+
     /// Takes a directory or file from everybody but its owner, if anybody else has access to it.
     ///
     /// # Errors
@@ -113,6 +120,12 @@ impl Files for OsFiles {
             Err(_) if dir.is_dir() => Ok(false),
             Err(e) => Err(e),
         }
+    }
+
+    fn boot(&self) -> Option<u128> {
+        // Linux; elsewhere each start may be another one.
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        u128::from_str_radix(&id.trim().replace('-', ""), 16).ok().filter(|id| *id != 0)
     }
 
     fn restrict(&self, path: &Path) -> io::Result<()> {

@@ -9,7 +9,7 @@
 //! - **A crash or kill of this process**: everything before the last [`Journal::commit`] that succeeded. Of what came
 //!   after it a prefix, in the order in which it was appended.
 //! - **A crash of the machine**: everything up to the position [`Journal::durable`]. A background thread syncs files;
-//!   [`Journal::request_sync`] has it do so now.
+//!   [`Journal::request_sync`] has it do so now. Of what came after it a prefix, whatever part of it the disk has.
 //! - **A full or failing disk**: the journal stays usable. What could not be written waits in memory, up to
 //!   [`Config::waiting_bytes`], and the next commit tries again.
 //! - **A bit that flips**: every byte is under a checksum. [`Journal::open`] tells what it found damaged in
@@ -23,14 +23,19 @@
 //!
 //! # Where to read on
 //!
+//! [`Journal`] is an index, a writer, a collector and a background thread, each in a file of its own:
+//!
+//! - `journal`: what can be done to a session; committing.
+//! - `index`: what is live, and where (`session`: of one session; `segment`: how much of each file).
+//! - `writer`: appending records, and handing them to the operating system, segment after segment.
+//! - `collector`: moving what is live and giving up what is dead.
+//! - `background`: the thread that syncs files and removes them; `mark` is what it knows, for after the machine's death.
+//! - [`sink`]: what that thread is to the others, and what a copy elsewhere would be.
 //! - `record`: the format of a record, and what its checksum covers.
-//! - `segment`: files of records, and the count of live bytes in each.
-//! - `log`: appending, committing, beginning the next segment.
-//! - `read`: what a session's description is, and its queue in order.
+//! - `read`: a session's description, and its queue in order.
 //! - `recovery`: opening, after whatever has happened.
-//! - `collect`: garbage.
-//! - `sync`: the background thread.
-//! - `files`: the operating system, or a test's idea of it.
+//! - [`files`]: the operating system, or a test's idea of it.
+//! - [`lines`]: what is kept beside the journal, in files of lines.
 //!
 //! # Example
 //!
@@ -59,25 +64,30 @@
 
 #![forbid(unsafe_code)]
 
-mod collect;
+mod background;
+mod collector;
 mod config;
 mod error;
 #[cfg(any(test, feature = "faults"))]
 pub mod faults;
 pub mod files;
-mod log;
+mod index;
+mod journal;
+pub mod lines;
+mod mark;
 mod read;
 mod record;
 mod recovery;
 mod segment;
 mod session;
-mod sync;
+pub mod sink;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use config::Config;
 pub use error::Error;
-pub use log::Journal;
+pub use journal::Journal;
 pub use read::{Counters, Stats};
 pub use record::MAX_PAYLOAD;
 pub use recovery::{Damage, Incomplete, Recovery};

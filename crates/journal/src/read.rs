@@ -6,9 +6,11 @@
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
 use crate::error::Error;
-use crate::log::Journal;
+use crate::files::OpenFile;
+use crate::journal::Journal;
 use crate::record::{self, Loc, Parsed, parse};
 use crate::segment;
+use std::sync::Arc;
 
 /// Reads run ahead of a replay by at most this much at once, over holes of at most that much.
 const READ_AHEAD: u64 = 128 << 10;
@@ -54,15 +56,22 @@ pub struct Stats {
     pub lost: u64,
 }
 
+/// What reading keeps from one time to the next.
+#[derive(Default)]
+pub(crate) struct Reader {
+    pub open: Option<(u32, Arc<dyn OpenFile>)>,
+    pub scratch: Vec<u8>,
+}
+
 impl Journal {
     /// The sessions that have not ended, in no order.
     pub fn sessions(&self) -> impl Iterator<Item = u64> {
-        self.sessions.keys().copied()
+        self.index.sessions.keys().copied()
     }
 
     /// Where the session stands, if there is one.
     pub fn counters(&self, session: u64) -> Option<Counters> {
-        let s = self.sessions.get(&session)?;
+        let s = self.index.sessions.get(&session)?;
         Some(Counters { acked: s.acked, inbound: s.inbound, queued: s.queue.len() })
     }
 
@@ -71,9 +80,12 @@ impl Journal {
     /// # Errors
     /// [`Error::NoSuchSession`], [`Error::Io`], or [`Error::Corrupt`] if it was lost to damage.
     pub fn meta(&mut self, session: u64) -> Result<Vec<u8>, Error> {
-        let loc = self.session(session)?.meta;
+        let loc = self.index.session(session)?.meta;
         if loc.is_none() {
-            return Err(Error::corrupt(&self.dir, format!("what was kept about session {session} is lost")));
+            return Err(Error::corrupt(
+                &self.writer.dir,
+                format!("what was kept about session {session} is lost"),
+            ));
         }
         let mut bytes = vec![0; loc.len as usize];
         self.read_at(loc.segment, &mut bytes, u64::from(loc.offset))?;
@@ -97,14 +109,14 @@ impl Journal {
         from: u64,
         mut each: impl FnMut(u64, Option<&[u8]>) -> bool,
     ) -> Result<(), Error> {
-        let s = self.session(session)?;
+        let s = self.index.session(session)?;
         let mut first = from.max(s.acked.saturating_add(1));
-        let mut window = std::mem::take(&mut self.scratch);
+        let mut window = std::mem::take(&mut self.reader.scratch);
         let mut locs = Vec::new();
         let mut go_on = true;
         let mut result = Ok(());
         while go_on && result.is_ok() {
-            let Ok(s) = self.session(session) else { break };
+            let Ok(s) = self.index.session(session) else { break };
             let skip = usize::try_from(first.saturating_sub(s.acked).saturating_sub(1)).unwrap_or(usize::MAX);
             let queue = &s.queue;
             locs.clear();
@@ -128,7 +140,7 @@ impl Journal {
     /// [`Error::NoSuchSession`].
     pub fn lengths(&self, session: u64) -> Result<impl Iterator<Item = Option<u32>>, Error> {
         let length = |loc: &Loc| (!loc.is_none()).then(|| loc.len.saturating_sub(record::HEADER as u32));
-        Ok(self.session(session)?.queue.iter().map(length))
+        Ok(self.index.session(session)?.queue.iter().map(length))
     }
 
     fn hand_out(
@@ -179,25 +191,26 @@ impl Journal {
 
     /// Fills the buffer from a segment's file and, for the head, from what waits to be written.
     pub(crate) fn read_at(&mut self, segment: u32, buffer: &mut [u8], offset: u64) -> Result<(), Error> {
-        let failed = |e| Error::io("read", &segment::path(&self.dir, segment))(e);
-        if segment == self.head.id {
-            let on_disk = self.head.flushed.saturating_sub(offset).min(buffer.len() as u64) as usize;
+        let failed = |e| Error::io("read", &segment::path(&self.writer.dir, segment))(e);
+        if segment == self.writer.head.id {
+            let on_disk = self.writer.head.flushed.saturating_sub(offset).min(buffer.len() as u64) as usize;
             let (on_disk, waiting) = buffer.split_at_mut(on_disk);
-            let skip = offset.saturating_sub(self.head.flushed) as usize;
-            match self.head.buffer.get(skip..).and_then(|b| b.get(..waiting.len())) {
+            let skip = offset.saturating_sub(self.writer.head.flushed) as usize;
+            match self.writer.head.buffer.get(skip..).and_then(|b| b.get(..waiting.len())) {
                 Some(bytes) => waiting.copy_from_slice(bytes),
-                None => return Err(Error::corrupt(&self.dir, "the index points behind the end")),
+                None => return Err(Error::corrupt(&self.writer.dir, "the index points behind the end")),
             }
             return match on_disk.is_empty() {
                 true => Ok(()),
-                false => self.head.file.read_exact_at(on_disk, offset).map_err(failed),
+                false => self.writer.head.file.read_exact_at(on_disk, offset).map_err(failed),
             };
         }
-        let file = match &self.reader {
+        let file = match &self.reader.open {
             Some((id, file)) if *id == segment => file,
             _ => {
-                let file = self.files.open(&segment::path(&self.dir, segment)).map_err(failed)?;
-                &self.reader.insert((segment, file)).1
+                let file =
+                    self.writer.files.open(&segment::path(&self.writer.dir, segment)).map_err(failed)?;
+                &self.reader.open.insert((segment, file)).1
             }
         };
         file.read_exact_at(buffer, offset).map_err(failed)
@@ -206,7 +219,7 @@ impl Journal {
     pub(crate) fn damaged_at(&self, loc: Loc) -> Error {
         let what =
             format!("the record of {} bytes at {} has changed since it was written", loc.len, loc.offset);
-        Error::corrupt(&segment::path(&self.dir, loc.segment), what)
+        Error::corrupt(&segment::path(&self.writer.dir, loc.segment), what)
     }
 
     /// Keeps a buffer for the next read.
@@ -214,22 +227,22 @@ impl Journal {
         if scratch.capacity() > KEPT_SCRATCH {
             scratch = Vec::new();
         }
-        self.scratch = scratch;
+        self.reader.scratch = scratch;
     }
 
     /// How large the journal is. Counts queues one by one: not for every stanza.
     pub fn stats(&self) -> Stats {
         Stats {
-            sessions: self.sessions.len(),
-            queued: self.sessions.values().map(|s| s.queue.len()).sum(),
-            segments: self.segments.count() + self.retired.len(),
-            disk_bytes: self.segments.len(),
-            live_bytes: self.segments.live(),
-            waiting_bytes: self.head.buffer.len(),
-            commits: self.commits,
-            written_bytes: self.written,
-            moved_bytes: self.moved,
-            lost: self.lost,
+            sessions: self.index.sessions.len(),
+            queued: self.index.sessions.values().map(|s| s.queue.len()).sum(),
+            segments: self.index.segments.count() + self.collector.retired.len(),
+            disk_bytes: self.index.segments.len(),
+            live_bytes: self.index.segments.live(),
+            waiting_bytes: self.writer.head.buffer.len(),
+            commits: self.writer.commits,
+            written_bytes: self.writer.written,
+            moved_bytes: self.collector.moved,
+            lost: self.collector.lost,
         }
     }
 }

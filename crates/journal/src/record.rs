@@ -15,6 +15,7 @@
 //! | 2 Stanza | its number           | the caller's      | a State with `arg` >= it, or End          |
 //! | 3 State  | last one acked       | u64 inbound count | the session's next State, or End          |
 //! | 4 End    | `first << 32 | last` | none              | no segment `first..=last` is left         |
+//! | 5 Begin  | `before << 32 | end` | 16 boot           | its segment                               |
 
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
@@ -22,6 +23,8 @@
 pub const MAX_PAYLOAD: usize = 16 << 20;
 
 pub(crate) const HEADER: usize = 28;
+/// How long a [`Kind::Begin`] is.
+pub(crate) const BEGIN: usize = HEADER + 16;
 /// No stanza gets a number as large as this. One that says so is damage, and reckoning with it would go wrong.
 const NUMBERS: u64 = 1 << 62;
 const VERSION: u8 = 1;
@@ -32,6 +35,8 @@ pub(crate) enum Kind {
     Stanza = 2,
     State = 3,
     End = 4,
+    /// The first record of a segment: see [`Begin`](crate::segment::Begin).
+    Begin = 5,
 }
 
 /// Where a record lies. These 12 bytes are all that a queued stanza costs in memory.
@@ -69,6 +74,11 @@ pub(crate) enum Parsed<'a> {
 /// Zero if the bytes end before; callers have looked at the length.
 pub(crate) fn u32_at(b: &[u8], at: usize) -> u32 {
     b.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u32::from_le_bytes(*b))
+}
+
+/// Zero if the bytes end before; callers have looked at the length.
+pub(crate) fn u128_at(b: &[u8], at: usize) -> u128 {
+    b.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u128::from_le_bytes(*b))
 }
 
 /// Zero if the bytes end before; callers have looked at the length.
@@ -137,6 +147,7 @@ impl Header {
             2 if self.arg < NUMBERS => Some(Kind::Stanza),
             3 if self.arg < NUMBERS && self.len == HEADER + 8 => Some(Kind::State),
             4 => Some(Kind::End),
+            5 if self.len == BEGIN => Some(Kind::Begin),
             _ => None,
         }
     }

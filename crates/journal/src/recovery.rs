@@ -1,12 +1,17 @@
 //! Opening: how the state is made again from whatever a crash, a full disk or a bad one has left.
 //!
-//! Segments are read from the oldest to the newest, whole. Three things may be wrong with one:
+//! Segments are read from the oldest to the newest, whole. Four things may be wrong with one:
 //!
 //! - The last one ends in the middle of a record: a write was cut. The tail is cut off and nothing of value is lost,
 //!   since no commit has answered for it. (A bit that flips in the very last record looks the same, and is told the
 //!   same: [`Recovery::torn`].)
 //! - There are bytes elsewhere that are no record. They are stepped over, up to the next whole record, and reported.
 //!   A stanza cannot be taken for a record: a record holds zero bytes, and XML does not.
+//! - The machine has died, and something is missing behind the [mark](crate::mark), before which nothing is. There what survives and
+//!   what does not is chance: a stanza may be gone, and a count that covers it be there. So from the first gap on nothing
+//!   is believed. What is left is the journal as it was at some moment, as it is after the death of the process alone, and the rest is
+//!   cut off, whole segments included. That the machine has died is known from the number of its life
+//!   ([`Files::boot`]), and a gap between records from where each segment says that the one before it ends.
 //! - A whole record or header has an unknown version. Then nothing is touched and opening fails, for the admin has gone
 //!   back to an older release.
 //!
@@ -14,15 +19,19 @@
 
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
-use crate::collect::Pace;
+use crate::background::{Background, Job};
+use crate::collector::{Collector, Retired};
 use crate::config::Config;
 use crate::error::Error;
 use crate::files::{Files, OsFiles};
-use crate::log::{Head, Journal, Retired, create};
+use crate::index::Index;
+use crate::journal::Journal;
+use crate::mark::{Mark, Marks};
+use crate::read::Reader;
 use crate::record::{self, Header, Kind, Loc, Parsed, Record, parse, u64_at};
-use crate::segment::{self, Due, Segment, Table, Tomb};
+use crate::segment::{self, Begin, Due, Segment, Table, Tomb};
 use crate::session::Session;
-use crate::sync::{Background, Job};
+use crate::writer::{Head, Writer, create};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
@@ -39,8 +48,11 @@ pub struct Recovery {
     pub segments: usize,
     /// How many whole records they held, dead ones included.
     pub records: u64,
-    /// Bytes that were cut from the end of the last segment: part of a record whose write was cut, in most cases.
+    /// Bytes that were cut from the end: part of a record whose write was cut, in most cases. After the machine's death all
+    /// that survived behind something that did not.
     pub torn: u64,
+    /// How many whole records were among them.
+    pub unbelieved: u64,
     /// What is damaged elsewhere. Which session it belonged to cannot be known unless it is among the incomplete: a
     /// damaged acknowledgement brings back stanzas, a damaged end brings back a session.
     pub damaged: Vec<Damage>,
@@ -104,19 +116,25 @@ impl Journal {
         let lock_path = dir.join("lock");
         let lock = files.lock(&lock_path).map_err(Error::io("lock", &lock_path))?;
         let lock = lock.ok_or_else(|| Error::InUse { path: dir.to_owned() })?;
-        let ids = list(&*files, dir)?;
+        let mut marks = Marks::open(&*files, dir)?;
+        let (gone, ids): (Vec<u32>, Vec<u32>) = {
+            let named = |id: &u32| marks.latest().is_some_and(|mark| mark.gone.contains(id));
+            list(&*files, dir)?.into_iter().partition(named)
+        };
         // An earlier release left it to the umask. What cannot be mended is told, and no reason to lose sessions.
         let mut exposed = None;
         let ours = ids.iter().map(|id| segment::path(dir, *id));
-        for path in [dir.to_owned(), lock_path].into_iter().chain(ours) {
+        for path in [dir.to_owned(), lock_path].into_iter().chain(marks.file()).chain(ours) {
             if let Err(e) = files.restrict(&path).map_err(Error::io("take away others' access to", &path)) {
                 tracing::error!("{e}");
                 exposed.get_or_insert(e);
             }
         }
 
+        let boot = files.boot().unwrap_or(0);
+        let trust = Trust::new(&*files, dir, &ids, marks.latest(), boot)?;
+        let mut read = Read { trust, before: None, found: FxHashMap::default(), gap: None };
         let mut recovery = Recovery { segments: ids.len(), ..Recovery::default() };
-        let mut found = FxHashMap::default();
         let mut segments = Table::new(dir);
         let mut torn = None;
         let mut bytes = Vec::new();
@@ -129,17 +147,14 @@ impl Journal {
             }
             bytes.resize(size as usize, 0);
             file.read_exact_at(&mut bytes, 0).map_err(Error::io("read", &path))?;
-            let mut segment = Segment { len: size, ..Segment::default() };
-            let damage = scan(&path, *id, &bytes, |r, loc| {
-                recovery.records += 1;
-                absorb(&mut found, &mut segment, r, loc);
-            })?;
+            let (mut segment, damage) = read.segment(*id, &path, &bytes, &mut recovery)?;
             let before = recovery.damaged.len();
+            let mut cut = read.gap.is_some().then_some(segment.len);
             for (offset, len) in damage {
                 if Some(id) == ids.last() && offset + len == size {
-                    recovery.torn = len;
+                    recovery.torn += len;
                     segment.len = offset;
-                    torn = Some((path.clone(), file.clone(), offset));
+                    cut = Some(offset);
                 } else {
                     recovery.damaged.push(Damage { segment: *id, offset, len });
                 }
@@ -151,54 +166,93 @@ impl Journal {
                     "{path:?} is damaged: {n} stretches, {lost} bytes, hold no record, the first at {at}"
                 );
             }
-            segments.insert(*id, segment);
+            match cut {
+                None => segments.insert(*id, segment),
+                // Of one that has not even begun nothing can be told, so it is removed.
+                Some(end) if end <= segment::HEADER as u64 => {}
+                Some(end) => {
+                    torn = Some((path, file, end));
+                    segments.insert(*id, segment);
+                }
+            }
         }
         drop(bytes);
         // Nothing on disk has been changed up to here, so that a foreign version leaves it all as it is.
+        if read.gap.is_some() {
+            tracing::warn!(
+                "the machine stopped before all was on its disk: {} bytes are cut off behind the first that are missing, \
+                 {} whole records among them",
+                recovery.torn,
+                recovery.unbelieved
+            );
+        }
+        // The newest first: until the last of them is gone, the next start comes to the same result.
+        for id in ids.iter().rev().filter(|id| segments.get(**id).is_none()) {
+            let path = segment::path(dir, *id);
+            files.remove(&path).map_err(Error::io("remove", &path))?;
+        }
         if let Some((path, file, size)) = torn {
             file.set_size(size).map_err(Error::io("cut", &path))?;
         }
 
+        // A number that was used is not used again, lest something be taken for what had it before.
+        let used = ids.iter().copied().chain(marks.latest().into_iter().flat_map(Mark::numbers)).max();
+        let last = segments.iter().last().map(|(id, s)| (id, s.len));
+        let found = read.found;
         let sessions = index(found, &mut segments, &mut recovery)?;
-        let Some(head) = ids.last().map_or(Some(1), |id| id.checked_add(1)) else {
+        let Some(head) = used.map_or(Some(1), |id| id.checked_add(1)) else {
             return Err(Error::corrupt(dir, "the numbers of segments are used up"));
         };
         let file = create(&*files, dir, head)?;
         // Always, since a process may have made ours and been killed before it got round to that.
         holders.extend(above(dir).map(Path::to_owned));
         holders.dedup();
-        let background = Background::start(files.clone(), dir)?;
+        let mut trouble = exposed;
+        // Without a mark all is believed, as what an earlier release wrote has to be. From here on it is not.
+        if marks.latest().is_none()
+            && let Err(e) = marks.set(&*files, Mark { segment: head, ..Mark::default() })
+        {
+            tracing::error!("{e}");
+            trouble.get_or_insert(e);
+        }
+        // What was read after another start of the machine came from the disk; else it may be in memory only.
+        let failed = marks
+            .latest()
+            .filter(|mark| mark.boot == boot)
+            .into_iter()
+            .flat_map(|mark| &mark.failed)
+            .copied();
+        let failed: BTreeSet<u32> = failed.filter(|id| segments.get(*id).is_some()).collect();
+        let background = Background::start(files.clone(), dir, head, marks, failed.clone(), gone)?;
         background.send(Job::Holders(holders));
-        background.send(Job::Found(ids));
-        let mut journal = Journal {
+        background.send(Job::Found(segments.iter().map(|(id, _)| id).collect()));
+        let writer = Writer {
             files,
             dir: dir.to_owned(),
             config: config.bounded(),
-            sessions,
-            segments,
             head: Head::new(head, file),
+            boot,
             position: 0,
             written: 0,
             commits: 0,
-            moved: 0,
-            lost: 0,
-            paced: 0,
-            collecting: None,
-            pace: Pace::default(),
-            retired: Vec::new(),
-            suspects: BTreeSet::new(),
             spare: None,
-            reader: None,
-            scratch: Vec::new(),
-            trouble: exposed,
+        };
+        let mut journal = Journal {
+            index: Index { sessions, segments },
+            writer,
+            collector: Collector { suspects: failed, ..Collector::default() },
+            reader: Reader::default(),
+            trouble,
             background,
+            copies: Vec::new(),
             _lock: lock,
         };
-        journal.begin();
+        let (before, end) = last.unwrap_or_default();
+        journal.begin(before, end);
         // Until the time is told, it is zero.
-        journal.segments.due = Due(journal.config.dead_age);
-        for (id, s) in journal.segments.iter_mut() {
-            let needed = s.live + (segment::HEADER + s.tombs.len() * record::HEADER) as u64;
+        journal.index.segments.due = Due(journal.writer.config.dead_age);
+        for (id, s) in journal.index.segments.iter_mut() {
+            let needed = s.live + s.own + (s.tombs.len() * record::HEADER) as u64;
             // Numbers may be all that is dead, but to know that they would have to be counted.
             if id != head && s.len > needed {
                 s.due = Due::AT_ONCE;
@@ -207,12 +261,12 @@ impl Journal {
         // What is of no use at all goes now: every start leaves a segment, mostly a small one.
         let useless =
             |(id, s): (u32, &Segment)| (s.live == 0 && s.tombs.is_empty() && id != head).then_some(id);
-        for id in journal.segments.iter().filter_map(useless).collect::<Vec<_>>() {
-            journal.segments.remove(id);
-            let retired = Retired { id, position: journal.position, due: Due::AT_ONCE };
-            journal.retired.push(retired);
+        for id in journal.index.segments.iter().filter_map(useless).collect::<Vec<_>>() {
+            journal.index.segments.remove(id);
+            let retired = Retired { id, position: journal.writer.position, due: Due::AT_ONCE };
+            journal.collector.retired.push(retired);
         }
-        journal.paced = journal.position;
+        journal.collector.paced = journal.writer.position;
         // If the disk is full this waits like anything else.
         if let Err(e) = journal.flush() {
             journal.note(e);
@@ -257,15 +311,126 @@ fn list(files: &dyn Files, dir: &Path) -> Result<Vec<u32>, Error> {
     Ok(ids)
 }
 
-/// Hands over every whole record; returns the stretches (offset, length) that held none.
+/// From where on a gap is what did not survive the machine's death, and not damage.
+struct Trust {
+    /// The segment, and the offset in it. `None`: nowhere, nothing can have been lost since it was handed to the operating system.
+    from: Option<(u32, u64)>,
+}
+
+impl Trust {
+    fn new(
+        files: &dyn Files,
+        dir: &Path,
+        ids: &[u32],
+        mark: Option<&Mark>,
+        boot: u128,
+    ) -> Result<Trust, Error> {
+        let Some(mark) = mark else { return Ok(Trust { from: None }) };
+        for id in ids.iter().rev() {
+            let path = segment::path(dir, *id);
+            let file = files.open(&path).map_err(Error::io("open", &path))?;
+            let mut bytes = [0; segment::PREAMBLE];
+            match file.read_exact_at(&mut bytes, 0) {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::UnexpectedEof => continue,
+                Err(e) => return Err(Error::io("read", &path)(e)),
+            }
+            // Whoever began it had read all that came before.
+            if boot != 0 && Begin::read(*id, &bytes).is_some_and(|begin| begin.boot == boot) {
+                return Ok(Trust { from: None });
+            }
+        }
+        Ok(Trust { from: Some((mark.segment, mark.offset)) })
+    }
+
+    /// How much of a segment is on the disk for certain, in bytes.
+    fn certain(&self, id: u32) -> u64 {
+        match self.from {
+            Some((segment, _)) if id > segment => 0,
+            Some((segment, offset)) if id == segment => offset,
+            _ => u64::MAX,
+        }
+    }
+}
+
+/// What was read so far.
+struct Read {
+    trust: Trust,
+    /// The segment before, and where it ends.
+    before: Option<(u32, u64)>,
+    found: FxHashMap<u64, Found>,
+    /// From where on nothing is believed: the segment and the offset.
+    gap: Option<(u32, u64)>,
+}
+
+impl Read {
+    /// Takes in a segment. Returns how much of it counts, and the stretches in that (offset, length) that held no record.
+    fn segment(
+        &mut self,
+        id: u32,
+        path: &Path,
+        bytes: &[u8],
+        recovery: &mut Recovery,
+    ) -> Result<(Segment, Vec<(u64, u64)>), Error> {
+        let size = bytes.len() as u64;
+        let (begin, certain) = (Begin::read(id, bytes), self.trust.certain(id));
+        let own = begin.map_or(segment::HEADER, |_| segment::PREAMBLE) as u64;
+        let mut segment = Segment { len: size, own: own.min(size), ..Segment::default() };
+        if self.gap.is_none() && certain < segment::PREAMBLE as u64 {
+            // The first one behind the mark begins where that was made, all others where the one before ends.
+            let follows = begin.is_some_and(|begin| {
+                self.trust.from == Some((id, 0)) || self.before == Some((begin.before, u64::from(begin.end)))
+            });
+            if !follows {
+                self.gap = Some((id, 0));
+            }
+        }
+        let believed = self.gap.is_none();
+        let certain = if believed { certain } else { 0 };
+        let scanned = scan(path, id, bytes, certain, |r, loc, behind| match believed && !behind {
+            _ if r.kind == Kind::Begin => {}
+            true => {
+                recovery.records += 1;
+                absorb(&mut self.found, &mut segment, r, loc);
+            }
+            false => recovery.unbelieved += 1,
+        })?;
+        if !believed {
+            recovery.torn += size;
+            segment.len = 0;
+            return Ok((segment, Vec::new()));
+        }
+        if let Some(gap) = scanned.gap {
+            self.gap = Some((id, gap));
+            recovery.torn += size - gap;
+            segment.len = if gap < segment.own { 0 } else { gap };
+        }
+        // A mark that was made further on is right, whatever became of the file's end.
+        let end = if certain == u64::MAX { segment.len } else { segment.len.max(certain) };
+        self.before = Some((id, end));
+        Ok((segment, scanned.damage))
+    }
+}
+
+/// What a segment has beside whole records.
+struct Scanned {
+    /// Stretches (offset, length) that held none.
+    damage: Vec<(u64, u64)>,
+    /// Where the first is that is no damage, but did not get to the disk.
+    gap: Option<u64>,
+}
+
+/// Hands over every whole record, and whether it stands behind a gap. Before that many bytes, which are `certain`, nothing can be
+/// a gap.
 fn scan(
     path: &Path,
     id: u32,
     bytes: &[u8],
-    mut each: impl FnMut(Record, Loc),
-) -> Result<Vec<(u64, u64)>, Error> {
+    certain: u64,
+    mut each: impl FnMut(Record, Loc, bool),
+) -> Result<Scanned, Error> {
     let foreign = |version| Error::UnknownVersion { path: path.to_owned(), version };
-    let mut damage: Vec<(u64, u64)> = Vec::new();
+    let (mut damage, mut gap): (Vec<(u64, u64)>, Option<u64>) = (Vec::new(), None);
     let mut at = 0;
     let mut lost = None; // where the damaged stretch that we are in began
     if let Some(header) = bytes.first_chunk() {
@@ -277,28 +442,37 @@ fn scan(
             segment::Head::Damaged => lost = Some(0),
         }
     }
+    let mut note = |from: usize, to: usize, gap: Option<u64>| {
+        let to = gap.map_or(to as u64, |gap| gap.min(to as u64));
+        if from as u64 != to && gap.is_none_or(|gap| gap > from as u64) {
+            damage.push((from as u64, to - from as u64));
+        }
+    };
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         let likely = lost.is_none() || Header::read(rest).is_some_and(|h| h.is_likely());
         match if likely { parse(id, rest) } else { Parsed::Damaged } {
             Parsed::Record(r) => {
                 if let Some(from) = lost.take() {
-                    damage.push((from as u64, (at - from) as u64));
+                    note(from, at, gap);
                 }
                 let len = record::HEADER + r.payload.len();
-                each(r, Loc { segment: id, offset: at as u32, len: len as u32 });
+                each(r, Loc { segment: id, offset: at as u32, len: len as u32 }, gap.is_some());
                 at += len;
             }
             Parsed::Foreign(version) => return Err(foreign(version)),
             Parsed::Short | Parsed::Damaged => {
                 lost.get_or_insert(at);
+                if at as u64 >= certain {
+                    gap.get_or_insert(at as u64);
+                }
                 at += 1;
             }
         }
     }
     if let Some(from) = lost {
-        damage.push((from as u64, (bytes.len() - from) as u64));
+        note(from, bytes.len(), gap);
     }
-    Ok(damage)
+    Ok(Scanned { damage, gap })
 }
 
 fn absorb(found: &mut FxHashMap<u64, Found>, segment: &mut Segment, r: Record, loc: Loc) {
@@ -323,7 +497,7 @@ fn absorb(found: &mut FxHashMap<u64, Found>, segment: &mut Segment, r: Record, l
                 f.stanzas.pop_front();
             }
         }
-        Kind::Stanza | Kind::End => {}
+        Kind::Stanza | Kind::End | Kind::Begin => {}
     }
 }
 

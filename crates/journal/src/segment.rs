@@ -7,17 +7,22 @@
 //! 8 magic "EnjJrnl\x01" (its last byte is the version) | 4 segment number | 4 checksum of those 12
 //! ```
 //!
+//! The first record says where the segment before it ends, and in which life of the machine this one was begun, so that a part
+//! of the journal that did not survive the machine's death is missed: see [`Begin`]. What the first releases wrote has none.
+//!
 //! It knows nothing of what records mean. A record is live or dead; the table here counts the bytes of the live ones.
 
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
 use crate::error::Error;
-use crate::record::{Loc, checksum, u32_at};
+use crate::record::{self, Kind, Loc, Parsed, Record, checksum, parse, u32_at, u128_at};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) const HEADER: usize = 16;
+/// What a segment begins with: its header and its first record.
+pub(crate) const PREAMBLE: usize = HEADER + record::BEGIN;
 const MAGIC: [u8; 8] = *b"EnjJrnl\x01";
 
 /// No record ends beyond this: offsets have 32 bits.
@@ -44,6 +49,37 @@ pub(crate) fn header(id: u32) -> [u8; HEADER] {
     let sum = checksum(0, &h[..12]);
     h[12..].copy_from_slice(&sum.to_le_bytes());
     h
+}
+
+/// How a segment goes on where the one before it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Begin {
+    /// The segment that was written before this one; 0 if there was none.
+    pub before: u32,
+    /// Its length.
+    pub end: u32,
+    /// In which life of the machine this one was begun ([`Files::boot`](crate::files::Files::boot)); 0 if that is not known.
+    pub boot: u128,
+}
+
+impl Begin {
+    /// What stands at the beginning of that segment.
+    pub fn write(&self, out: &mut Vec<u8>, id: u32) {
+        out.extend_from_slice(&header(id));
+        let arg = u64::from(self.before) << 32 | u64::from(self.end);
+        record::encode(out, id, Kind::Begin, 0, arg, &[&self.boot.to_le_bytes()]);
+    }
+
+    /// What the first bytes of that segment say, if all is well with them.
+    pub fn read(id: u32, bytes: &[u8]) -> Option<Begin> {
+        let (header, rest) = bytes.split_first_chunk()?;
+        match (check_header(id, header), parse(id, rest)) {
+            (Head::Whole, Parsed::Record(Record { kind: Kind::Begin, arg, payload, .. })) => {
+                Some(Begin { before: (arg >> 32) as u32, end: arg as u32, boot: u128_at(payload, 0) })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What the first bytes of a segment say.
@@ -93,7 +129,9 @@ impl Default for Due {
 pub(crate) struct Segment {
     pub len: u64,
     pub live: u64,
-    /// The Ends in it. They are not counted as live.
+    /// Bytes at its beginning that say what it is. They are not counted as live.
+    pub own: u64,
+    /// The Ends in it. They are not counted as live, either.
     pub tombs: Vec<Tomb>,
     /// When it has to be collected, whatever its size, since it holds text that is of no more use.
     pub due: Due,

@@ -33,7 +33,7 @@ impl Session {
                 let index = arg.checked_sub(self.acked)?.checked_sub(1)?;
                 self.queue.get_mut(usize::try_from(index).ok()?)
             }
-            Kind::End => None,
+            Kind::End | Kind::Begin => None,
         }
     }
 

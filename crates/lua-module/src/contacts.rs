@@ -1,25 +1,18 @@
 //! `enjamb.contacts`: what an account's clients were last told of each contact, beyond what else outlives the process.
 //!
-//! By account and by who the presence was from, a short text. A change is appended to a file as one line when
-//! [`write_down`] is called; a line that is torn or not understood is passed over. Nothing waits for the disk: what a
-//! crash of the machine takes costs a client a presence that it knows already. An account has at most [`MOST_BYTES`],
-//! since other servers can make it grow.
+//! By account and by who the presence was from, a short text. A change is one of the [`lines`] of a file
+//! when [`write_down`] is called; a line that is not understood is passed over. What a crash of the machine takes costs a
+//! client a presence that it knows already. An account has at most [`MOST_BYTES`], since other servers can make it grow.
 
-use crate::rooms::{escape, replace, unescape};
+use enjamb_journal::lines::{self, Lines};
 use mlua::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 
 /// Of an account, in bytes of text. More is not noted.
 const MOST_BYTES: usize = 64 * 1024;
-/// A file shorter than this many bytes is left to grow.
-const SMALL: u64 = 1 << 20;
-/// It is written anew when it is this many times as long as it was when it was last written anew.
-const GROWTH: u64 = 4;
 /// Changes wait for [`write_down`]; of so many bytes at most, if it never comes.
 const MOST_WAITING: usize = 1 << 20;
 
@@ -34,11 +27,7 @@ struct Contacts {
     accounts: HashMap<Box<str>, Account>,
     /// Lines that are not in the file yet.
     waiting: String,
-    file: Option<(PathBuf, File)>,
-    written: u64,
-    limit: u64,
-    failed: bool,
-    trouble: Option<String>,
+    file: Option<Lines>,
 }
 
 impl Contacts {
@@ -63,7 +52,7 @@ impl Contacts {
                 known.told.insert(from.into(), what.into());
             }
         }
-        self.line('+', account, from, what);
+        self.line("+", account, from, what);
         true
     }
 
@@ -74,32 +63,29 @@ impl Contacts {
         if known.told.is_empty() {
             self.accounts.remove(account);
         }
-        self.line('-', account, from, "");
+        self.line("-", account, from, "");
     }
 
     fn forget(&mut self, account: &str) {
         if self.accounts.remove(account).is_some() {
-            self.line('f', account, "", "");
+            self.line("f", account, "", "");
         }
     }
 
-    fn line(&mut self, kind: char, account: &str, from: &str, what: &str) {
+    fn line(&mut self, kind: &str, account: &str, from: &str, what: &str) {
         if self.file.is_some() && self.waiting.len() < MOST_WAITING {
-            // Writing to a string does not fail.
-            let _ = writeln!(self.waiting, "{kind}\t{}\t{}\t{}", escape(account), escape(from), escape(what));
+            lines::write(&mut self.waiting, [kind, account, from, what]);
         }
     }
 
     fn read(&mut self, text: &str) {
-        for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
-            let fields: Vec<&str> = line.split('\t').collect();
-            let [kind, account, from, what] = fields[..] else { continue };
-            match kind {
+        for [kind, account, from, what] in lines::fields(text) {
+            match &*kind {
                 "+" => {
-                    self.set(&unescape(account), &unescape(from), &unescape(what));
+                    self.set(&account, &from, &what);
                 }
-                "-" => self.unset(&unescape(account), &unescape(from)),
-                "f" => self.forget(&unescape(account)),
+                "-" => self.unset(&account, &from),
+                "f" => self.forget(&account),
                 _ => {}
             }
         }
@@ -109,28 +95,18 @@ impl Contacts {
         let mut text = String::new();
         for (account, known) in &self.accounts {
             for (from, what) in &known.told {
-                let _ = writeln!(text, "+\t{}\t{}\t{}", escape(account), escape(from), escape(what));
+                lines::write(&mut text, ["+", account, from, what]);
             }
         }
         text
     }
 
     fn open(&mut self, path: PathBuf) -> io::Result<()> {
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        self.read(&String::from_utf8_lossy(&bytes));
-        self.write_anew(path)
-    }
-
-    fn write_anew(&mut self, path: PathBuf) -> io::Result<()> {
-        let text = self.all();
-        let file = replace(&path, &text)?;
-        self.file = Some((path, file));
-        self.written = text.len() as u64;
-        self.limit = SMALL.max(self.written * GROWTH);
+        let lines = Lines::open(path, "What clients know of their contacts", |text| {
+            self.read(text);
+            self.all()
+        })?;
+        self.file = Some(lines);
         self.waiting.clear();
         Ok(())
     }
@@ -139,27 +115,13 @@ impl Contacts {
         if self.waiting.is_empty() {
             return;
         }
-        let Some((path, file)) = &mut self.file else { return };
-        let result = if self.failed || self.written + self.waiting.len() as u64 > self.limit {
-            // What failed may have left half a line, and lines after it that did not fit.
-            let path = path.clone();
-            self.write_anew(path)
-        } else {
-            let result = file.write_all(self.waiting.as_bytes());
-            self.written += self.waiting.len() as u64;
+        let Some(mut file) = self.file.take() else { return };
+        file.append(&self.waiting, || self.all());
+        // If that failed all is written anew next time.
+        if !file.has_failed() {
             self.waiting.clear();
-            result
-        };
-        match result {
-            Ok(()) => self.failed = false,
-            Err(error) if !self.failed => {
-                self.failed = true;
-                let path =
-                    self.file.as_ref().map_or_else(String::new, |(path, _)| path.display().to_string());
-                self.trouble = Some(format!("{path}: {error}"));
-            }
-            Err(_) => {}
         }
+        self.file = Some(file);
     }
 }
 
@@ -218,12 +180,10 @@ fn forget(_: &Lua, account: String) -> LuaResult<()> {
     Ok(())
 }
 
-/// `write_down()`: hands to the operating system what was noted. Returns why that failed, if it is news.
-fn write_down(_: &Lua, (): ()) -> LuaResult<Option<String>> {
-    Ok(CONTACTS.with_borrow_mut(|c| {
-        c.write_down();
-        c.trouble.take()
-    }))
+/// `write_down()`: hands to the operating system what was noted. If that fails, the log says so.
+fn write_down(_: &Lua, (): ()) -> LuaResult<()> {
+    CONTACTS.with_borrow_mut(Contacts::write_down);
+    Ok(())
 }
 
 pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
@@ -241,6 +201,8 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::io::Write;
 
     fn folder(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("enjamb-contacts-{name}-{}", std::process::id()));
@@ -295,24 +257,8 @@ mod tests {
             }
         }
         contacts.write_down();
-        assert!(fs::metadata(&path).unwrap().len() < 2 * SMALL);
+        assert!(fs::metadata(&path).unwrap().len() < 2 << 20);
         assert_eq!(&*opened(&path).accounts["a@h"].told["b@x/00000"], "1869f");
-        fs::remove_dir_all(dir).unwrap();
-    }
-
-    #[test]
-    fn what_could_not_be_written_is_written_later() {
-        let dir = folder("later");
-        let path = dir.join("contacts");
-        let mut contacts = opened(&path);
-        contacts.file = Some((path.clone(), File::open(&path).unwrap())); // not for writing
-        contacts.set("a@h", "b@x/r", "1");
-        contacts.write_down();
-        assert!(contacts.trouble.take().is_some());
-        contacts.set("a@h", "c@x/r", "2");
-        contacts.write_down();
-        assert_eq!(contacts.trouble, None);
-        assert_eq!(opened(&path).accounts["a@h"].told.len(), 2);
         fs::remove_dir_all(dir).unwrap();
     }
 }

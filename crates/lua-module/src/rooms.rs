@@ -1,23 +1,17 @@
-//! What of rooms outlives the process: a file to which each change is appended.
+//! What of rooms outlives the process: a file of [`lines`], one for each change.
 //!
-//! One line per change. What a crash of the machine takes costs a client nothing but presences that it knows already;
-//! nothing here waits for the disk. A line that is torn or not
+//! What a crash of the machine takes costs a client nothing but presences that it knows already. A line that is not
 //! understood is passed over. Knows nothing of Lua or of accounts.
 
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
+use enjamb_journal::lines::{self, Lines};
 use enjamb_muc_fork::view::Likeness;
 use enjamb_muc_fork::{Accounts, Change, Mark};
 use std::collections::{HashMap, VecDeque};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
-/// A file shorter than this many bytes is left to grow.
-const SMALL: u64 = 1 << 20;
-/// It is written anew when it is this many times as long as it was when it was last written anew.
-const GROWTH: u64 = 4;
 /// Messages that are known again of a room.
 const SAID: usize = 128;
 
@@ -30,38 +24,27 @@ pub struct RoomRecord {
     pub said: VecDeque<Mark>,
 }
 
-pub struct Log {
-    path: PathBuf,
-    file: File,
-    written: u64,
-    limit: u64,
-    /// The last write failed.
-    failed: bool,
-}
-
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('%', "%25").replace('\t', "%09").replace('\n', "%0A")
-}
-
-pub(crate) fn unescape(text: &str) -> String {
-    text.replace("%0A", "\n").replace("%09", "\t").replace("%25", "%")
-}
+pub struct Log(Lines);
 
 fn line(change: &Change, out: &mut String) {
-    use std::fmt::Write;
-    // Writing to a string does not fail.
-    let _ = match change {
+    match change {
         Change::Occupant { room, nick, likeness } => {
             let jid = likeness.jid.map_or(String::new(), |jid| format!(":{jid:x}"));
-            writeln!(out, "+\t{}\t{}\t{:x}{jid}", escape(room), escape(nick), likeness.rest)
+            lines::write(out, ["+", room, nick, &format!("{:x}{jid}", likeness.rest)]);
         }
-        Change::Gone { room, nick } => writeln!(out, "-\t{}\t{}\t", escape(room), escape(nick)),
+        Change::Gone { room, nick } => lines::write(out, ["-", room, nick, ""]),
         Change::Message { room, mark } => {
             let archived = mark.archived.map_or(String::new(), |archived| format!(":{archived:x}"));
-            writeln!(out, "s\t{}\t{:x}{archived}\t{:x}", escape(room), mark.words, mark.at)
+            lines::write(out, ["s", room, &format!("{:x}{archived}", mark.words), &format!("{:x}", mark.at)]);
         }
-        Change::Forgotten { room } => writeln!(out, "f\t{}\t\t", escape(room)),
-    };
+        Change::Forgotten { room } => lines::write(out, ["f", room, "", ""]),
+    }
+}
+
+fn written(changes: &[Change]) -> String {
+    let mut out = String::new();
+    changes.iter().for_each(|change| line(change, &mut out));
+    out
 }
 
 fn hex(text: &str) -> Option<u64> {
@@ -78,23 +61,20 @@ fn pair(text: &str) -> Option<(u64, Option<u64>)> {
 
 fn read(text: &str) -> HashMap<String, RoomRecord> {
     let mut rooms: HashMap<String, RoomRecord> = HashMap::new();
-    for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
-        let fields: Vec<&str> = line.split('\t').collect();
-        let [kind, room, what, more] = fields[..] else { continue };
-        let room = unescape(room);
-        match kind {
+    for [kind, room, what, more] in lines::fields(text) {
+        match &*kind {
             "+" => {
-                let Some((rest, jid)) = pair(more) else { continue };
+                let Some((rest, jid)) = pair(&more) else { continue };
                 let likeness = Likeness { rest, jid };
-                rooms.entry(room).or_default().occupants.insert(unescape(what), likeness);
+                rooms.entry(room).or_default().occupants.insert(what, likeness);
             }
             "-" => {
                 if let Some(kept) = rooms.get_mut(&room) {
-                    kept.occupants.remove(&unescape(what));
+                    kept.occupants.remove(&what);
                 }
             }
             "s" => {
-                let (Some((words, archived)), Some(at)) = (pair(what), hex(more)) else { continue };
+                let (Some((words, archived)), Some(at)) = (pair(&what), hex(&more)) else { continue };
                 let said = &mut rooms.entry(room).or_default().said;
                 if said.len() == SAID {
                     said.pop_front();
@@ -136,106 +116,41 @@ fn changes(room: &str, kept: &RoomRecord, mut each: impl FnMut(Change)) {
     }
 }
 
-/// Puts a whole file in the place of another. Nobody but its owner may read it, whatever the umask, and whoever could
-/// read the other one.
-pub(crate) fn replace(path: &Path, text: &str) -> io::Result<File> {
-    let new = path.with_extension("new");
-    // One that a killed process left has the access rights that it was made with.
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    fs::rename(&new, path)?;
-    Ok(file)
-}
-
 impl Log {
     pub fn open(path: PathBuf) -> io::Result<(Log, HashMap<String, RoomRecord>)> {
-        let text = match fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error),
-        };
-        let rooms = read(&text);
-        let text = kept_lines(&rooms);
-        let file = replace(&path, &text)?;
-        let written = text.len() as u64;
-        Ok((Log { path, file, written, limit: SMALL.max(written * GROWTH), failed: false }, rooms))
+        let mut rooms = HashMap::new();
+        let lines = Lines::open(path, "Who is in which room", |text| {
+            rooms = read(text);
+            kept_lines(&rooms)
+        })?;
+        Ok((Log(lines), rooms))
     }
 
     /// Appends changes; `all` gives everything, when the file is better written anew.
     pub fn write(&mut self, changes: &[Change], all: impl FnOnce() -> Vec<Change>) {
-        let mut text = String::new();
-        for change in changes {
-            line(change, &mut text);
-        }
-        let result = if self.written + text.len() as u64 > self.limit {
-            let mut text = String::new();
-            for change in all() {
-                line(&change, &mut text);
-            }
-            self.written = text.len() as u64;
-            self.limit = SMALL.max(self.written * GROWTH);
-            replace(&self.path, &text).map(|file| self.file = file)
-        } else {
-            self.written += text.len() as u64;
-            self.file.write_all(text.as_bytes())
-        };
-        match result {
-            Ok(()) => self.failed = false,
-            Err(error) if !self.failed => {
-                self.failed = true;
-                tracing::error!(
-                    "Who is in which room cannot be kept across a restart until there is room or leave to write: {}: {error}",
-                    self.path.display()
-                );
-            }
-            Err(_) => {}
-        }
+        self.0.append(&written(changes), || written(&all()));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn is_its_owners_alone_from_the_start_and_when_written_anew() {
-        let dir = std::env::temp_dir().join(format!("enjamb-rooms-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir(&dir).expect("a directory");
-        let path = dir.join("rooms");
-        let expose = |path: &Path| {
-            fs::write(path, "f\tr@c\t\t\n").expect("written");
-            fs::set_permissions(path, Permissions::from_mode(0o644)).expect("its owner may");
-        };
-        let mode = || fs::metadata(&path).expect("it is there").permissions().mode() & 0o777;
-        drop(Log::open(path.clone()).expect("made"));
-        assert_eq!(mode(), 0o600);
-        // What an earlier release left, finished or not.
-        expose(&path);
-        expose(&path.with_extension("new"));
-        let (mut log, _) = Log::open(path.clone()).expect("opened");
-        assert_eq!(mode(), 0o600);
-        expose(&path.with_extension("new"));
-        log.limit = 0;
+    fn what_is_written_is_there_again() {
+        let path = std::env::temp_dir().join(format!("enjamb-rooms-{}", std::process::id()));
+        let (mut log, rooms) = Log::open(path.clone()).expect("made");
+        assert!(rooms.is_empty());
         let said = Change::Message { room: "r@c".into(), mark: Mark { words: 7, archived: Some(8), at: 9 } };
-        log.write(std::slice::from_ref(&said), || vec![said.clone()]);
-        assert_eq!(mode(), 0o600);
         log.write(std::slice::from_ref(&said), Vec::new);
-        assert!(!log.failed);
-        let text = fs::read_to_string(&path).expect("readable");
-        let (one, other) = text.split_at(text.len() / 2);
-        assert!(one.starts_with("s\tr@c\t7") && one == other, "{text}");
-        fs::remove_dir_all(&dir).expect("removed");
+        let text = std::fs::read_to_string(&path).expect("readable");
+        assert_eq!(text, "s\tr@c\t7:8\t9\n");
+        assert_eq!(Log::open(path.clone()).expect("opened").1["r@c"].said.len(), 1);
+        std::fs::remove_file(path).expect("removed");
     }
 
     #[test]
-    fn reads_what_it_wrote_and_no_torn_line() {
+    fn reads_what_it_wrote_and_no_line_that_makes_no_sense() {
         let mark = Mark { words: 9, archived: Some(10), at: 11 };
         let room: Box<str> = "r@c".into();
         let nick: Box<str> = "a\tb%\n".into();
@@ -264,7 +179,7 @@ mod tests {
                 read(torn);
             }
         }
-        text += "+\tr@c\ttorn\t1";
+        text += "+\tr@c\tno number\tx\n+\tr@c\ttoo few\n";
         let rooms = read(&text);
         assert_eq!(rooms.len(), 1);
         let kept = &rooms["r@c"];

@@ -159,12 +159,12 @@ fn collecting_a_damaged_segment_saves_the_rest() {
             let (mut j, _) = open(&files, tiny());
             files.flip(path, byte * 8 + 1);
             // As if a sync of theirs had failed: then they are emptied whatever is dead in them.
-            let suspects: Vec<u32> = j.segments.iter().map(|(id, _)| id).take(2).collect();
-            j.suspects.extend(&suspects);
+            let suspects: Vec<u32> = j.index.segments.iter().map(|(id, _)| id).take(2).collect();
+            j.collector.suspects.extend(&suspects);
             for _ in 0..200 {
                 j.commit().unwrap();
             }
-            assert!(suspects.iter().all(|id| j.segments.get(*id).is_none()), "{:?}", j.stats());
+            assert!(suspects.iter().all(|id| j.index.segments.get(*id).is_none()), "{:?}", j.stats());
             lost += j.stats().lost;
             let now = state(&mut j);
             for (id, s) in &all {

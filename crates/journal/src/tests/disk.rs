@@ -131,7 +131,7 @@ fn a_segment_that_cannot_be_read_is_not_given_up() {
     for _ in 0..200 {
         j.commit().unwrap();
     }
-    assert!(j.segments.iter().any(|(_, s)| s.unreadable));
+    assert!(j.index.segments.iter().any(|(_, s)| s.unreadable));
     assert!(is_errno(&j.take_trouble().unwrap(), EIO));
     files.heal();
     assert_eq!(state(&mut j)[&1].queue.len(), 60);

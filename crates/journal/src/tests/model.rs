@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::Error;
-use crate::faults::{EIO, ENOSPC, Op as Call};
+use crate::faults::{EIO, ENOSPC, Op as Call, coin};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -24,10 +24,14 @@ enum Op {
     /// The process dies after so many more bytes.
     Die(u64),
     Kill,
-    LosePower,
+    /// Nothing is there but what was synced; or of the rest anything, as the seed has it.
+    LosePower(Option<u64>),
     /// So many writes fail.
     Full(u64),
     CannotCreate(u64),
+    /// After so many that go well, so many syncs fail, and lose what they should have written.
+    CannotSync(u64, u64),
+    CannotRemove(u64),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -45,9 +49,11 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Reopen),
         2 => (0..1500u64).prop_map(Op::Die),
         2 => Just(Op::Kill),
-        1 => Just(Op::LosePower),
+        3 => any::<Option<u64>>().prop_map(Op::LosePower),
         2 => (1..20u64).prop_map(Op::Full),
         1 => (1..4u64).prop_map(Op::CannotCreate),
+        2 => (0..6u64, 1..4u64).prop_map(|(after, times)| Op::CannotSync(after, times)),
+        1 => (1..4u64).prop_map(Op::CannotRemove),
     ]
 }
 
@@ -99,7 +105,7 @@ impl World {
         let which = self.history.iter().rposition(|h| *h == found);
         let Some(which) = which.filter(|w| *w >= oldest) else {
             panic!(
-                "found {which:?}, promised {oldest} of {}: {found:?} but {:?}",
+                "found {which:?}, promised {oldest} of {}: {found:?} but {:?}, {r:?}",
                 self.history.len(),
                 self.model
             )
@@ -181,12 +187,19 @@ impl World {
                 self.journal().tick(now);
             }
             Op::Sync => {
-                let Some(position) = self.commit() else { return };
-                self.journal().request_sync();
-                until(|| self.journal().durable() >= position || self.files.is_dead());
-                if self.journal().durable() >= position {
-                    self.history.drain(..self.committed);
-                    self.committed = 0;
+                // A sync that fails is made good by some commits.
+                for _ in 0..100 {
+                    let Some(position) = self.commit() else { return };
+                    self.journal().request_sync();
+                    let start = Instant::now();
+                    while self.journal().durable() < position && start.elapsed() < Duration::from_millis(2) {
+                        std::thread::yield_now();
+                    }
+                    if self.journal().durable() >= position {
+                        self.history.drain(..self.committed);
+                        self.committed = 0;
+                        return;
+                    }
                 }
             }
             Op::Reopen => {
@@ -199,12 +212,18 @@ impl World {
             }
             Op::Die(bytes) => self.files.die_after(bytes),
             Op::Kill => self.die(),
-            Op::LosePower => {
+            Op::LosePower(None) => {
                 self.files.lose_power();
+                self.reopen(0);
+            }
+            Op::LosePower(Some(seed)) => {
+                self.files.lose_power_in_any_order(coin(seed));
                 self.reopen(0);
             }
             Op::Full(times) => self.files.fail(Call::Write, 0, times, ENOSPC),
             Op::CannotCreate(times) => self.files.fail(Call::Create, 0, times, EIO),
+            Op::CannotSync(after, times) => self.files.fail(Call::Sync, after, times, EIO),
+            Op::CannotRemove(times) => self.files.fail(Call::Remove, 0, times, EIO),
         }
     }
 }
@@ -222,8 +241,11 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn whatever_happens_what_was_promised_is_there(ops in prop::collection::vec(op(), 1..700)) {
-        let files = MemoryFiles::default();
+    fn whatever_happens_what_was_promised_is_there(
+        page in prop_oneof![Just(32usize), Just(200), Just(4096)],
+        ops in prop::collection::vec(op(), 1..700),
+    ) {
+        let files = MemoryFiles::with_pages(page);
         let journal = Some(open(&files, tiny()).0);
         let history = vec![State::new()];
         let mut world =

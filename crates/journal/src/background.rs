@@ -1,15 +1,21 @@
 //! The background thread: whatever may wait for the disk and is not a write.
 //!
-//! It syncs files, removes those that are not needed any more, and creates the next one. It knows nothing of records.
+//! It syncs files, removes those that are not needed any more, and creates the next one. It knows nothing of records. To the
+//! rest it is a [`Sink`]: what has been synced outlasts the machine.
 //!
 //! Jobs are done in the order in which they were sent, and removals rely on it: what a segment held has been copied to
 //! a later one, whose sync was sent before. If that sync fails, the operating system may have dropped the bytes although
 //! a later sync succeeds. So the segment counts as failed until everything live in it has been copied once more and it is
 //! removed itself; until then nothing else is removed, and [`Background::durable`] stands still.
+//!
+//! Before segments are removed the [mark](crate::mark) says so, on the disk: then it does not matter in which order, nor whether, the
+//! removals get there. It also goes on whenever a segment is sealed, so that little is doubtful after the machine's death.
 
 use crate::error::Error;
 use crate::files::{Files, OpenFile};
+use crate::mark::{MOST_NAMED, Mark, Marks};
 use crate::segment;
+use crate::sink::Sink;
 use nix::sys::signal::{SigSet, SigmaskHow};
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
@@ -21,10 +27,11 @@ use std::thread::JoinHandle;
 pub(crate) enum Job {
     /// Sync these directories before anything is called durable: in one is ours, in the others what leads there.
     Holders(Vec<PathBuf>),
-    /// Sync what was found when the journal was opened: a killed process may not have got round to it.
+    /// Sync the segments that were found when the journal was opened, as a killed process may not have got round to it. Then
+    /// everything before the head is durable.
     Found(Vec<u32>),
-    /// Sync the segment; then everything up to the position is durable.
-    Sync { segment: u32, file: Arc<dyn OpenFile>, position: u64 },
+    /// Sync the segment; then everything up to that offset in it is durable, which is that position. A sealed one ends there.
+    Sync { segment: u32, file: Arc<dyn OpenFile>, offset: u64, position: u64, sealed: bool },
     /// Remove the segment.
     Remove(u32),
     /// Create the segment's empty file and send it back.
@@ -70,10 +77,27 @@ pub(crate) struct Background {
     jobs: Option<mpsc::Sender<Job>>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    head: Option<Head>,
+}
+
+/// The segment that was begun last.
+struct Head {
+    segment: u32,
+    file: Arc<dyn OpenFile>,
+    end: u64,
+    position: u64,
 }
 
 impl Background {
-    pub fn start(files: Arc<dyn Files>, dir: &Path) -> Result<Background, Error> {
+    /// What is found of this directory counts before segment `first`, which is the head.
+    pub fn start(
+        files: Arc<dyn Files>,
+        dir: &Path,
+        first: u32,
+        marks: Marks,
+        failed: BTreeSet<u32>,
+        gone: Vec<u32>,
+    ) -> Result<Background, Error> {
         let (jobs, queue) = mpsc::channel();
         let shared = Arc::<Shared>::default();
         let mut worker = Worker {
@@ -81,16 +105,20 @@ impl Background {
             dir: dir.to_owned(),
             shared: shared.clone(),
             named: None,
-            failed: BTreeSet::new(),
+            first,
+            failed,
             holders: Vec::new(),
-            doomed: Vec::new(),
-            reached: 0,
+            doomed: gone.clone(),
+            removed: Vec::new(),
+            named_gone: gone,
+            reached: Reached::default(),
+            marks,
         };
         let thread = with_signals_blocked(|| {
             std::thread::Builder::new().name("enjamb-journal".into()).spawn(move || worker.run(&queue))
         });
         let thread = thread.map_err(Error::io("start a thread for", dir))?;
-        Ok(Background { jobs: Some(jobs), shared, thread: Some(thread) })
+        Ok(Background { jobs: Some(jobs), shared, thread: Some(thread), head: None })
     }
 
     pub fn send(&self, job: Job) {
@@ -100,8 +128,18 @@ impl Background {
         }
     }
 
-    pub fn durable(&self) -> u64 {
-        self.shared.durable.load(Ordering::Acquire)
+    /// Has a segment's empty file created, which comes that way.
+    pub fn create(&self, segment: u32) -> mpsc::Receiver<Arc<dyn OpenFile>> {
+        let (send, spare) = mpsc::channel();
+        self.send(Job::Create(segment, send));
+        spare
+    }
+
+    fn sync_head(&self, sealed: bool) {
+        if let Some(Head { segment, file, end, position }) = &self.head {
+            let (segment, offset, position) = (*segment, *end, *position);
+            self.send(Job::Sync { segment, file: Arc::clone(file), offset, position, sealed });
+        }
     }
 
     pub fn on_durable(&self, f: Box<dyn Fn() + Send + Sync>) {
@@ -114,9 +152,36 @@ impl Background {
     }
 }
 
+impl Sink for Background {
+    fn begun(&mut self, segment: u32, file: &Arc<dyn OpenFile>) {
+        self.sync_head(true);
+        let position = self.head.as_ref().map_or(0, |head| head.position);
+        self.head = Some(Head { segment, file: Arc::clone(file), end: 0, position });
+    }
+
+    fn written(&mut self, end: u64, position: u64) {
+        if let Some(head) = &mut self.head {
+            (head.end, head.position) = (end, position);
+        }
+    }
+
+    fn sync(&self) {
+        self.sync_head(false);
+    }
+
+    fn dead(&mut self, segment: u32) {
+        self.send(Job::Remove(segment));
+    }
+
+    fn durable(&self) -> u64 {
+        self.shared.durable.load(Ordering::Acquire)
+    }
+}
+
 impl Drop for Background {
-    /// Waits until everything that was sent has been done.
+    /// Syncs what was written, and waits until everything that was sent has been done.
     fn drop(&mut self) {
+        self.sync_head(true);
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -136,16 +201,31 @@ fn with_signals_blocked<T>(f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
 struct Worker {
     files: Arc<dyn Files>,
     dir: PathBuf,
+    /// The segment that was begun when the journal was opened.
+    first: u32,
     shared: Arc<Shared>,
     /// The segment whose name is known to be durable.
     named: Option<u32>,
     failed: BTreeSet<u32>,
     /// Directories whose sync our own one's name still waits for.
     holders: Vec<PathBuf>,
-    /// To be removed, in this order.
+    /// To be removed.
     doomed: Vec<u32>,
+    /// Removed, but perhaps not on the disk.
+    removed: Vec<u32>,
+    /// What the mark says of both.
+    named_gone: Vec<u32>,
     /// Durable up to here, but for what is in failed segments.
-    reached: u64,
+    reached: Reached,
+    marks: Marks,
+}
+
+/// A place in the journal, counted in both ways.
+#[derive(Clone, Copy, Default)]
+struct Reached {
+    position: u64,
+    segment: u32,
+    offset: u64,
 }
 
 impl Worker {
@@ -153,9 +233,11 @@ impl Worker {
         while let Ok(mut job) = queue.recv() {
             let mut next = None;
             // One sync serves all requests for the same file that have come in meanwhile.
-            while let Job::Sync { segment, position, .. } = &mut job {
+            while let Job::Sync { segment, offset, position, sealed, .. } = &mut job {
                 match queue.try_recv() {
-                    Ok(Job::Sync { segment: s, position: p, .. }) if s == *segment => *position = p,
+                    Ok(Job::Sync { segment: s, offset: o, position: p, sealed: e, .. }) if s == *segment => {
+                        (*offset, *position, *sealed) = (o, p, e);
+                    }
                     other => {
                         next = other.ok();
                         break;
@@ -181,16 +263,27 @@ impl Worker {
                     let synced = self.files.open(&path).and_then(|f| f.sync());
                     self.settle(id, synced.map_err(Error::io("sync", &path)));
                 }
+                self.reached.segment = self.first;
+                // Names have to be there, and those that were taken away gone, before the mark says that all is well.
+                if self.failed.is_empty() && self.sync_names().is_ok() {
+                    self.mark();
+                }
+                self.remove();
             }
-            Job::Sync { segment, file, position } => {
+            Job::Sync { segment, file, offset, position, sealed } => {
                 self.sync_holders();
                 let mut synced = file.sync().map_err(Error::io("sync", &segment::path(&self.dir, segment)));
                 if synced.is_ok() && self.named != Some(segment) {
                     synced = self.files.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir));
                     self.named = synced.is_ok().then_some(segment);
                 }
-                self.reached = self.reached.max(position);
+                if position >= self.reached.position {
+                    self.reached = Reached { position, segment, offset };
+                }
                 self.settle(segment, synced);
+                if sealed && self.failed.is_empty() {
+                    self.mark();
+                }
                 self.remove();
             }
             Job::Remove(id) => {
@@ -205,8 +298,9 @@ impl Worker {
             }
         }
         if self.failed.is_empty() && self.holders.is_empty() {
-            let before = self.shared.durable.fetch_max(self.reached, Ordering::Release);
-            if before < self.reached
+            let reached = self.reached.position;
+            let before = self.shared.durable.fetch_max(reached, Ordering::Release);
+            if before < reached
                 && let Some(tell) = self.shared.on_durable.get()
             {
                 tell();
@@ -234,32 +328,72 @@ impl Worker {
         let first = self.failed.is_empty();
         if self.failed.insert(segment) {
             self.shared.news().failed.push(Failed { segment, first });
+            // The next process would not hear of it. That outlives this one though the disk may not take it.
+            let first = Mark { segment: self.first, ..Mark::default() };
+            let mut mark = self.marks.latest().cloned().unwrap_or(first);
+            mark.boot = self.files.boot().unwrap_or(0);
+            mark.failed = self.failed.iter().copied().take(MOST_NAMED).collect();
+            if let Err(e) = self.marks.set(&*self.files, mark) {
+                self.shared.tell(e);
+            }
+        }
+    }
+
+    fn sync_names(&self) -> Result<(), Error> {
+        self.files.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir))
+    }
+
+    /// Says on the disk that everything up to here is durable, but for what is not needed. Returns whether it does.
+    fn mark(&mut self) -> bool {
+        if !self.removed.is_empty() && self.sync_names().is_ok() {
+            self.removed.clear();
+        }
+        let gone: Vec<u32> = self.removed.iter().chain(&self.doomed).copied().take(MOST_NAMED).collect();
+        // What has failed has to be among those that are not needed.
+        if !self.failed.iter().all(|f| gone.contains(f)) {
+            return false;
+        }
+        let Reached { segment, offset, .. } = self.reached;
+        let mark = Mark { segment, offset, gone: gone.clone(), ..Mark::default() };
+        match self.marks.set(&*self.files, mark) {
+            Ok(()) => {
+                self.named_gone = gone;
+                true
+            }
+            Err(e) => {
+                self.shared.tell(e);
+                false
+            }
         }
     }
 
     /// Removes what may be removed. Of two segments the first may hold records that only the second declares dead, so
-    /// after a failure the rest waits.
+    /// the mark names both before one goes.
     fn remove(&mut self) {
         if self.doomed.is_empty() || !self.failed.iter().all(|f| self.doomed.contains(f)) {
             return;
         }
-        let mut done = 0;
-        for id in &self.doomed {
-            let path = segment::path(&self.dir, *id);
-            let removed = match self.files.remove(&path) {
-                Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-                other => other.map_err(Error::io("remove", &path)),
-            };
-            // The removals must reach the disk in this order, too.
-            let removed =
-                removed.and_then(|()| self.files.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir)));
-            if let Err(e) = removed {
-                self.shared.tell(e);
-                break;
-            }
-            self.failed.remove(id);
-            done += 1;
+        let news = !self.failed.is_empty() || self.doomed.iter().any(|id| !self.named_gone.contains(id));
+        if news && !self.mark() {
+            return;
         }
-        self.doomed.drain(..done);
+        self.failed.clear();
+        let (named, rest) = self.doomed.drain(..).partition(|id| self.named_gone.contains(id));
+        let (named, rest): (Vec<u32>, Vec<u32>) = (named, rest);
+        for id in named {
+            let path = segment::path(&self.dir, id);
+            match self.files.remove(&path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    self.shared.tell(Error::io("remove", &path)(e));
+                    self.doomed.push(id);
+                }
+                _ => self.removed.push(id),
+            }
+        }
+        self.doomed.extend(rest);
+        match self.sync_names() {
+            Ok(()) => self.removed.clear(),
+            Err(e) => self.shared.tell(e),
+        }
     }
 }

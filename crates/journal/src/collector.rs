@@ -22,11 +22,38 @@
 
 use crate::error::Error;
 use crate::files::OpenFile;
-use crate::log::{Journal, Retired};
-use crate::record::{self, Header, Kind, Loc, Parsed, Record, parse};
+use crate::journal::Journal;
+use crate::record::{self, Header, Loc, Parsed, Record, parse};
 use crate::segment::{self, Due, Segment, Tomb};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What is being given back, and what is to be.
+#[derive(Default)]
+pub(crate) struct Collector {
+    /// Bytes that were copied.
+    pub moved: u64,
+    /// Records that were found damaged on the way.
+    pub lost: u64,
+    /// Bytes that the owner had appended (not moved ones) at the last step.
+    pub paced: u64,
+    pub collecting: Option<Collecting>,
+    pub pace: Pace,
+    /// Segments to be removed.
+    pub retired: Vec<Retired>,
+    /// Segments whose sync failed and whose live records have not been copied yet.
+    pub suspects: BTreeSet<u32>,
+}
+
+/// A segment that is of no more use.
+pub(crate) struct Retired {
+    pub id: u32,
+    /// Where the journal stood when that was found.
+    pub position: u64,
+    /// When it goes, although the head goes on.
+    pub due: Due,
+}
 
 /// The segment that is being emptied.
 pub(crate) struct Collecting {
@@ -94,21 +121,23 @@ impl Journal {
     /// One step, bounded by what was appended since the last one.
     pub(crate) fn collect(&mut self) -> Result<(), Error> {
         // Copies do not count, or each step would be longer than the one before.
-        let appended = self.position.saturating_sub(self.moved);
-        let fresh = appended.saturating_sub(self.paced);
-        let budget = (self.config.collect_step as u64).max(fresh.saturating_mul(4)).max(self.pace.allowed);
-        self.pace.allowed = 0;
-        self.paced = appended;
-        let mut c = match self.collecting.take() {
+        let appended = self.writer.position.saturating_sub(self.collector.moved);
+        let fresh = appended.saturating_sub(self.collector.paced);
+        let budget = (self.writer.config.collect_step as u64)
+            .max(fresh.saturating_mul(4))
+            .max(self.collector.pace.allowed);
+        self.collector.pace.allowed = 0;
+        self.collector.paced = appended;
+        let mut c = match self.collector.collecting.take() {
             Some(c) => c,
             None => {
                 let Some(victim) = self.pick() else { return Ok(()) };
-                let len = match self.segments.get(victim) {
+                let len = match self.index.segments.get(victim) {
                     Some(s) if s.live > 0 => s.len,
                     _ => return self.retire(victim),
                 };
-                let path = segment::path(&self.dir, victim);
-                match self.files.open(&path) {
+                let path = segment::path(&self.writer.dir, victim);
+                match self.writer.files.open(&path) {
                     Ok(file) => {
                         let offset = (segment::HEADER as u64).min(len);
                         Collecting { segment: victim, file, offset, len }
@@ -119,21 +148,21 @@ impl Journal {
         };
         let before = c.offset;
         let stepped = self.step(&mut c, budget);
-        self.pace.looked += c.offset - before;
+        self.collector.pace.looked += c.offset - before;
         match stepped {
             Ok(Step::More) => {
-                self.collecting = Some(c);
+                self.collector.collecting = Some(c);
                 Ok(())
             }
             Ok(Step::Damage) => self.evacuate(c.segment),
             // A length that was damaged may have led past live records.
-            Ok(Step::End) if self.segments.get(c.segment).is_some_and(|s| s.live > 0) => {
+            Ok(Step::End) if self.index.segments.get(c.segment).is_some_and(|s| s.live > 0) => {
                 self.evacuate(c.segment)
             }
             Ok(Step::End) => self.retire(c.segment),
             Err(e @ Error::Io { what: "read", .. }) => self.unreadable(c.segment, e),
             Err(e) => {
-                self.collecting = Some(c);
+                self.collector.collecting = Some(c);
                 Err(e)
             }
         }
@@ -145,64 +174,70 @@ impl Journal {
     ///
     /// [`Config::dead_age`]: crate::Config::dead_age
     pub fn tick(&mut self, now: Duration) {
-        let since = match self.pace.now {
+        let since = match self.collector.pace.now {
             Some(before) if now < before + TICK => return,
             before => now.saturating_sub(before.unwrap_or(now)),
         };
-        self.pace.now = Some(now);
-        self.segments.due = Due(now + self.config.dead_age);
-        if self.retired.first().is_some_and(|r| r.due <= Due(now)) {
+        self.collector.pace.now = Some(now);
+        self.index.segments.due = Due(now + self.writer.config.dead_age);
+        if self.collector.retired.first().is_some_and(|r| r.due <= Due(now)) {
             self.release();
         }
         // As a rule a segment is sealed because it is full, and before that.
-        if self.segments.get(self.head.id).is_some_and(|s| s.due <= Due(now)) {
+        if self.index.segments.get(self.writer.head.id).is_some_and(|s| s.due <= Due(now)) {
             match self.rotate() {
-                Ok(()) => self.segments.next_due = Due::AT_ONCE,
+                Ok(()) => self.index.segments.next_due = Due::AT_ONCE,
                 Err(e) => self.note(e),
             }
         }
-        self.pace.allow(since);
+        self.collector.pace.allow(since);
     }
 
     /// The segment to be emptied next, if it is time.
     fn pick(&mut self) -> Option<u32> {
-        let (head, now) = (self.head.id, self.pace.now.map(Due));
+        let (head, now) = (self.writer.head.id, self.collector.pace.now.map(Due));
         let usable = |id: &u32, s: &Segment| *id != head && !s.unreadable;
-        let suspect = self.suspects.iter().find(|id| self.segments.get(**id).is_some_and(|s| usable(id, s)));
+        let suspect = self
+            .collector
+            .suspects
+            .iter()
+            .find(|id| self.index.segments.get(**id).is_some_and(|s| usable(id, s)));
         if suspect.is_some() {
             return suspect.copied();
         }
-        let sealed = || self.segments.iter().filter(|(id, s)| usable(id, s));
-        if self.segments.dead() > self.config.garbage_floor.saturating_add(self.segments.live()) {
+        let sealed = || self.index.segments.iter().filter(|(id, s)| usable(id, s));
+        if self.index.segments.dead()
+            > self.writer.config.garbage_floor.saturating_add(self.index.segments.live())
+        {
             let share = |s: &Segment| s.live as f64 / s.len.max(1) as f64;
             return sealed().min_by(|a, b| share(a.1).total_cmp(&share(b.1))).map(|(id, _)| id);
         }
-        let now = now.filter(|now| self.segments.next_due <= *now)?;
+        let now = now.filter(|now| self.index.segments.next_due <= *now)?;
         let due = || sealed().filter(|(_, s)| s.due <= now);
         let (first, backlog) = (due().min_by_key(|(_, s)| s.due), due().map(|(_, s)| s.len).sum());
         let first = first.map(|(id, _)| id);
         if first.is_none() {
-            if self.pace.rate > 0 {
+            if self.collector.pace.rate > 0 {
                 // That was the last: one sync for all of them.
-                self.retired.iter_mut().for_each(|r| r.due = Due::AT_ONCE);
+                self.collector.retired.iter_mut().for_each(|r| r.due = Due::AT_ONCE);
             }
             // The head may be sealed before it is due.
-            let others = self.segments.iter().filter(|(_, s)| !s.unreadable);
-            self.segments.next_due = others.map(|(_, s)| s.due).min().unwrap_or(Due::NEVER);
+            let others = self.index.segments.iter().filter(|(_, s)| !s.unreadable);
+            self.index.segments.next_due = others.map(|(_, s)| s.due).min().unwrap_or(Due::NEVER);
         }
-        self.pace.backlog(backlog);
+        self.collector.pace.backlog(backlog);
         first
     }
 
     /// A file that cannot be read now may be readable later: nothing in it is given up, and nothing is collected.
     fn unreadable(&mut self, segment: u32, e: Error) -> Result<(), Error> {
-        self.segments.get_mut(segment)?.unreadable = true;
+        self.index.segments.get_mut(segment)?.unreadable = true;
         Err(e)
     }
 
     /// Copies the live ones among the next few records.
     fn step(&mut self, c: &mut Collecting, budget: u64) -> Result<Step, Error> {
-        let mut chunk = std::mem::take(&mut self.scratch);
+        let mut chunk = std::mem::take(&mut self.reader.scratch);
         let result = self.step_in(c, budget, &mut chunk);
         self.give_back(chunk);
         result
@@ -211,13 +246,13 @@ impl Journal {
     fn step_in(&mut self, c: &mut Collecting, budget: u64, chunk: &mut Vec<u8>) -> Result<Step, Error> {
         let mut want = budget.max(record::HEADER as u64);
         loop {
-            if c.offset >= c.len || self.segments.get(c.segment).is_none_or(|s| s.live == 0) {
+            if c.offset >= c.len || self.index.segments.get(c.segment).is_none_or(|s| s.live == 0) {
                 return Ok(Step::End);
             }
             chunk.resize(want.min(c.len - c.offset) as usize, 0);
             c.file
                 .read_exact_at(chunk, c.offset)
-                .map_err(Error::io("read", &segment::path(&self.dir, c.segment)))?;
+                .map_err(Error::io("read", &segment::path(&self.writer.dir, c.segment)))?;
             let whole = chunk.len() as u64 == c.len - c.offset;
             let mut rest = &chunk[..];
             let cut = loop {
@@ -244,7 +279,7 @@ impl Journal {
     /// Appends a record anew if it is live.
     fn relocate(&mut self, loc: Loc, header: &Header, bytes: &[u8]) -> Result<(), Error> {
         let Some(kind) = header.kind() else { return Ok(()) };
-        let Some(slot) = self.slot(header.session, kind, header.arg) else { return Ok(()) };
+        let Some(slot) = self.index.slot(header.session, kind, header.arg) else { return Ok(()) };
         if *slot != loc {
             return Ok(());
         }
@@ -257,29 +292,25 @@ impl Journal {
             }
         };
         let new = self.append(Record { ..r })?;
-        self.moved += u64::from(new.len);
-        if let Some(slot) = self.slot(header.session, kind, header.arg) {
+        self.collector.moved += u64::from(new.len);
+        if let Some(slot) = self.index.slot(header.session, kind, header.arg) {
             *slot = new;
         }
-        self.segments.bury(loc)
-    }
-
-    fn slot(&mut self, session: u64, kind: Kind, arg: u64) -> Option<&mut Loc> {
-        self.sessions.get_mut(&session)?.slot(kind, arg)
+        self.index.segments.bury(loc)
     }
 
     fn lose(&mut self, loc: Loc) -> Result<(), Error> {
-        self.lost += 1;
+        self.collector.lost += 1;
         let e = self.damaged_at(loc);
         self.note(e);
-        self.segments.bury(loc)
+        self.index.segments.bury(loc)
     }
 
     /// Copies all live records of a segment, found by the index, and gives up those that are damaged. It is slow, and
     /// only for segments in which one record does not lead to the next.
     fn evacuate(&mut self, segment: u32) -> Result<(), Error> {
         let here = |l: &Loc| l.segment == segment;
-        let mut locs: Vec<Loc> = self.sessions.values().flat_map(|s| s.locs().filter(here)).collect();
+        let mut locs: Vec<Loc> = self.index.sessions.values().flat_map(|s| s.locs().filter(here)).collect();
         locs.sort_unstable();
         let mut bytes = Vec::new();
         for loc in locs {
@@ -295,7 +326,7 @@ impl Journal {
         }
         // Damage may have hit the very fields that say whose a record is: what is left is lost.
         let mut left = Vec::new();
-        for s in self.sessions.values_mut() {
+        for s in self.index.sessions.values_mut() {
             left.extend(s.locs_mut().filter(|l| here(l)).map(std::mem::take));
         }
         for loc in left {
@@ -307,18 +338,20 @@ impl Journal {
     /// Takes a segment without live records out of the table; it is removed when this one is sealed.
     fn retire(&mut self, id: u32) -> Result<(), Error> {
         // Ends that are still needed move first; a failure leaves the rest for the next try.
-        while let Some(&Tomb { session, first, last }) = self.segments.get(id).and_then(|s| s.tombs.last()) {
-            if self.segments.any_within(first, last, id) {
+        while let Some(&Tomb { session, first, last }) =
+            self.index.segments.get(id).and_then(|s| s.tombs.last())
+        {
+            if self.index.segments.any_within(first, last, id) {
                 self.write_end(Tomb { session, first, last })?;
-                self.moved += record::HEADER as u64;
+                self.collector.moved += record::HEADER as u64;
             }
-            self.segments.get_mut(id)?.tombs.pop();
+            self.index.segments.get_mut(id)?.tombs.pop();
         }
-        self.segments.remove(id);
-        let due = Due(self.pace.now.unwrap_or_default() + RELEASE);
-        self.retired.push(Retired { id, position: self.position, due });
-        self.reader.take_if(|(r, _)| *r == id);
-        if self.suspects.remove(&id) {
+        self.index.segments.remove(id);
+        let due = Due(self.collector.pace.now.unwrap_or_default() + RELEASE);
+        self.collector.retired.push(Retired { id, position: self.writer.position, due });
+        self.reader.open.take_if(|(r, _)| *r == id);
+        if self.collector.suspects.remove(&id) {
             // What the background thread has to say about durability waits for this one.
             self.rotate()?;
         }

@@ -1,0 +1,217 @@
+//! The mark: up to where the journal is known to be on the disk itself, in a file beside the segments.
+//!
+//! When the machine dies, of what was not synced any part may survive. Opening the journal then has to know from where on a
+//! gap is such a part that did not, and must not believe what stands behind it; before the mark nothing is missing that
+//! is needed. The mark also names the segments that are of no more use and may still be found: whether their removal has
+//! reached the disk or not, and whatever a failed sync has made of them, they are not read. And it names those of which a sync
+//! has failed, since the operating system tells that once: the next process would hear that all is well.
+//!
+//! The file `synced` has two places of [`PLACE`] bytes, written in turn, so that one is whole whatever happens. It never
+//! grows: it can be written when the disk is full, which is when segments have to go. All integers are little-endian.
+//!
+//! ```text
+//! 8 magic "EnjSync\x01" (its last byte is the version) | 16 boot | 8 sequence | 8 offset | 4 segment | 4 n | 4 m | 4 segment, n + m times | 4 checksum of all that
+//! ```
+
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
+use crate::error::Error;
+use crate::files::{Files, OpenFile};
+use crate::record::{checksum, u32_at, u64_at, u128_at};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const PLACE: usize = 16 << 10;
+const HEADER: usize = 52;
+const MAGIC: [u8; 8] = *b"EnjSync\x01";
+/// A mark names no more segments than this, of either kind.
+pub(crate) const MOST_NAMED: usize = (PLACE - HEADER - 4) / 8;
+
+/// What the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The file's; the later one counts.
+    pub sequence: u64,
+    /// All that was appended before this segment ...
+    pub segment: u32,
+    /// ... or in it before this offset is on the disk, as far as it is needed.
+    pub offset: u64,
+    /// Segments that are not needed, there or not.
+    pub gone: Vec<u32>,
+    /// Segments of which a sync has failed in the machine's life `boot` (0: not known): a later one has read what the disk has.
+    pub failed: Vec<u32>,
+    pub boot: u128,
+}
+
+impl Mark {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        out.extend(self.boot.to_le_bytes());
+        out.extend(self.sequence.to_le_bytes());
+        out.extend(self.offset.to_le_bytes());
+        out.extend(self.segment.to_le_bytes());
+        out.extend((self.gone.len() as u32).to_le_bytes());
+        out.extend((self.failed.len() as u32).to_le_bytes());
+        out.extend(self.gone.iter().chain(&self.failed).flat_map(|id| id.to_le_bytes()));
+        let sum = checksum(0, &out);
+        out.extend(sum.to_le_bytes());
+        out
+    }
+
+    /// All segments that it is about.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> {
+        // The one that is to be written next may not have been begun.
+        self.gone.iter().copied().chain(self.segment.checked_sub(u32::from(self.offset == 0)))
+    }
+
+    /// The mark, or else the version of one that this code does not know.
+    fn decode(place: &[u8]) -> Option<Result<Mark, u8>> {
+        let (magic, version) = (place.get(..8)?, *place.get(7)?);
+        let (n, m) = (u32_at(place, 44) as usize, u32_at(place, 48) as usize);
+        if magic.get(..7) != MAGIC.get(..7) || n.max(m) > MOST_NAMED {
+            return None;
+        }
+        let end = HEADER + 4 * (n + m);
+        if checksum(0, place.get(..end)?) != u32_at(place, end) {
+            return None;
+        }
+        if magic != MAGIC {
+            return Some(Err(version));
+        }
+        Some(Ok(Mark {
+            boot: u128_at(place, 8),
+            sequence: u64_at(place, 24),
+            offset: u64_at(place, 32),
+            segment: u32_at(place, 40),
+            gone: (0..n).map(|i| u32_at(place, HEADER + 4 * i)).collect(),
+            failed: (n..n + m).map(|i| u32_at(place, HEADER + 4 * i)).collect(),
+        }))
+    }
+}
+
+pub(crate) fn path(dir: &Path) -> PathBuf {
+    dir.join("synced")
+}
+
+/// The file, and what it says.
+pub(crate) struct Marks {
+    path: PathBuf,
+    file: Option<Arc<dyn OpenFile>>,
+    latest: Option<Mark>,
+}
+
+impl Marks {
+    /// Reads the file, if there is one. One that holds no mark is as good as none.
+    pub fn open(files: &dyn Files, dir: &Path) -> Result<Marks, Error> {
+        let path = path(dir);
+        let file = match files.open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Marks { path, file: None, latest: None }),
+            Err(e) => return Err(Error::io("open", &path)(e)),
+        };
+        let mut bytes = vec![0; 2 * PLACE];
+        if file.size().map_err(Error::io("read", &path))? < bytes.len() as u64 {
+            return Ok(Marks { path, file: None, latest: None });
+        }
+        file.read_exact_at(&mut bytes, 0).map_err(Error::io("read", &path))?;
+        let mut latest: Option<Mark> = None;
+        for found in bytes.chunks(PLACE).filter_map(Mark::decode) {
+            let mark = found.map_err(|version| Error::UnknownVersion { path: path.clone(), version })?;
+            latest = latest.filter(|other| other.sequence > mark.sequence).or(Some(mark));
+        }
+        if latest.is_none() {
+            tracing::error!(
+                "{path:?} is damaged: if the machine stopped before all was on its disk, that cannot be told"
+            );
+        }
+        Ok(Marks { path, file: Some(file), latest })
+    }
+
+    /// Where it is, if it is there.
+    pub fn file(&self) -> Option<PathBuf> {
+        self.file.as_ref().map(|_| self.path.clone())
+    }
+
+    pub fn latest(&self) -> Option<&Mark> {
+        self.latest.as_ref()
+    }
+
+    /// Writes another mark, and waits until it is on the disk. After an error the one before may hold.
+    pub fn set(&mut self, files: &dyn Files, mut mark: Mark) -> Result<(), Error> {
+        mark.sequence = self.latest.as_ref().map_or(0, |mark| mark.sequence) + 1;
+        let file = match &self.file {
+            Some(file) => file.clone(),
+            None => {
+                let file = files.create(&self.path, false).map_err(Error::io("create", &self.path))?;
+                file.write_all_at(&[0; 2 * PLACE], 0).map_err(Error::io("write", &self.path))?;
+                file
+            }
+        };
+        // After a sync that failed the same place is written again: the other one has what holds.
+        let place = mark.sequence % 2 * PLACE as u64;
+        file.write_all_at(&mark.encode(), place).map_err(Error::io("write", &self.path))?;
+        file.sync().map_err(Error::io("sync", &self.path))?;
+        if self.latest.is_none() {
+            let dir = self.path.parent().unwrap_or(Path::new("."));
+            files.sync_dir(dir).map_err(Error::io("sync", dir))?;
+        }
+        (self.file, self.latest) = (Some(file), Some(mark));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faults::{EIO, MemoryFiles, Op, coin};
+
+    fn dir() -> &'static Path {
+        Path::new("/")
+    }
+
+    #[test]
+    fn one_mark_is_whole_whatever_happens_to_the_other() {
+        for seed in 0..2000 {
+            let files = MemoryFiles::with_pages(64);
+            let process = files.process();
+            let mut marks = Marks::open(&*process, dir()).unwrap();
+            assert_eq!(marks.latest(), None);
+            let mut known = None;
+            for n in 1..=seed % 7 + 1 {
+                if n == seed % 5 + 1 {
+                    files.fail(Op::Sync, 0, seed % 3, EIO);
+                }
+                let gone = (0..seed as u32 % 50).collect();
+                let mark = Mark { segment: n as u32, offset: n, gone, ..Mark::default() };
+                if marks.set(&*process, mark).is_ok() {
+                    known = Some(n);
+                }
+            }
+            files.lose_power_in_any_order(coin(seed));
+            let marks = Marks::open(&*files.process(), dir()).unwrap();
+            let found = marks.latest().map(|mark| mark.offset);
+            assert!(found >= known, "{seed}: {found:?}, not {known:?}");
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let mark = Mark { sequence: 7, segment: 3, offset: 99, gone: vec![1, 2], failed: vec![3], boot: 5 };
+        let bytes = mark.encode();
+        assert_eq!(Mark::decode(&bytes), Some(Ok(mark)));
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Mark::decode(&flipped), None, "{bit}");
+        }
+        for cut in 0..bytes.len() {
+            assert_eq!(Mark::decode(&bytes[..cut]), None, "{cut}");
+        }
+        let mut later = bytes[..bytes.len() - 4].to_vec();
+        later[7] = 2;
+        let sum = checksum(0, &later);
+        later.extend(sum.to_le_bytes());
+        assert_eq!(Mark::decode(&later), Some(Err(2)));
+    }
+}
