@@ -53,6 +53,8 @@ local function note(session, room, nick)
 	rooms[room] = nick;
 	session.smacks_rooms = next(rooms) ~= nil and rooms or nil;
 	if session.enjamb_stream then
+		session.smacks_addresses = session.smacks_addresses or {};
+		session.smacks_addresses[room] = true; -- for state.lib.lua, which has it kept
 		session.smacks_state_changed = true;
 		touched[session] = true;
 	end
@@ -86,10 +88,6 @@ module:hook("presence/full", function (event)
 	end
 end, 1000);
 
-module:hook("smacks-save-session", function (event)
-	event.state.rooms = event.session.smacks_rooms;
-end);
-
 module:hook("smacks-restore-session", function (event)
 	event.session.smacks_rooms = event.state.rooms;
 end);
@@ -102,6 +100,8 @@ local function say_that_it_is_out(session)
 			note(session, room, nil);
 			if session.directed then
 				session.directed[occupant] = nil;
+				session.smacks_addresses = session.smacks_addresses or {};
+				session.smacks_addresses[occupant] = true;
 			end
 			if session.rooms_joined then -- mod_track_muc_joins
 				session.rooms_joined[room] = nil;

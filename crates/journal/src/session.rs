@@ -49,11 +49,20 @@ impl Session {
     }
 
     pub fn locs(&self) -> impl Iterator<Item = Loc> {
-        self.queue.iter().chain(&self.slots).chain([&self.meta, &self.state]).copied().filter(|l| !l.is_none())
+        self.queue
+            .iter()
+            .chain(&self.slots)
+            .chain([&self.meta, &self.state])
+            .copied()
+            .filter(|l| !l.is_none())
     }
 
     pub fn locs_mut(&mut self) -> impl Iterator<Item = &mut Loc> {
-        self.queue.iter_mut().chain(&mut self.slots).chain([&mut self.meta, &mut self.state]).filter(|l| !l.is_none())
+        self.queue
+            .iter_mut()
+            .chain(&mut self.slots)
+            .chain([&mut self.meta, &mut self.state])
+            .filter(|l| !l.is_none())
     }
 
     /// Gives back what a burst needed.
