@@ -32,10 +32,9 @@ end
 local journal = module:shared("/*/smacks/journal");
 -- Sessions on which something came in since the last commit. Shared, since a commit is everybody's.
 local touched = module:shared("/*/smacks/touched");
--- At level "power", by key of their stream: sessions that are owed an ack when the disk has more; and what is to be called
--- then instead.
-local owed, resuming = module:shared("/*/smacks/owed"), module:shared("/*/smacks/resuming");
--- By host: what each does with its own sessions, keep(session, settled), dismiss(key, reason) and tell(session, h), and whether it
+-- At level "power", by key of their stream: what waits for the disk to have more, in place of an ack.
+local resuming = module:shared("/*/smacks/resuming");
+-- By host: what each does with its own sessions, keep(session, settled), dismiss(key, reason) and tell(key, h), and whether it
 -- keeps any (is_kept).
 local by_host = module:shared("/*/smacks/keeping");
 local own = {};
@@ -141,13 +140,10 @@ end
 -- What may be claimed to have been handled of `session` now: h, or less if that is not kept yet, or nothing if that cannot be
 -- told; and whether more may be when the disk has it.
 local function claim(session, h)
-	if level == "none" or not journal.open then return h, false; end
 	note_all(session);
-	local key = session.enjamb_stream;
-	local claimed, pending, err, unkept = jn_claim(key, h, level, journal.disk_is_at);
-	heed(err, unkept);
-	if pending then
-		owed[key] = session;
+	local claimed, pending, err, unkept = jn_claim(session.enjamb_stream, h, level, journal.disk_is_at);
+	if level ~= "none" and journal.open then -- else nothing was written
+		heed(err, unkept);
 	end
 	return claimed, pending;
 end
@@ -155,14 +151,11 @@ end
 -- At level "power" the disk has more: that is acknowledged unasked (XEP-0198 §4).
 local function disk_has_more()
 	for key, h in pairs(jn.settled(journal.disk_is_at)) do
-		local session, done = owed[key], resuming[key];
-		owed[key] = nil;
-		if done then
-			contain.attempt(session, "going on with what waited for the disk", done, h);
-		elseif session and session.enjamb_stream and not session.destroyed and not session.hibernating then
-			local of_host = by_host[session.host];
-			if of_host then
-				contain.attempt(session, "acknowledging", of_host.tell, session, h);
+		if resuming[key] then
+			contain.attempt(nil, "going on with what waited for the disk", resuming[key], h);
+		else
+			for _, of_host in pairs(by_host) do
+				contain.attempt(nil, "acknowledging", of_host.tell, key, h);
 			end
 		end
 	end
@@ -190,7 +183,6 @@ end
 -- Nothing is owed to that stream's peer any more, and what was queued is elsewhere.
 local function ended(key)
 	jn.ended(key);
-	owed[key] = nil;
 end
 
 local function time_ago(seconds)
@@ -322,8 +314,9 @@ return {
 	ended = ended;
 	is_kept = is_kept;
 	keep = keep;
+	keep_changes = own.keep;
 	open = open;
-	-- tell(session, h) sends an ack that nobody asked for.
+	-- tell(key, h) sends an ack that nobody asked for, if the stream is one of this host.
 	tell_by = function (tell) own.tell = tell; end;
 	touched = touched;
 	unload = function () by_host[host] = nil; end;

@@ -848,7 +848,9 @@ function at_once.r(session, stanza)
 	return thread and thread.state == "ready" and handle_r(session, stanza);
 end
 
-journal.tell_by(function (session, h)
+journal.tell_by(function (key, h)
+	local session = session_of[key];
+	if not session or session.destroyed or session.hibernating then return; end
 	send_element(session, format("<a xmlns='%s' h='%d'/>", session.smacks, h));
 end);
 
@@ -1134,6 +1136,7 @@ end
 local restore_all = module:require "restore"({
 	attach = attach;
 	expire = expire;
+	mark_noted = state.mark_noted;
 	hibernate = function (session, key, timeout)
 		local _, evicted = sm.hibernate(key, os_time());
 		start_hibernating(session, timeout, true);

@@ -22,7 +22,7 @@ local host, hosts = module.host, prosody.hosts;
 
 -- While sessions are made Lua's collector stands still, since it would run whenever their number has grown by a part, and none
 -- of them is garbage; until memory has doubled and grown by so many KiB.
-local uncollected = 128 * 1024;
+local uncollected = 32 * 1024;
 
 -- Sessions that were looked at and stay as they are until the next start, by token. One for all hosts.
 local left = module:shared("/*/smacks/left");
@@ -42,7 +42,7 @@ local function without_collector(f)
 	collectgarbage("restart");
 end
 
--- `smacks` has what the module does with sessions: attach, expire, hibernate, tell_that_it_waits; `journal`, `rooms` and `contacts` are
+-- `smacks` has what the module does with sessions: attach, expire, hibernate, mark_noted, tell_that_it_waits; `journal`, `rooms` and `contacts` are
 -- the libraries.
 return function (smacks, journal, rooms, contacts, limits, hibernation_time)
 	-- What is looked at when all sessions are back that can be, and other modules have what they had: before the first client
@@ -65,7 +65,7 @@ return function (smacks, journal, rooms, contacts, limits, hibernation_time)
 				end
 				if not each.destroyed then
 					contain.attempt(each, "telling who is out of a room", rooms.say_that_it_is_out, each);
-					journal.keep(each);
+					journal.keep_changes(each, true);
 					contacts.came_back(each);
 				end
 			end
@@ -116,8 +116,8 @@ return function (smacks, journal, rooms, contacts, limits, hibernation_time)
 			session.log("error", "%d stanzas of %s's queue could not be read from the journal", lost, session.full_jid);
 		end
 		contain.attempt(session, "letting a session wait for its client", smacks.hibernate, session, key, timeout);
-		journal.keep(session);
 		if not ending then
+			smacks.mark_noted(session);
 			session.smacks_came_back = true;
 			follow_up(session, had_waited);
 		end

@@ -47,14 +47,20 @@ local function is_from_room(session, stanza)
 	return false;
 end
 
+-- For state.lib.lua, which has it kept.
+local function address_changed(session, address)
+	if not session.smacks_noted then return; end
+	session.smacks_addresses = session.smacks_addresses or {};
+	session.smacks_addresses[address] = true;
+end
+
 local function note(session, room, nick)
 	local rooms = session.smacks_rooms or {};
 	if rooms[room] == nick then return; end
 	rooms[room] = nick;
 	session.smacks_rooms = next(rooms) ~= nil and rooms or nil;
 	if session.enjamb_stream then
-		session.smacks_addresses = session.smacks_addresses or {};
-		session.smacks_addresses[room] = true; -- for state.lib.lua, which has it kept
+		address_changed(session, room);
 		session.smacks_state_changed = true;
 		touched[session] = true;
 	end
@@ -100,8 +106,7 @@ local function say_that_it_is_out(session)
 			note(session, room, nil);
 			if session.directed then
 				session.directed[occupant] = nil;
-				session.smacks_addresses = session.smacks_addresses or {};
-				session.smacks_addresses[occupant] = true;
+				address_changed(session, occupant);
 			end
 			if session.rooms_joined then -- mod_track_muc_joins
 				session.rooms_joined[room] = nil;

@@ -37,8 +37,10 @@ local function directed_bytes(session)
 	return n;
 end
 
--- Directed presence to that address, or being in that room, may have begun or ended: told with what is noted next.
+-- Directed presence to that address, or being in that room, may have begun or ended: told with what is noted next. (rooms.lib.lua
+-- does the same.) If nothing was noted yet, all will be.
 local function address_changed(session, jid)
+	if not session.smacks_noted then return; end
 	local changed = session.smacks_addresses;
 	if not changed then
 		changed = {};
@@ -132,6 +134,11 @@ local function own(session, timeout)
 	return state;
 end
 
+-- The library has of the session what it is now.
+local function mark_noted(session)
+	session.smacks_noted = { presence = session.presence, directed = session.directed };
+end
+
 -- Tells the library all that it is to know of the session. Returns true; or nil and an error if the disk cannot take it now.
 local function note_all(session, timeout)
 	local state = own(session, timeout);
@@ -139,7 +146,7 @@ local function note_all(session, timeout)
 	state.directed = keys_of(session.directed);
 	state.rooms = session.smacks_rooms;
 	contain.fire("smacks-save-session", session, { session = session, state = state });
-	session.smacks_noted = { presence = session.presence, directed = session.directed };
+	mark_noted(session);
 	session.smacks_addresses = nil;
 	return jn_keep(session.enjamb_stream, state, true);
 end
@@ -182,6 +189,7 @@ end
 
 return {
 	can_come_back = can_come_back;
+	mark_noted = mark_noted;
 	note = note;
 	note_all = note_all;
 };

@@ -241,13 +241,15 @@ impl Sessions {
         (claim, committed)
     }
 
-    /// The disk has everything up to `durable`: what may be claimed now that could not before, by stream.
+    /// The disk has everything up to `durable`: what may be claimed now that could not before, by stream. Each of these
+    /// is owed an ack, or its `<resumed/>`. A stream whose peer is away is owed nothing: `<resumed/>` will tell it.
     pub fn settled(&mut self, durable: u64) -> Vec<(StreamKey, H)> {
         let mut news = Vec::new();
         let streams = &mut self.streams;
         self.waiting.retain(|&key| {
-            let Some((_, Standing { claims, .. })) = streams.both_mut(key) else { return false };
-            news.extend(claims.settle(durable).map(|h| (key, h)));
+            let Some((stream, Standing { claims, .. })) = streams.both_mut(key) else { return false };
+            let settled = claims.settle(durable).filter(|_| !stream.is_hibernating());
+            news.extend(settled.map(|h| (key, h)));
             claims.is_waiting()
         });
         news
