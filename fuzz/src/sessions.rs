@@ -5,7 +5,7 @@ use crate::disk::{DIR, Disk};
 use crate::operations;
 use arbitrary::Arbitrary;
 use enjamb_journal::{Config, Journal};
-use enjamb_sessions::{Level, Sessions};
+use enjamb_sessions::{Level, Scope, Sessions, State};
 use enjamb_stanza::{Kind, Name, Summary};
 use enjamb_stream_management::{Enabled, H, Limits, Peer, ResumeRequest, ResumptionId, StreamKey};
 use std::path::Path;
@@ -126,7 +126,10 @@ impl World {
                 stream.kept = true;
                 let (key, id) = (stream.key, stream.id);
                 // A disk that is full is caught up with.
-                let _ = self.sessions.keep(key, id, &vec![b's'; usize::from(len)]);
+                let client_id = Some("s".repeat(usize::from(len)));
+                let [username, host, resource, xmlns] = ["a", "b", "c", "d"].map(str::to_owned);
+                let state = State { username, host, resource, xmlns, client_id, ..State::default() };
+                let _ = self.sessions.keep(key, id, &state.attributes(), Scope::Small);
             }
             Operation::Push(n, len) => {
                 let Some(stream) = self.stream(n) else { return };

@@ -2,7 +2,7 @@
 --
 -- The library's journal follows the streams by itself. This file says when what it noted has to be on its way to the
 -- disk: before anything is acknowledged (level "process"), or there (level "power"). It also tells the admin how the
--- journal is. What a session is made of again is known to state.lib.lua, when it comes back to restore.lib.lua.
+-- journal is. What is kept of a session beside its stream is known to state.lib.lua, when it comes back to restore.lib.lua.
 
 local async = require "util.async";
 local server = require "net.server";
@@ -32,10 +32,9 @@ end
 local journal = module:shared("/*/smacks/journal");
 -- Sessions on which something came in since the last commit. Shared, since a commit is everybody's.
 local touched = module:shared("/*/smacks/touched");
--- At level "power", by key of their stream: sessions that are owed an ack when the disk has more; and what is to be called
--- then instead.
-local owed, resuming = module:shared("/*/smacks/owed"), module:shared("/*/smacks/resuming");
--- By host: what each does with its own sessions, keep(session), dismiss(key, reason) and tell(session, h), and whether it
+-- At level "power", by key of their stream: what waits for the disk to have more, in place of an ack.
+local resuming = module:shared("/*/smacks/resuming");
+-- By host: what each does with its own sessions, keep(session, settled), dismiss(key, reason) and tell(key, h), and whether it
 -- keeps any (is_kept).
 local by_host = module:shared("/*/smacks/keeping");
 local own = {};
@@ -55,8 +54,8 @@ local function failed(err)
 	end
 end
 
--- Makes a string of a session's state: state.lib.lua's.
-local describe;
+-- Tell the library what is so of a session, what has changed or all: state.lib.lua's.
+local note_state, note_all_state;
 -- Writes what clients know of their contacts: contacts.lib.lua's.
 local write_down;
 
@@ -69,32 +68,37 @@ local function dismiss(unkept)
 	end
 end
 
--- Keeps the state of a session, if it is another one than what is kept.
-local function keep(session)
+local function keep_by(note_it, session, settled)
 	session.smacks_state_changed = nil;
-	local described, text = contain.attempt(session, "describing a session for the journal", describe, session, session.smacks_timeout);
-	if not described then
-		return dismiss { [session.enjamb_stream] = "an error was raised" };
-	elseif text == session.smacks_state then
-		return;
-	end
-	local ok, err = jn.keep(session.enjamb_stream, text);
-	if ok then
-		session.smacks_state = text;
-	else
+	local told, ok, err = contain.attempt(session, "describing a session for the journal", note_it, session, session.smacks_timeout, settled);
+	if not told then
+		dismiss { [session.enjamb_stream] = "an error was raised" };
+	elseif not ok then
 		failed(err);
 	end
 end
-own.keep = keep;
+
+-- Keeps what has changed of a session. `settled`: nothing that changes it is being processed.
+function own.keep(session, settled)
+	keep_by(note_state, session, settled);
+end
+
+-- Keeps all that there is to it.
+local function keep(session)
+	keep_by(note_all_state, session, true);
+end
 
 -- Notes what has been processed of what came in on a session, unless that is about to be claimed. Returns whether it is all.
 local function note(session, is_claiming)
 	local key, of_host = session.enjamb_stream, by_host[session.host];
 	if not key or session.destroyed or not of_host or not of_host.is_kept(session) then return true; end
-	if session.smacks_state_changed then
-		of_host.keep(session);
-	end
 	local n_waiting = waiting_stanzas(session);
+	local changed, n_done = session.smacks_state_changed, (session.handled_stanza_count or 0) - n_waiting;
+	if changed and changed ~= n_done then
+		of_host.keep(session, n_waiting == 0);
+		-- What is being processed may change it once more.
+		session.smacks_state_changed = n_waiting > 0 and n_done or nil;
+	end
 	if not is_claiming then
 		jn_processed(key, n_waiting);
 	end
@@ -136,13 +140,10 @@ end
 -- What may be claimed to have been handled of `session` now: h, or less if that is not kept yet, or nothing if that cannot be
 -- told; and whether more may be when the disk has it.
 local function claim(session, h)
-	if level == "none" or not journal.open then return h, false; end
 	note_all(session);
-	local key = session.enjamb_stream;
-	local claimed, pending, err, unkept = jn_claim(key, h, level, journal.disk_is_at);
-	heed(err, unkept);
-	if pending then
-		owed[key] = session;
+	local claimed, pending, err, unkept = jn_claim(session.enjamb_stream, h, level, journal.disk_is_at);
+	if level ~= "none" and journal.open then -- else nothing was written
+		heed(err, unkept);
 	end
 	return claimed, pending;
 end
@@ -150,14 +151,11 @@ end
 -- At level "power" the disk has more: that is acknowledged unasked (XEP-0198 §4).
 local function disk_has_more()
 	for key, h in pairs(jn.settled(journal.disk_is_at)) do
-		local session, done = owed[key], resuming[key];
-		owed[key] = nil;
-		if done then
-			contain.attempt(session, "going on with what waited for the disk", done, h);
-		elseif session and session.enjamb_stream and not session.destroyed and not session.hibernating then
-			local of_host = by_host[session.host];
-			if of_host then
-				contain.attempt(session, "acknowledging", of_host.tell, session, h);
+		if resuming[key] then
+			contain.attempt(nil, "going on with what waited for the disk", resuming[key], h);
+		else
+			for _, of_host in pairs(by_host) do
+				contain.attempt(nil, "acknowledging", of_host.tell, key, h);
 			end
 		end
 	end
@@ -185,7 +183,6 @@ end
 -- Nothing is owed to that stream's peer any more, and what was queued is elsewhere.
 local function ended(key)
 	jn.ended(key);
-	owed[key] = nil;
 end
 
 local function time_ago(seconds)
@@ -196,6 +193,15 @@ local function time_ago(seconds)
 	end
 	return ("%d hours"):format(seconds // 3600);
 end
+
+-- When its connection is lost, a session is compared as a whole: a module may have changed what nobody heard of.
+module:hook("pre-resource-unbind", function (event)
+	local session = event.session;
+	if session.enjamb_stream then
+		session.smacks_noted, session.smacks_state_changed = nil, true;
+		touched[session] = true;
+	end
+end, 1);
 
 -- Opens the journal, unless another host has. Not before the server has started: with -D it forks after the modules are
 -- loaded, and the journal has a thread.
@@ -297,7 +303,8 @@ module:hook_global("stats-update", function ()
 end);
 
 return {
-	describe_by = function (f) describe = f; end;
+	-- note_changes(session, timeout, settled) and note_whole(session, timeout) tell the library what is so of a session.
+	note_by = function (note_changes, note_whole) note_state, note_all_state = note_changes, note_whole; end;
 	write_down_by = function (f) write_down = f; end;
 	-- dismiss(key, reason) ends the session of a stream that cannot be kept, if it is one of this host.
 	dismiss_by = function (f) own.dismiss = f; end;
@@ -307,8 +314,9 @@ return {
 	ended = ended;
 	is_kept = is_kept;
 	keep = keep;
+	keep_changes = own.keep;
 	open = open;
-	-- tell(session, h) sends an ack that nobody asked for.
+	-- tell(key, h) sends an ack that nobody asked for, if the stream is one of this host.
 	tell_by = function (tell) own.tell = tell; end;
 	touched = touched;
 	unload = function () by_host[host] = nil; end;

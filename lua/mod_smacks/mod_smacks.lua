@@ -4,8 +4,8 @@
 -- protocol: that is done by the library (crates/stream-management), which also keeps the counters and the queue.
 --
 -- Beside it: queue (what other modules see of it), connection (what a session is to Prosody), journal (what is kept, and
--- may therefore be acknowledged), state (what a session is made of again), fields (what other modules keep on it),
--- restore, rooms, contacts, pep and shell.
+-- may therefore be acknowledged), state (what is kept of a session, as it changes), fields (what other modules keep on it),
+-- accounts, rights, revive, restore (who comes back after a restart, and how), rooms, contacts, pep and shell.
 --
 -- A managed session has session.enjamb_stream, the library's key of its stream. The other fields are those that
 -- modules know from Prosody's own mod_smacks.
@@ -150,7 +150,7 @@ local session_of = module:shared("sessions");
 local callbacks = module:shared("callbacks");
 
 local close_stream, is_bosh, waiting_stanzas = connection.close, connection.is_bosh, connection.waiting_stanzas;
-journal.describe_by(state.describe);
+journal.note_by(state.note, state.note_all);
 journal.write_down_by(contacts.write_down);
 local commit, is_kept, touched = journal.commit, journal.is_kept, journal.touched;
 local fire_with_queue, is_hooked = queue_of.fire, queue_of.is_hooked;
@@ -848,7 +848,9 @@ function at_once.r(session, stanza)
 	return thread and thread.state == "ready" and handle_r(session, stanza);
 end
 
-journal.tell_by(function (session, h)
+journal.tell_by(function (key, h)
+	local session = session_of[key];
+	if not session or session.destroyed or session.hibernating then return; end
 	send_element(session, format("<a xmlns='%s' h='%d'/>", session.smacks, h));
 end);
 
@@ -1134,6 +1136,7 @@ end
 local restore_all = module:require "restore"({
 	attach = attach;
 	expire = expire;
+	mark_noted = state.mark_noted;
 	hibernate = function (session, key, timeout)
 		local _, evicted = sm.hibernate(key, os_time());
 		start_hibernating(session, timeout, true);
@@ -1144,14 +1147,14 @@ local restore_all = module:require "restore"({
 		if not session.hibernating then return; end
 		fire_with_queue("smacks-hibernation-start", session, { origin = session, queue = had_waited and {} or nil });
 	end;
-}, journal, state, rooms, contacts, limits, hibernation_time);
+}, journal, rooms, contacts, limits, hibernation_time);
 
 local function open_journal()
 	if not journal.open() then return; end
 	contacts.open(is_kept);
 	restore_all();
 	for _, session in pairs(session_of) do
-		if session.enjamb_stream and is_kept(session) and not session.smacks_state then
+		if session.enjamb_stream and is_kept(session) and not session.smacks_noted then
 			journal.keep(session);
 		end
 	end
@@ -1206,8 +1209,8 @@ function module.unload()
 			else
 				session.log("debug", "Stream management was disabled");
 				local key = session.enjamb_stream;
+				journal.ended(key); -- while the session has its queue there is the stream
 				stop_managing(session);
-				journal.ended(key);
 			end
 		end
 	end

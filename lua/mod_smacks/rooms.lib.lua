@@ -47,12 +47,20 @@ local function is_from_room(session, stanza)
 	return false;
 end
 
+-- For state.lib.lua, which has it kept.
+local function address_changed(session, address)
+	if not session.smacks_noted then return; end
+	session.smacks_addresses = session.smacks_addresses or {};
+	session.smacks_addresses[address] = true;
+end
+
 local function note(session, room, nick)
 	local rooms = session.smacks_rooms or {};
 	if rooms[room] == nick then return; end
 	rooms[room] = nick;
 	session.smacks_rooms = next(rooms) ~= nil and rooms or nil;
 	if session.enjamb_stream then
+		address_changed(session, room);
 		session.smacks_state_changed = true;
 		touched[session] = true;
 	end
@@ -86,10 +94,6 @@ module:hook("presence/full", function (event)
 	end
 end, 1000);
 
-module:hook("smacks-save-session", function (event)
-	event.state.rooms = event.session.smacks_rooms;
-end);
-
 module:hook("smacks-restore-session", function (event)
 	event.session.smacks_rooms = event.state.rooms;
 end);
@@ -102,6 +106,7 @@ local function say_that_it_is_out(session)
 			note(session, room, nil);
 			if session.directed then
 				session.directed[occupant] = nil;
+				address_changed(session, occupant);
 			end
 			if session.rooms_joined then -- mod_track_muc_joins
 				session.rooms_joined[room] = nil;

@@ -36,18 +36,23 @@ describe("journal", function ()
 		return assert(jn.open(directory));
 	end
 
-	local function start(meta)
+	local function known(what)
+		return { username = "a", host = "b", resource = "c", xmlns = "urn:xmpp:sm:3", id = "id", timeout = 60, what = what };
+	end
+
+	local function start(what)
 		local _, id, timeout = sm.enable(limits, { account = "a@b", bound = true }, false, "true", nil);
 		local key, handle = sm.start(limits, "a@b", id, timeout, 0);
-		assert.truthy(jn.keep(key, meta));
+		assert.truthy(jn.keep(key, known(what), true));
 		return key, handle, id;
 	end
 
-	local function only_found(meta)
-		local token, text = next((jn.found()));
-		assert.equal(meta, text);
-		assert.is_nil(next((jn.found()), token));
-		return token;
+	local function only_found(what)
+		local hosts, unreadable = jn.found();
+		assert.same({}, unreadable);
+		assert.equal(1, #hosts.b);
+		assert.same(known(what), jn.state(hosts.b[1]));
+		return hosts.b[1];
 	end
 
 	local function queue(key)
@@ -78,7 +83,7 @@ describe("journal", function ()
 	it("forgets what ended, and takes a new state for an old one", function ()
 		local key, handle = start("one");
 		local other, other_handle = start("two");
-		assert.truthy(jn.keep(key, "three"));
+		assert.truthy(jn.keep(key, known "three", true));
 		jn.ended(other);
 		jn.commit();
 		reopen();

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::files::Lock;
 use crate::index::Index;
 use crate::read::Reader;
-use crate::record::{Kind, Loc, Record};
+use crate::record::{Kind, Loc, Record, SLOTS};
 use crate::segment::{Tomb, path};
 use crate::session::Session;
 use crate::sink::Sink;
@@ -49,6 +49,22 @@ impl Journal {
             .entry(session)
             .or_insert_with(|| Session { oldest: loc.segment, ..Session::default() });
         let old = std::mem::replace(&mut s.meta, loc);
+        self.index.segments.bury_texts([old])
+    }
+
+    /// Writes one of the session's slots, each of which holds what was written last: at most [`MAX_PAYLOAD`](crate::MAX_PAYLOAD) bytes.
+    /// They are numbered from 0; use low numbers first, since memory is taken for all up to the highest.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSession`], [`Error::OutOfOrder`] for a number that no slot has, [`Error::TooLong`], [`Error::Full`];
+    /// nothing has changed then.
+    pub fn set_slot(&mut self, session: u64, slot: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.index.session(session)?;
+        if slot >= SLOTS {
+            return Err(Error::OutOfOrder { session, number: slot, first: 0, last: SLOTS - 1 });
+        }
+        let loc = self.append(Record { kind: Kind::Slot, session, arg: slot, payload: bytes })?;
+        let old = self.index.session_mut(session)?.put_slot(slot as usize, loc);
         self.index.segments.bury_texts([old])
     }
 

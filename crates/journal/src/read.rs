@@ -95,6 +95,21 @@ impl Journal {
         }
     }
 
+    /// Hands out what the session's slots hold, in order; one that holds nothing, is lost or is damaged comes as `None`.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSession`], or [`Error::Io`]; all that `each` was given is right.
+    pub fn slots(&mut self, session: u64, mut each: impl FnMut(u64, Option<&[u8]>)) -> Result<(), Error> {
+        let locs = self.index.session(session)?.slots.clone();
+        let mut window = std::mem::take(&mut self.reader.scratch);
+        let result = self.hand_out(session, 0, &locs, &mut window, |slot, bytes| {
+            each(slot, bytes);
+            true
+        });
+        self.give_back(window);
+        result
+    }
+
     /// Hands out the queued stanzas from number `from` on (or the first one), in order, until `each` says false. A
     /// stanza that is lost or damaged comes as `None`; its number is right.
     ///

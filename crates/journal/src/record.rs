@@ -16,6 +16,9 @@
 //! | 3 State  | last one acked       | u64 inbound count | the session's next State, or End          |
 //! | 4 End    | `first << 32 | last` | none              | no segment `first..=last` is left         |
 //! | 5 Begin  | `before << 32 | end` | 16 boot           | its segment                               |
+//! | 6 Slot   | which one            | the caller's      | the session's next Slot with `arg`, or End |
+//!
+//! A Slot has version 2: a release that does not know it leaves the journal as it is.
 
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
@@ -27,7 +30,11 @@ pub(crate) const HEADER: usize = 28;
 pub(crate) const BEGIN: usize = HEADER + 16;
 /// No stanza gets a number as large as this. One that says so is damage, and reckoning with it would go wrong.
 const NUMBERS: u64 = 1 << 62;
+/// Slots are numbered below this. There is a place in memory for each up to the highest.
+pub(crate) const SLOTS: u64 = 1 << 16;
 const VERSION: u8 = 1;
+/// Of a record of the kind that came later.
+const SLOT_VERSION: u8 = 2;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -37,6 +44,13 @@ pub(crate) enum Kind {
     End = 4,
     /// The first record of a segment: see [`Begin`](crate::segment::Begin).
     Begin = 5,
+    Slot = 6,
+}
+
+impl Kind {
+    fn version(self) -> u8 {
+        if self == Kind::Slot { SLOT_VERSION } else { VERSION }
+    }
 }
 
 /// Where a record lies. These 12 bytes are all that a queued stanza costs in memory.
@@ -97,7 +111,7 @@ pub(crate) fn encode(out: &mut Vec<u8>, segment: u32, kind: Kind, session: u64, 
     let len: usize = payload.iter().map(|piece| piece.len()).sum();
     let mut header = [0; HEADER];
     header[4..8].copy_from_slice(&(len as u32).to_le_bytes());
-    header[8] = VERSION;
+    header[8] = kind.version();
     header[9] = kind as u8;
     header[12..20].copy_from_slice(&session.to_le_bytes());
     header[20..28].copy_from_slice(&arg.to_le_bytes());
@@ -148,13 +162,14 @@ impl Header {
             3 if self.arg < NUMBERS && self.len == HEADER + 8 => Some(Kind::State),
             4 => Some(Kind::End),
             5 if self.len == BEGIN => Some(Kind::Begin),
+            6 if self.arg < SLOTS => Some(Kind::Slot),
             _ => None,
         }
     }
 
     /// Whether it is worth a checksum to look for a record at a place where none need begin.
     pub fn is_likely(&self) -> bool {
-        self.version == VERSION && self.kind().is_some()
+        self.kind().is_some_and(|kind| kind.version() == self.version)
     }
 }
 
@@ -169,11 +184,11 @@ pub(crate) fn parse(segment: u32, b: &[u8]) -> Parsed<'_> {
         Some((sum, rest)) if checksum(segment, rest).to_le_bytes() == *sum => {}
         _ => return Parsed::Damaged,
     }
-    if header.version != VERSION {
+    if header.version != VERSION && header.version != SLOT_VERSION {
         return Parsed::Foreign(header.version);
     }
     match (header.kind(), b.get(HEADER..)) {
-        (Some(kind), Some(payload)) => {
+        (Some(kind), Some(payload)) if kind.version() == header.version => {
             Parsed::Record(Record { kind, session: header.session, arg: header.arg, payload })
         }
         _ => Parsed::Damaged,

@@ -487,6 +487,7 @@ fn absorb(found: &mut FxHashMap<u64, Found>, segment: &mut Segment, r: Record, l
     });
     match r.kind {
         Kind::Meta => f.session.meta = loc,
+        Kind::Slot => drop(f.session.put_slot(r.arg as usize, loc)), // the number was looked at when it was read
         Kind::Stanza if r.arg > f.session.acked => f.stanzas.push_back((r.arg, loc)),
         Kind::State => {
             f.session.state = loc;

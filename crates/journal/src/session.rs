@@ -12,6 +12,8 @@ pub(crate) struct Session {
     pub state: Loc,
     pub acked: u64,
     pub inbound: u64,
+    /// By number. One that was never written, or was lost, is a [`Loc`] that is none.
+    pub slots: Vec<Loc>,
     /// The stanzas `acked + 1 ..`, without holes: one that was lost is a [`Loc`] that is none.
     pub queue: VecDeque<Loc>,
     /// No segment older than this holds a record of the session.
@@ -24,6 +26,14 @@ impl Session {
         self.acked.saturating_add(self.queue.len() as u64)
     }
 
+    /// Notes where the record of that slot lies. Returns where the former one did.
+    pub fn put_slot(&mut self, slot: usize, loc: Loc) -> Loc {
+        if self.slots.len() <= slot {
+            self.slots.resize(slot + 1, Loc::default());
+        }
+        self.slots.get_mut(slot).map_or(loc, |place| std::mem::replace(place, loc))
+    }
+
     /// The place that says where the live record of this kind and number lies.
     pub fn slot(&mut self, kind: Kind, arg: u64) -> Option<&mut Loc> {
         match kind {
@@ -33,16 +43,26 @@ impl Session {
                 let index = arg.checked_sub(self.acked)?.checked_sub(1)?;
                 self.queue.get_mut(usize::try_from(index).ok()?)
             }
+            Kind::Slot => self.slots.get_mut(usize::try_from(arg).ok()?),
             Kind::End | Kind::Begin => None,
         }
     }
 
     pub fn locs(&self) -> impl Iterator<Item = Loc> {
-        self.queue.iter().chain([&self.meta, &self.state]).copied().filter(|l| !l.is_none())
+        self.queue
+            .iter()
+            .chain(&self.slots)
+            .chain([&self.meta, &self.state])
+            .copied()
+            .filter(|l| !l.is_none())
     }
 
     pub fn locs_mut(&mut self) -> impl Iterator<Item = &mut Loc> {
-        self.queue.iter_mut().chain([&mut self.meta, &mut self.state]).filter(|l| !l.is_none())
+        self.queue
+            .iter_mut()
+            .chain(&mut self.slots)
+            .chain([&mut self.meta, &mut self.state])
+            .filter(|l| !l.is_none())
     }
 
     /// Gives back what a burst needed.

@@ -23,17 +23,26 @@
 //! - `keeping`: how the journal follows a stream, and catches up with it after the disk was full.
 //! - `claim`: levels, and what each stream may claim.
 //! - `restore`: sessions that were found at the start.
+//! - `returning`: which of them may come back.
+//! - `attributes`: what is known of a session beside its stream.
 //! - `record`: the bytes in the journal.
 
 #![forbid(unsafe_code)]
 
+mod attributes;
 mod claim;
 mod keeping;
 mod record;
 mod restore;
+mod returning;
 mod sessions;
 
+pub use attributes::{
+    Attribute, Bytes, Client, Contacts, Identity, Key, Kind as AttributeKind, Misfit, Rights, Role, Scope,
+    State, Terms, Value,
+};
 pub use claim::{Claim, Level};
 pub use record::{LOST, Stanza, Unreadable};
 pub use restore::{Found, NotRestored, Restored};
+pub use returning::{Answer, Facts, Host, Verdict, retry_after, verdict};
 pub use sessions::Sessions;

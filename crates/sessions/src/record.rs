@@ -1,4 +1,4 @@
-//! What the journal holds of a stream: the bytes of a stanza's record, and those of a session's description.
+//! What the journal holds of a stream: the bytes of a stanza's record, and those of a stream's description.
 //!
 //! Formats only. Both begin with a version, or have one around them, so that what another release wrote is never taken
 //! for something else. Integers are little-endian.
@@ -11,8 +11,10 @@ use enjamb_stream_management::H;
 /// What stands before the bytes of a stanza: when it was queued, name, kind, whether it has a delay.
 pub const STANZA_HEADER: usize = 11;
 
-/// The version of a description.
-const VERSION: u8 = 1;
+/// The version of a description. What is known of the session has records of its own (`attributes`).
+const VERSION: u8 = 2;
+/// Of those that end with what is known of the session, as one text.
+const VERSION_WITH_TEXT: u8 = 1;
 
 /// A stanza as it was queued.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +106,7 @@ impl Numbering {
 pub enum Unreadable {
     /// The format of another release.
     #[error(
-        "it was written by another version of Enjamb (format {0}, this one reads {VERSION}) and is left as it is"
+        "it was written by another version of Enjamb (format {0}, this one knows up to {VERSION}) and is left as it is"
     )]
     Version(u8),
     /// Nothing that any release wrote.
@@ -112,38 +114,41 @@ pub enum Unreadable {
     Damaged,
 }
 
-/// A session's description: how its numbers go, and what the shim wants to know.
-pub fn describe(numbering: &Numbering, state: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(29 + state.len());
+/// A stream's description: how its numbers go.
+pub fn describe(numbering: &Numbering) -> Vec<u8> {
+    let mut out = Vec::with_capacity(29);
     out.push(VERSION);
     out.extend_from_slice(&numbering.base.to_le_bytes());
     out.extend_from_slice(&numbering.counted.to_le_bytes());
     out.extend_from_slice(&numbering.h.0.to_le_bytes());
     out.extend_from_slice(&numbering.unsent_from.to_le_bytes());
-    out.extend_from_slice(state);
     out
 }
 
-/// Reads what [`describe`] wrote.
-pub fn read(description: &[u8]) -> Result<(Numbering, &[u8]), Unreadable> {
+/// Reads what [`describe`] wrote, or did in an earlier release: then there is a text.
+pub fn read(description: &[u8]) -> Result<(Numbering, Option<&[u8]>), Unreadable> {
     let (&version, rest) = description.split_first().ok_or(Unreadable::Damaged)?;
-    if version != VERSION {
+    if version != VERSION && version != VERSION_WITH_TEXT {
         return Err(Unreadable::Version(version));
     }
     let fields = || {
         let (base, rest) = rest.split_first_chunk()?;
         let (counted, rest) = rest.split_first_chunk()?;
         let (h, rest) = rest.split_first_chunk()?;
-        let (unsent_from, state) = rest.split_first_chunk()?;
+        let (unsent_from, text) = rest.split_first_chunk()?;
         let numbering = Numbering {
             base: u64::from_le_bytes(*base),
             counted: u64::from_le_bytes(*counted),
             h: H(u32::from_le_bytes(*h)),
             unsent_from: u64::from_le_bytes(*unsent_from),
         };
-        Some((numbering, state))
+        Some((numbering, text))
     };
-    fields().ok_or(Unreadable::Damaged)
+    match fields() {
+        Some((numbering, text)) if version == VERSION_WITH_TEXT => Ok((numbering, Some(text))),
+        Some((numbering, [])) => Ok((numbering, None)),
+        _ => Err(Unreadable::Damaged),
+    }
 }
 
 #[cfg(test)]
@@ -183,14 +188,18 @@ mod tests {
     #[test]
     fn a_description_of_another_version_is_refused_and_never_misread() {
         let numbering = Numbering { base: 3, counted: 5, h: H(u32::MAX), unsent_from: LIVE };
-        let whole = describe(&numbering, b"state");
-        assert_eq!(read(&whole), Ok((numbering, &b"state"[..])));
+        let whole = describe(&numbering);
+        assert_eq!(read(&whole), Ok((numbering, None)));
+        let mut earlier = [&whole[..], b"text"].concat();
+        assert_eq!(read(&earlier), Err(Unreadable::Damaged));
+        earlier[0] = 1;
+        assert_eq!(read(&earlier), Ok((numbering, Some(&b"text"[..]))));
         assert_eq!(numbering.h_at(7), H(1));
         assert_eq!(numbering.h_at(4), H(u32::MAX - 1));
         for len in 0..29 {
             assert_eq!(read(&whole[..len]), Err(Unreadable::Damaged), "{len}");
         }
-        for version in [0, 2, 255] {
+        for version in [0, 3, 255] {
             let mut other = whole.clone();
             other[0] = version;
             assert_eq!(read(&other), Err(Unreadable::Version(version)));

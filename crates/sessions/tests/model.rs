@@ -13,7 +13,7 @@
 
 use enjamb_journal::faults::{EIO, MemoryFiles, Op as Call, coin};
 use enjamb_journal::{Config, Journal};
-use enjamb_sessions::{Claim, Level, Sessions};
+use enjamb_sessions::{Attribute, Claim, Level, Scope, Sessions, State};
 use enjamb_stanza::{Kind, Name, Summary};
 use enjamb_stream_management::{Enabled, H, Limits, Peer, ResumeRequest, ResumptionId, StreamKey};
 use proptest::prelude::*;
@@ -21,6 +21,13 @@ use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// What is known of a client's session; something of it changes.
+fn known(name: &str, something: &str) -> Vec<Attribute> {
+    let (username, client_id) = (name.to_owned(), Some(something.to_owned()));
+    let [host, resource, xmlns] = ["x", "r", "urn:xmpp:sm:3"].map(str::to_owned);
+    State { username, host, resource, xmlns, client_id, ..State::default() }.attributes()
+}
 
 const SUMMARY: Summary = Summary { name: Name::Message, kind: Kind::Other, delayed: false };
 
@@ -145,7 +152,7 @@ impl World {
         let key = self.sessions.start(Arc::clone(&self.limits), Some(&name), enabled, 0);
         // <enabled/> is a promise: it waits until that is kept.
         let kept = level == Level::None
-            || self.sessions.keep(key, n, name.as_bytes()).is_ok()
+            || self.sessions.keep(key, n, &known(&name, ""), Scope::Whole).is_ok()
                 && self.sessions.commit().is_ok()
                 && (level == Level::Process || self.sync());
         if !kept {
@@ -268,9 +275,8 @@ impl World {
         let mut found = HashMap::new();
         for f in self.sessions.found() {
             // One that is damaged was promised to nobody, or is missed below.
-            if let Ok(state) = f.state {
-                let state = String::from_utf8(state).unwrap();
-                found.insert(state.split(' ').next().unwrap().to_owned(), f.token);
+            if f.host.is_ok() {
+                found.insert(self.sessions.state(f.token).unwrap().username, f.token);
             }
         }
         let promised = |level| level == Level::Power || level == Level::Process && power.is_none();
@@ -414,8 +420,8 @@ impl World {
                 let Some(i) = self.pick(i) else { return };
                 let client = &self.clients[i];
                 if client.level != Level::None {
-                    let state = format!("{} {}", client.name, "x".repeat(len));
-                    let _ = self.sessions.keep(client.key, u64::MAX, state.as_bytes());
+                    let known = known(&client.name, &"x".repeat(len));
+                    let _ = self.sessions.keep(client.key, u64::MAX, &known, Scope::Small);
                 }
             }
             Op::Commit => drop(self.sessions.commit()),
@@ -462,7 +468,7 @@ fn what_cannot_be_kept_is_one_streams_trouble() {
     let [a, b] = [world.clients[0].key, world.clients[1].key];
     world.apply(Op::Receive(0, 1));
     world.apply(Op::Process(0));
-    world.sessions.keep(a, 0, &vec![b'x'; (8 << 20) + 1]).unwrap();
+    world.sessions.keep(a, 0, &known("c1@x", &"x".repeat(8 << 20)), Scope::Small).unwrap();
     let (claim, committed) = world.sessions.claim(a, H(1), Level::Process, 0);
     assert!(committed.is_ok());
     assert_eq!(claim.h, Some(H(0)), "its own claims stand still");

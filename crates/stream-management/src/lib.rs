@@ -28,5 +28,5 @@ pub use h::H;
 pub use limits::Limits;
 pub use negotiate::{EnableRequest, Enabled, Peer, Refusal, ResumeRequest, ResumptionId};
 pub use queue::{AckError, Place, Queue, Queued};
-pub use registry::{Hibernation, Queueing, Registry, Resumed, StreamKey, Totals};
+pub use registry::{Hibernation, Queueing, Registry, Resumed, StreamKey, Streams, Totals};
 pub use stream::{Ask, Pushed, Stream};

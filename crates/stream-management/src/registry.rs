@@ -1,4 +1,6 @@
 //! All managed streams, and which of them an account may resume.
+//!
+//! The owner may keep something of its own beside each stream ([`Streams`]), so that both are found in one look.
 
 use crate::h::H;
 use crate::limits::Limits;
@@ -13,7 +15,7 @@ slotmap::new_key_type! {
     /// Names a stream. A key whose stream is gone finds nothing, never another stream.
     pub struct StreamKey;
     /// Names an account that has streams.
-    pub(crate) struct AccountKey;
+    struct AccountKey;
 }
 
 /// What is to be done with a stanza that was queued.
@@ -71,10 +73,22 @@ pub struct Resumed {
     pub hibernating_since: Option<u64>,
 }
 
-/// The streams of all hosts.
-#[derive(Debug, Default)]
-pub struct Registry {
-    streams: SlotMap<StreamKey, Stream>,
+/// A stream, and what its owner keeps beside it.
+#[derive(Debug)]
+struct Entry<T> {
+    stream: Stream,
+    /// The account for which it counts, if it does.
+    account: Option<AccountKey>,
+    beside: T,
+}
+
+/// The streams of all hosts, with nothing beside.
+pub type Registry = Streams<()>;
+
+/// The streams of all hosts, each with a `T` of the owner's beside it.
+#[derive(Debug)]
+pub struct Streams<T> {
+    streams: SlotMap<StreamKey, Entry<T>>,
     accounts: SlotMap<AccountKey, Account>,
     by_name: HashMap<Box<str>, AccountKey>,
     totals: Totals,
@@ -83,8 +97,20 @@ pub struct Registry {
     leaving: Option<StreamKey>,
 }
 
+impl<T> Default for Streams<T> {
+    fn default() -> Streams<T> {
+        Streams {
+            streams: SlotMap::default(),
+            accounts: SlotMap::default(),
+            by_name: HashMap::default(),
+            totals: Totals::default(),
+            leaving: None,
+        }
+    }
+}
+
 impl Registry {
-    /// Decides on an `<enable/>`. Nothing changes until [`Registry::start`]. `random` are 128 bits from the
+    /// Decides on an `<enable/>`. Nothing changes until [`Streams::start`]. `random` are 128 bits from the
     /// operating system, `enabled` says whether the stream is managed already.
     ///
     /// # Errors
@@ -107,7 +133,9 @@ impl Registry {
         let resumption = resumable.then(|| (ResumptionId(random), request.timeout(limits.hibernation_time)));
         Ok(Enabled { resumption })
     }
+}
 
+impl<T: Default> Streams<T> {
     /// Starts managing a stream. `waiting` stanzas came in behind the `<enable/>` before it was processed.
     pub fn start(
         &mut self,
@@ -127,10 +155,9 @@ impl Registry {
     /// account, if it has one.
     pub fn insert(&mut self, mut stream: Stream, account: Option<&str>, enabled: Enabled) -> StreamKey {
         let account = account.map(|name| self.account(name));
-        stream.account = account;
         stream.owner = account.and(enabled.resumption).map(|(id, timeout)| Owner { id, timeout });
         let (id, queued) = (stream.owner.as_ref().map(|o| o.id), totals(&stream));
-        let key = self.streams.insert(stream);
+        let key = self.streams.insert(Entry { stream, account, beside: T::default() });
         if let Some(account) = account.and_then(|a| self.accounts.get_mut(a)) {
             account.members += 1;
             account.streams.extend(id.map(|id| (id, key)));
@@ -138,7 +165,9 @@ impl Registry {
         self.count(account, Totals::default(), queued);
         key
     }
+}
 
+impl<T> Streams<T> {
     fn account(&mut self, name: &str) -> AccountKey {
         if let Some(&key) = self.by_name.get(name) {
             return key;
@@ -151,15 +180,37 @@ impl Registry {
 
     /// The stream of that key, if it is there.
     pub fn get(&self, key: StreamKey) -> Option<&Stream> {
-        self.streams.get(key)
+        Some(&self.streams.get(key)?.stream)
+    }
+
+    /// The stream of that key with what is beside it, if it is there.
+    pub fn both(&self, key: StreamKey) -> Option<(&Stream, &T)> {
+        let Entry { stream, beside, .. } = self.streams.get(key)?;
+        Some((stream, beside))
+    }
+
+    /// The same, to change what is beside it.
+    pub fn both_mut(&mut self, key: StreamKey) -> Option<(&Stream, &mut T)> {
+        let Entry { stream, beside, .. } = self.streams.get_mut(key)?;
+        Some((stream, beside))
+    }
+
+    /// What is beside the streams, of all of them.
+    pub fn all_beside(&mut self) -> impl Iterator<Item = &mut T> {
+        self.streams.values_mut().map(|entry| &mut entry.beside)
     }
 
     /// Does something to the stream of that key, if it is there.
-    pub fn update<T>(&mut self, key: StreamKey, f: impl FnOnce(&mut Stream) -> T) -> Option<T> {
-        let stream = self.streams.get_mut(key)?;
+    pub fn update<U>(&mut self, key: StreamKey, f: impl FnOnce(&mut Stream) -> U) -> Option<U> {
+        self.update_both(key, |stream, _| f(stream))
+    }
+
+    /// The same, with what is beside it.
+    pub fn update_both<U>(&mut self, key: StreamKey, f: impl FnOnce(&mut Stream, &mut T) -> U) -> Option<U> {
+        let Entry { stream, account, beside } = self.streams.get_mut(key)?;
         let before = totals(stream);
-        let result = f(stream);
-        let (account, after) = (stream.account, totals(stream));
+        let result = f(stream, beside);
+        let (account, after) = (*account, totals(stream));
         self.count(account, before, after);
         Some(result)
     }
@@ -184,8 +235,22 @@ impl Registry {
         now: u64,
         stored: bool,
     ) -> Option<Queueing> {
+        self.push_and(key, bytes, summary, now, |_, _| stored)
+    }
+
+    /// The same; `store` has what is beside the stream, and says whether the stanza is where streams are kept, so that its
+    /// bytes need not be here.
+    pub fn push_and(
+        &mut self,
+        key: StreamKey,
+        bytes: &[u8],
+        summary: Summary,
+        now: u64,
+        store: impl FnOnce(&Stream, &mut T) -> bool,
+    ) -> Option<Queueing> {
         // Once per stanza: what `update` and `crowded` would look up again is looked up once.
-        let stream = self.streams.get_mut(key)?;
+        let Entry { stream, account, beside } = self.streams.get_mut(key)?;
+        let stored = store(stream, beside);
         let here = stream.queue().bytes_here();
         let Pushed { send, over_limit } = stream.push(bytes, summary, now, stored);
         let t = &mut self.totals;
@@ -194,7 +259,7 @@ impl Registry {
         t.bytes_here = (t.bytes_here + stream.queue().bytes_here()).saturating_sub(here);
         let limits = stream.limits();
         let mut crowded = t.bytes > limits.server_bytes || !stored && t.bytes_here > limits.memory_bytes;
-        if let Some(account) = stream.account.and_then(|a| self.accounts.get_mut(a)) {
+        if let Some(account) = account.and_then(|a| self.accounts.get_mut(a)) {
             account.bytes += bytes.len();
             crowded |= account.bytes > limits.account_bytes;
         }
@@ -210,26 +275,26 @@ impl Registry {
     /// holds most, else the stream itself. If it is only the memory that holds too much, and the last stanza is in it:
     /// the one that holds most there, away or not.
     fn crowded(&mut self, key: StreamKey, stored: bool) -> Option<StreamKey> {
-        let stream = self.streams.get(key)?;
+        let Entry { stream, account, .. } = self.streams.get(key)?;
         let limits = stream.limits();
         let bytes = |s: &Stream| s.queue().bytes();
         // Whoever holds nothing would go for nothing.
         let away = |(_, s): &(StreamKey, &Stream)| s.is_hibernating() && bytes(s) > 0;
-        if let Some(account) = stream.account.and_then(|a| self.accounts.get(a))
+        if let Some(account) = account.and_then(|a| self.accounts.get(a))
             && account.bytes > limits.account_bytes
         {
-            let streams = account.streams.iter().filter_map(|&(_, k)| Some((k, self.streams.get(k)?)));
+            let streams = account.streams.iter().filter_map(|&(_, k)| Some((k, self.get(k)?)));
             return longest(streams.filter(away), bytes).or(Some(key));
         }
         if self.leaving.is_some_and(|k| self.streams.contains_key(k)) {
             return None;
         }
         if self.totals.bytes > limits.server_bytes {
-            self.leaving = longest(self.streams.iter().filter(away), bytes).or(Some(key));
+            self.leaving = longest(self.iter().filter(away), bytes).or(Some(key));
             return self.leaving;
         }
         if !stored && self.totals.bytes_here > limits.memory_bytes {
-            self.leaving = longest(self.streams.iter(), |s| s.queue().bytes_here());
+            self.leaving = longest(self.iter(), |s| s.queue().bytes_here());
             return self.leaving;
         }
         None
@@ -242,7 +307,7 @@ impl Registry {
 
     /// All streams, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (StreamKey, &Stream)> {
-        self.streams.iter()
+        self.streams.iter().map(|(key, entry)| (key, &entry.stream))
     }
 
     /// How many streams there are.
@@ -258,10 +323,10 @@ impl Registry {
     /// Takes back the promise that the stream can be resumed, if it was given: it was closed, or its time is over. It
     /// counts for its account no longer.
     pub fn revoke(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(Entry { stream, account, .. }) = self.streams.get_mut(key) else { return };
         let bytes = stream.queue().bytes();
         stream.owner = None;
-        let Some(account_key) = stream.account.take() else { return };
+        let Some(account_key) = account.take() else { return };
         let Some(account) = self.accounts.get_mut(account_key) else { return };
         account.streams.retain(|&(_, k)| k != key);
         account.bytes = account.bytes.saturating_sub(bytes);
@@ -274,19 +339,24 @@ impl Registry {
 
     /// Forgets a stream and what is in its queue.
     pub fn remove(&mut self, key: StreamKey) -> Option<Stream> {
+        Some(self.remove_both(key)?.0)
+    }
+
+    /// The same. What was beside it is the caller's.
+    pub fn remove_both(&mut self, key: StreamKey) -> Option<(Stream, T)> {
         self.revoke(key);
-        let stream = self.streams.remove(key)?;
+        let Entry { stream, beside, .. } = self.streams.remove(key)?;
         self.count(None, totals(&stream), Totals::default());
-        Some(stream)
+        Some((stream, beside))
     }
 
     /// The stream's connection is lost. `None` if it cannot wait: it is not resumable, or was not live.
     pub fn hibernate(&mut self, key: StreamKey, now: u64) -> Option<Hibernation> {
-        let stream = self.streams.get_mut(key)?;
+        let Entry { stream, account, .. } = self.streams.get_mut(key)?;
         if stream.is_hibernating() {
             return None;
         }
-        let (timeout, account) = (stream.owner.as_ref()?.timeout, stream.account?);
+        let (timeout, account) = (stream.owner.as_ref()?.timeout, (*account)?);
         let allowed = stream.limits().hibernated;
         stream.hibernate(now);
         let mut waiting: Vec<(u64, StreamKey)> = self
@@ -294,7 +364,7 @@ impl Registry {
             .get(account)
             .into_iter()
             .flat_map(|account| &account.streams)
-            .filter_map(|&(_, k)| match self.streams.get(k)?.state() {
+            .filter_map(|&(_, k)| match self.get(k)?.state() {
                 State::Hibernating(since) => Some((since, k)),
                 State::Live => None,
             })
@@ -320,7 +390,7 @@ impl Registry {
         let account =
             self.by_name.get(account).and_then(|&a| self.accounts.get(a)).ok_or(Refusal::NotFound)?;
         let &(_, key) = account.streams.iter().find(|(i, _)| *i == id).ok_or(Refusal::NotFound)?;
-        let stream = self.streams.get(key).ok_or(Refusal::NotFound)?;
+        let stream = self.get(key).ok_or(Refusal::NotFound)?;
         let acked = stream.covered_by(h)?;
         let hibernating_since = match stream.state() {
             State::Live => None,

@@ -4,7 +4,6 @@ use crate::h::H;
 use crate::limits::Limits;
 use crate::negotiate::ResumptionId;
 use crate::queue::{AckError, Queue, Queued};
-use crate::registry::AccountKey;
 use enjamb_stanza::Summary;
 use std::sync::Arc;
 
@@ -82,8 +81,6 @@ pub struct Stream {
     received: u64,
     queue: Queue,
     state: State,
-    /// By which its registry knows the account for which it counts, if it does.
-    pub(crate) account: Option<AccountKey>,
     pub(crate) owner: Option<Owner>,
     limits: Arc<Limits>,
     awaiting_ack: bool,
@@ -110,7 +107,6 @@ impl Stream {
             received: 0,
             queue: Queue::starting_at(outbound),
             state: State::Live,
-            account: None,
             owner: None,
             limits,
             awaiting_ack: false,

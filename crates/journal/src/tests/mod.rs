@@ -4,6 +4,7 @@ mod basics;
 mod damage;
 mod disk;
 mod model;
+mod slots;
 mod text;
 
 use crate::faults::MemoryFiles;

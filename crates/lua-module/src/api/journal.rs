@@ -2,14 +2,18 @@
 //!
 //! Glue to [`Sessions`], which follows the streams of [`crate::api::smacks`] by itself.
 
+use crate::api::attributes;
 use crate::api::smacks::LuaLimits;
 use crate::log;
 use crate::state::{Handle, key, number, sessions, with};
 use crate::wake::Wake;
 use enjamb_journal::{Config, Error as JournalError, Journal, Recovery};
-use enjamb_sessions::{Level, Restored, Sessions};
+use enjamb_sessions::{
+    Attribute, AttributeKind, Bytes, Facts, Found, Key, Level, Restored, Scope, Sessions, Verdict,
+};
 use enjamb_stream_management::{Enabled, H, ResumptionId, StreamKey};
 use mlua::prelude::*;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -94,14 +98,55 @@ fn close(lua: &Lua, (): ()) -> LuaResult<()> {
     closed.map_err(LuaError::external)
 }
 
-/// `keep(key, state)`: the stream is to survive; `state` is what the shim needs to bring its session back. Said again, it
-/// replaces the former one. `true`; or `nil, message` if the disk cannot take it now.
-fn keep(lua: &Lua, (stream, state): (i64, LuaString)) -> LuaResult<LuaMultiValue> {
-    let id = new_id()?;
-    match sessions(|s| s.keep(key(stream), id, &state.as_bytes())) {
+/// What became of something that is to be kept: `true`; or `nil, message` if the disk cannot take it now.
+fn kept(lua: &Lua, result: Result<(), JournalError>) -> LuaResult<LuaMultiValue> {
+    match result {
         Err(error) => failed(lua, error),
         Ok(()) => true.into_lua_multi(lua),
     }
+}
+
+/// `keep(key, state, whole)`: the stream is to survive, and its session is what `state` says: [`State`](enjamb_sessions::State)
+/// by the names of its fields. Said again, what has changed is written, and what is not in it any more is gone; unless `whole`, presence, directed
+/// presence and rooms are not looked at. `true`; or `nil, message` if the disk cannot take it now.
+fn keep(lua: &Lua, (stream, state, whole): (i64, LuaTable, bool)) -> LuaResult<LuaMultiValue> {
+    let (id, attributes) = (new_id()?, attributes::state(&state)?.attributes());
+    let scope = if whole { Scope::Whole } else { Scope::Small };
+    kept(lua, sessions(|s| s.keep(key(stream), id, &attributes, scope)))
+}
+
+/// `presence(key, bytes)`: the session's presence is this now, or none. Returns what [`keep`] does; so do the next two.
+fn presence(lua: &Lua, (stream, bytes): (i64, Option<LuaString>)) -> LuaResult<LuaMultiValue> {
+    let attribute = bytes.map(|b| Attribute::Presence(Bytes(b.as_bytes().to_vec())));
+    kept(
+        lua,
+        sessions(|s| match &attribute {
+            Some(attribute) => s.set(key(stream), attribute),
+            None => s.unset(key(stream), Key::Only(AttributeKind::Presence)),
+        }),
+    )
+}
+
+/// `directed(key, jid, is)`: directed presence goes to that address now, or not.
+fn directed(lua: &Lua, (stream, jid, is): (i64, String, bool)) -> LuaResult<LuaMultiValue> {
+    kept(
+        lua,
+        sessions(|s| match is {
+            true => s.set(key(stream), &Attribute::Directed(jid)),
+            false => s.unset(key(stream), Key::Named(AttributeKind::Directed, &jid)),
+        }),
+    )
+}
+
+/// `room(key, room, nick)`: the session is in that room now, or not.
+fn room(lua: &Lua, (stream, room, nick): (i64, String, Option<String>)) -> LuaResult<LuaMultiValue> {
+    kept(
+        lua,
+        sessions(|s| match nick {
+            Some(nick) => s.set(key(stream), &Attribute::Room { room, nick }),
+            None => s.unset(key(stream), Key::Named(AttributeKind::Room, &room)),
+        }),
+    )
 }
 
 /// `processed(key, waiting)`: all but that many of the stanzas that came in have been processed.
@@ -206,30 +251,78 @@ fn ended(_: &Lua, stream: i64) -> LuaResult<()> {
     Ok(())
 }
 
-/// `found()`: `{ [token] = state }` of the sessions that wait to be brought back, and `{ [token] = reason }` of those that
-/// cannot be.
-fn found(lua: &Lua, (): ()) -> LuaResult<(LuaTable, LuaTable)> {
-    let (states, reasons) = (lua.create_table()?, lua.create_table()?);
-    for found in sessions(|s| s.found()) {
-        match found.state {
-            Ok(state) => states.raw_set(found.token as i64, lua.create_string(state)?)?,
-            Err(error) => reasons.raw_set(found.token as i64, error.to_string())?,
-        }
+/// A session that waits, as Lua has it: text, since not every Lua has whole numbers as large.
+struct Token(u64);
+
+impl FromLua for Token {
+    fn from_lua(value: LuaValue, lua: &Lua) -> LuaResult<Token> {
+        let text = String::from_lua(value, lua)?;
+        u64::from_str_radix(&text, 16).map(Token).map_err(LuaError::external)
     }
-    Ok((states, reasons))
 }
 
-/// `rewrite(token, state)`: another state for a session that was found and waits. `true`, or `nil, message`.
-fn rewrite(lua: &Lua, (token, state): (i64, LuaString)) -> LuaResult<LuaMultiValue> {
-    match sessions(|s| s.rewrite(token as u64, &state.as_bytes())) {
+impl IntoLua for Token {
+    fn into_lua(self, lua: &Lua) -> LuaResult<LuaValue> {
+        format!("{:016x}", self.0).into_lua(lua)
+    }
+}
+
+/// `found()`: `{ [host] = { token, ... } }` of the sessions that wait to be brought back, and `{ [token] = reason }` of those
+/// that cannot be.
+fn found(lua: &Lua, (): ()) -> LuaResult<(LuaTable, LuaTable)> {
+    let (hosts, reasons) = (lua.create_table()?, lua.create_table()?);
+    let mut by_host: BTreeMap<Box<str>, Vec<u64>> = BTreeMap::new();
+    for Found { token, host } in sessions(|s| s.found()) {
+        match host {
+            Ok(host) => by_host.entry(host).or_default().push(token),
+            Err(error) => reasons.raw_set(Token(token), error.to_string())?,
+        }
+    }
+    for (host, tokens) in by_host {
+        hosts.raw_set(&*host, lua.create_sequence_from(tokens.into_iter().map(Token))?)?;
+    }
+    log::hand_over(lua);
+    Ok((hosts, reasons))
+}
+
+/// `state(token)`: what is known of a session that waits, as [`keep`] was told; or `nil, message`.
+fn state(lua: &Lua, Token(token): Token) -> LuaResult<LuaMultiValue> {
+    match sessions(|s| s.state(token)) {
+        Err(error) => failed(lua, error),
+        Ok(state) => attributes::table(lua, &state)?.into_lua_multi(lua),
+    }
+}
+
+/// `host_is_missing(token, since)`: since then there is no such host as that session's. `true`, or `nil, message`.
+fn host_is_missing(lua: &Lua, (Token(token), since): (Token, i64)) -> LuaResult<LuaMultiValue> {
+    match sessions(|s| s.host_is_missing(token, since)) {
         Err(error) => failed(lua, error),
         Ok(()) => true.into_lua_multi(lua),
     }
 }
 
+/// `verdict(facts)`: what becomes of a session that waits ([`Facts`] by the names of its fields): `"return"`; `"end", reason,
+/// account_is_gone`; `"ask again", reason`; `"send on"`; `"await host", is_new`; `"drop"`.
+fn verdict(lua: &Lua, facts: LuaValue) -> LuaResult<LuaMultiValue> {
+    let facts: Facts = lua.from_value(facts)?;
+    match enjamb_sessions::verdict(&facts) {
+        Verdict::Return => "return".into_lua_multi(lua),
+        Verdict::End { reason, account_is_gone } => ("end", reason, account_is_gone).into_lua_multi(lua),
+        Verdict::AskAgain { reason } => ("ask again", reason).into_lua_multi(lua),
+        Verdict::SendOn => "send on".into_lua_multi(lua),
+        Verdict::AwaitHost { is_new } => ("await host", is_new).into_lua_multi(lua),
+        Verdict::Drop => "drop".into_lua_multi(lua),
+    }
+}
+
+/// `retry_after(times)`: in how many seconds those are asked again that could not tell so many times before.
+fn retry_after(_: &Lua, times: u32) -> LuaResult<u32> {
+    Ok(enjamb_sessions::retry_after(times))
+}
+
 /// `discard(token)`: that session does not come back.
-fn discard(_: &Lua, token: i64) -> LuaResult<()> {
-    sessions(|s| s.discard(token as u64));
+fn discard(_: &Lua, Token(token): Token) -> LuaResult<()> {
+    sessions(|s| s.discard(token));
     Ok(())
 }
 
@@ -237,11 +330,11 @@ fn discard(_: &Lua, token: i64) -> LuaResult<()> {
 /// stanzas could not be read, and whether its peer was away already when the server ended; or `nil, message`.
 fn restore(
     lua: &Lua,
-    (token, limits, account, id, timeout): (i64, LuaUserDataRef<LuaLimits>, String, String, u32),
+    (Token(token), limits, account, id, timeout): (Token, LuaUserDataRef<LuaLimits>, String, String, u32),
 ) -> LuaResult<LuaMultiValue> {
     let resumption = ResumptionId::parse(&id).map(|id| (id, timeout));
     let limits = Arc::clone(&limits.0);
-    match sessions(|s| s.restore(token as u64, limits, &account, Enabled { resumption })) {
+    match sessions(|s| s.restore(token, limits, &account, Enabled { resumption })) {
         Ok(Restored { key, h, lost, had_waited }) => {
             (number(key), Handle(key), h.0, lost, had_waited).into_lua_multi(lua)
         }
@@ -266,6 +359,9 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     journal.set("open", lua.create_function(open)?)?;
     journal.set("close", lua.create_function(close)?)?;
     journal.set("keep", lua.create_function(keep)?)?;
+    journal.set("presence", lua.create_function(presence)?)?;
+    journal.set("directed", lua.create_function(directed)?)?;
+    journal.set("room", lua.create_function(room)?)?;
     journal.set("processed", lua.create_function(processed)?)?;
     journal.set("commit", lua.create_function(commit)?)?;
     journal.set("claim", lua.create_function(claim)?)?;
@@ -275,7 +371,10 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     journal.set("woken", lua.create_function(woken)?)?;
     journal.set("ended", lua.create_function(ended)?)?;
     journal.set("found", lua.create_function(found)?)?;
-    journal.set("rewrite", lua.create_function(rewrite)?)?;
+    journal.set("state", lua.create_function(state)?)?;
+    journal.set("host_is_missing", lua.create_function(host_is_missing)?)?;
+    journal.set("verdict", lua.create_function(verdict)?)?;
+    journal.set("retry_after", lua.create_function(retry_after)?)?;
     journal.set("discard", lua.create_function(discard)?)?;
     journal.set("restore", lua.create_function(restore)?)?;
     journal.set("stats", lua.create_function(stats)?)?;
