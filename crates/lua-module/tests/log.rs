@@ -63,7 +63,7 @@ fn an_error_of_the_journals_thread_is_said() {
         }
         local _, id, timeout = sm.enable(limits, { account = "a@b", bound = true }, false, "true")
         key, handle = sm.start(limits, "a@b", id, timeout, 0)
-        jn.keep(key, "state")
+        jn.keep(key, { username = "a", host = "b", resource = "c", xmlns = "urn:xmpp:sm:3" }, true)
         "#,
     )
     .exec()
