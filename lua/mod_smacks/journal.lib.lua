@@ -11,6 +11,7 @@ local timer = require "util.timer";
 local enjamb = require "enjamb";
 local connection = module:require "connection";
 local contain = module:require "contain";
+local own_of = module:require "session";
 
 local jn, sm = enjamb.journal, enjamb.smacks;
 local jn_claim, jn_commit, jn_processed = jn.claim, jn.commit, jn.processed;
@@ -43,8 +44,8 @@ by_host[host] = own;
 
 -- Whether a session outlives the server: levels are the host's, and not every account can come back.
 function own.is_kept(session)
-	return level ~= "none" and journal.open and session.resumption_token ~= nil and session.smacks_timeout ~= nil
-		and not session.smacks_in_memory_only;
+	return level ~= "none" and journal.open and session.resumption_token ~= nil and own_of(session).timeout ~= nil
+		and not own_of(session).in_memory_only;
 end
 local is_kept = own.is_kept;
 
@@ -71,16 +72,16 @@ end
 
 -- Keeps the state of a session, if it is another one than what is kept.
 local function keep(session)
-	session.smacks_state_changed = nil;
-	local described, text = contain.attempt(session, "describing a session for the journal", describe, session, session.smacks_timeout);
+	own_of(session).state_changed = nil;
+	local described, text = contain.attempt(session, "describing a session for the journal", describe, session, own_of(session).timeout);
 	if not described then
-		return dismiss { [session.enjamb_stream] = "an error was raised" };
-	elseif text == session.smacks_state then
+		return dismiss { [own_of(session).stream] = "an error was raised" };
+	elseif text == own_of(session).state then
 		return;
 	end
-	local ok, err = jn.keep(session.enjamb_stream, text);
+	local ok, err = jn.keep(own_of(session).stream, text);
 	if ok then
-		session.smacks_state = text;
+		own_of(session).state = text;
 	else
 		failed(err);
 	end
@@ -89,9 +90,9 @@ own.keep = keep;
 
 -- Notes what has been processed of what came in on a session, unless that is about to be claimed. Returns whether it is all.
 local function note(session, is_claiming)
-	local key, of_host = session.enjamb_stream, by_host[session.host];
+	local key, of_host = own_of(session).stream, by_host[session.host];
 	if not key or session.destroyed or not of_host or not of_host.is_kept(session) then return true; end
-	if session.smacks_state_changed then
+	if own_of(session).state_changed then
 		of_host.keep(session);
 	end
 	local n_waiting = waiting_stanzas(session);
@@ -138,7 +139,7 @@ end
 local function claim(session, h)
 	if level == "none" or not journal.open then return h, false; end
 	note_all(session);
-	local key = session.enjamb_stream;
+	local key = own_of(session).stream;
 	local claimed, pending, err, unkept = jn_claim(key, h, level, journal.disk_is_at);
 	heed(err, unkept);
 	if pending then
@@ -154,7 +155,7 @@ local function disk_has_more()
 		owed[key] = nil;
 		if done then
 			contain.attempt(session, "going on with what waited for the disk", done, h);
-		elseif session and session.enjamb_stream and not session.destroyed and not session.hibernating then
+		elseif session and own_of(session).stream and not session.destroyed and not session.hibernating then
 			local of_host = by_host[session.host];
 			if of_host then
 				contain.attempt(session, "acknowledging", of_host.tell, session, h);
@@ -169,7 +170,7 @@ journal.disk_has_more = disk_has_more;
 local function claim_for_good(session, h)
 	local claimed, pending = claim(session, h);
 	if not pending or not async.ready() then return claimed; end
-	local key = session.enjamb_stream;
+	local key = own_of(session).stream;
 	local wait, done = async.waiter(1, true);
 	resuming[key] = function (has)
 		claimed = has;

@@ -7,8 +7,8 @@
 -- may therefore be acknowledged), state (what a session is made of again), fields (what other modules keep on it),
 -- restore, rooms, contacts, pep and shell.
 --
--- A managed session has session.enjamb_stream, the library's key of its stream. The other fields are those that
--- modules know from Prosody's own mod_smacks.
+-- What this module keeps on a session is in session.lib.lua. A managed one has session.enjamb.stream, the library's key of
+-- its stream.
 
 local add_filter = require "util.filters".add_filter;
 local async = require "util.async";
@@ -36,6 +36,7 @@ local contacts = module:require "contacts";
 local contain = module:require "contain";
 local fields = module:require "fields";
 local journal = module:require "journal";
+local own_of = module:require "session";
 local pep = module:require "pep";
 local queue_of = module:require "queue";
 local rights = module:require "rights";
@@ -178,7 +179,7 @@ end
 
 -- Sends one of our own elements: as text, past filters that are not there, or as others expect it.
 local function send_element(session, text)
-	if session.smacks_closing then
+	if own_of(session).closing then
 		return; -- the stream may have its end tag already
 	elseif not sends_alone(session) then
 		return (session.sends2s or session.send)(parse_xml(text));
@@ -204,14 +205,14 @@ end
 
 function callbacks.ack_delayed(session)
 	if session.destroyed or session.hibernating or not session.awaiting_ack then
-		session.delayed_ack_timer = nil;
+		own_of(session).delayed_ack_timer = nil;
 		return;
 	end
-	local left = session.ack_requested_at + max_ack_delay - time_now();
+	local left = own_of(session).ack_requested_at + max_ack_delay - time_now();
 	if left > 0 then
 		return left; -- that request was answered, this is a later one
 	end
-	session.delayed_ack_timer = nil;
+	own_of(session).delayed_ack_timer = nil;
 	session.log("debug", "No answer to an ack request for %d seconds", max_ack_delay);
 	fire_with_queue("smacks-ack-delayed", session, { origin = session });
 end
@@ -220,7 +221,7 @@ end
 callbacks.to_ask = callbacks.to_ask or {};
 
 local function request_ack(session, force)
-	local key = session.enjamb_stream;
+	local key = own_of(session).stream;
 	if not key or session.destroyed or session.awaiting_ack then return; end
 	local now = time_now();
 	local wanted = sm_wants_ack(key, session.state == "inactive", force or false, now * 1000 // 1);
@@ -234,9 +235,9 @@ local function request_ack(session, force)
 	end
 	sm.requested(key, now * 1000 // 1);
 	session.awaiting_ack = true;
-	session.ack_requested_at = now;
-	if max_ack_delay > 0 and not session.delayed_ack_timer then
-		session.delayed_ack_timer = timer.add_task(max_ack_delay, function ()
+	own_of(session).ack_requested_at = now;
+	if max_ack_delay > 0 and not own_of(session).delayed_ack_timer then
+		own_of(session).delayed_ack_timer = timer.add_task(max_ack_delay, function ()
 			return callbacks.ack_delayed(session);
 		end);
 	end
@@ -264,14 +265,14 @@ end
 
 local function handle_read_timeout(event)
 	local session = event.session;
-	if not session.enjamb_stream then return; end
-	local last = session.smacks_silent_at;
+	if not own_of(session).stream then return; end
+	local last = own_of(session).silent_at;
 	if not session.awaiting_ack then
 		request_ack(session, true);
-	elseif last and session.ack_requested_at <= last then
+	elseif last and own_of(session).ack_requested_at <= last then
 		return false; -- it was asked, had a whole period to answer, and said nothing: the connection is dead
 	end
-	session.smacks_silent_at = time_now();
+	own_of(session).silent_at = time_now();
 	return true;
 end
 
@@ -282,19 +283,20 @@ module:hook("s2s-read-timeout", handle_read_timeout);
 
 local function end_full(key)
 	local session = session_of[key];
-	if not session or session.smacks_over_limit then return; end
-	session.smacks_over_limit = true;
+	if not session or own_of(session).over_limit then return; end
+	own_of(session).over_limit = true;
 	-- Not now: whoever is sending may be looping over sessions. What comes until then is queued as well, so that
 	-- the order is kept.
 	timer.add_task(0, function ()
-		if session.smacks_over_limit and not session.destroyed then
+		if own_of(session).over_limit and not session.destroyed then
 			return callbacks.full(session);
 		end
 	end);
 end
 
 function outgoing(stanza, session)
-	local key = session.enjamb_stream;
+	local own = session.enjamb;
+	local key = own and own.stream;
 	if not key then return stanza; end
 	-- The bytes serve only if no filter comes after this one: mod_websocket's wants a stanza.
 	local list = session.filters[filters_out];
@@ -333,14 +335,15 @@ local function is_ours_alone(session, xmlns, name)
 end
 
 local function incoming(stanza, session)
-	local count, key = session.handled_stanza_count, session.enjamb_stream;
+	local own = session.enjamb;
+	local count, key = session.handled_stanza_count, own and own.stream;
 	if not count or not key then return stanza; end
 	local name, xmlns = stanza.name, stanza.attr.xmlns;
 	if not xmlns then
 		if is_stanza_name[name] then
 			touched[session] = true;
 			if name ~= "message" then
-				session.smacks_state_changed = true;
+				own.state_changed = true;
 			end
 			session.handled_stanza_count = sm_received(key, count);
 		end
@@ -363,10 +366,10 @@ end
 
 -- BOSH has no drain event: ask once per turn of the main loop.
 local function ask_in_bosh(stanza, session)
-	if not session.smacks_asking and session.enjamb_stream then
-		session.smacks_asking = true;
+	if not own_of(session).asking and own_of(session).stream then
+		own_of(session).asking = true;
 		timer.add_task(0, function ()
-			session.smacks_asking = nil;
+			own_of(session).asking = nil;
 			request_ack(session);
 		end);
 	end
@@ -393,8 +396,8 @@ end
 local function attach(session, key, handle, xmlns, id, timeout, h)
 	session.smacks = xmlns;
 	session.resumption_token = id;
-	session.smacks_timeout = timeout;
-	session.enjamb_stream = key;
+	own_of(session).timeout = timeout;
+	own_of(session).stream = key;
 	session.handled_stanza_count = h;
 	session.outgoing_stanza_queue = queue_of.new(key, handle, bare_jid(session));
 	session_of[key] = session;
@@ -408,7 +411,7 @@ local function manage(session, xmlns, id, timeout, waiting)
 	local key, handle = sm.start(limits, account, id, timeout, waiting or 0);
 	attach(session, key, handle, xmlns, id, timeout, waiting);
 	if id and not state.can_come_back(session) then
-		session.smacks_in_memory_only = true;
+		own_of(session).in_memory_only = true;
 	end
 	if is_kept(session) then
 		journal.keep(session);
@@ -433,12 +436,12 @@ local function fate(session, stanza)
 	local is_message = stanza.name == "message";
 	return sm.fate(stanza.name, stanza.attr.type, {
 		own = stanza.attr.from == session.full_jid;
-		last_session = is_message and is_last_session(session) and not session.smacks_account_gone and not session.smacks_in_memory_only;
+		last_session = is_message and is_last_session(session) and not own_of(session).account_gone and not own_of(session).in_memory_only;
 		archived = is_message and session.mam_requested
 			and stanza:get_child_with_attr("stanza-id", xmlns_sid, "by", bare_jid(session)) ~= nil;
 		archive_result = is_message and stanza:get_child("result", xmlns_mam) ~= nil;
-		closed = session.smacks_closed_by_client;
-		from_room = is_message and session.smacks_closed_by_client and rooms.is_from_room(session, stanza);
+		closed = own_of(session).closed_by_client;
+		from_room = is_message and own_of(session).closed_by_client and rooms.is_from_room(session, stanza);
 	});
 end
 
@@ -454,8 +457,8 @@ module:hook("delivery/failure", function (event)
 end);
 
 local function stop_managing(session)
-	local key = session.enjamb_stream;
-	session.enjamb_stream = nil;
+	local key = own_of(session).stream;
+	own_of(session).stream = nil;
 	session.outgoing_stanza_queue = nil;
 	session.resumption_token = nil;
 	session.smacks = false;
@@ -542,14 +545,14 @@ end
 
 -- A session that nobody came back for.
 local function expire(session, reason)
-	if session.destroyed or not session.enjamb_stream then return; end
+	if session.destroyed or not own_of(session).stream then return; end
 	run_async("ending a session", function ()
-		if session.destroyed or not session.enjamb_stream then return; end
+		if session.destroyed or not own_of(session).stream then return; end
 		session.log("debug", "Ending hibernation: %s", reason);
 		if session.resumption_token then
 			remember(session);
 		end
-		sm.revoke(session.enjamb_stream);
+		sm.revoke(own_of(session).stream);
 		session.resumption_token = nil;
 		sessionmanager.destroy_session(session, reason);
 		sessions_expired(1);
@@ -572,7 +575,7 @@ function callbacks.expired(session)
 end
 
 function callbacks.full(session)
-	session.smacks_over_limit = nil;
+	own_of(session).over_limit = nil;
 	if session.hibernating then
 		session.log("info", "Ending a disconnected session, its queue is full (%d stanzas, %d bytes): what is in it is stored or returned",
 			session.outgoing_stanza_queue:count_unacked(), session.outgoing_stanza_queue:count_bytes());
@@ -587,11 +590,11 @@ end
 -- Ends a session that cannot be kept: what is in its queue is stored or returned.
 journal.dismiss_by(function (key, reason)
 	local session = session_of[key];
-	if not session or session.smacks_dismissed then return; end
-	session.smacks_dismissed = true;
+	if not session or own_of(session).dismissed then return; end
+	own_of(session).dismissed = true;
 	session.log("error", "%s must end, it cannot be kept in the journal: %s", session.full_jid, reason);
 	timer.add_task(0, function () -- somebody else's ack may be under way
-		if session.destroyed or not session.enjamb_stream then
+		if session.destroyed or not own_of(session).stream then
 			return;
 		elseif session.hibernating then
 			expire(session, "It cannot be kept in the journal");
@@ -639,7 +642,7 @@ end
 
 module:hook("pre-resource-unbind", function (event)
 	local session = event.session;
-	local key = session.enjamb_stream;
+	local key = own_of(session).stream;
 	if not key then return; end
 	local timeout, evicted;
 	if not session.hibernating then
@@ -662,9 +665,9 @@ end);
 
 -- The stream is closed on purpose: there is nothing to come back to.
 local function before_close(session, by_client)
-	local key = session.enjamb_stream;
-	if not key or session.smacks_closing then return; end
-	session.smacks_closed_by_client = by_client;
+	local key = own_of(session).stream;
+	if not key or own_of(session).closing then return; end
+	own_of(session).closed_by_client = by_client;
 	sm.revoke(key);
 	session.resumption_token = nil;
 	if session.hibernating_watchdog then
@@ -680,7 +683,7 @@ local function before_close(session, by_client)
 			send_element(session, format("<a xmlns='%s' h='%d'/>", session.smacks, h));
 		end
 	end
-	session.smacks_closing = true;
+	own_of(session).closing = true;
 end
 
 module:hook("pre-session-close", function (event)
@@ -689,11 +692,11 @@ end);
 
 local function on_s2s_destroyed(event)
 	local session = event.session;
-	if not session.enjamb_stream then return; end
+	if not own_of(session).stream then return; end
 	if not s2s_resend then
 		return give_up(session);
 	end
-	local key, stanzas = session.enjamb_stream, session.outgoing_stanza_queue:table();
+	local key, stanzas = own_of(session).stream, session.outgoing_stanza_queue:table();
 	stop_managing(session);
 	journal.ended(key);
 	if #stanzas > 0 then
@@ -739,7 +742,7 @@ function do_enable(session, stanza)
 	if not session.username and not s2s_smacks and session.type:sub(1, 3) == "s2s" then
 		return nil, new_error { condition = "service-unavailable", text = "Stream management is disabled between servers" };
 	end
-	local ok, id, timeout = sm.enable(limits, peer_of(session), session.enjamb_stream ~= nil, stanza.attr.resume, stanza.attr.max);
+	local ok, id, timeout = sm.enable(limits, peer_of(session), own_of(session).stream ~= nil, stanza.attr.resume, stanza.attr.max);
 	if not ok then
 		session.log("debug", "Not enabling stream management: %s", id.text);
 		return nil, new_error(id);
@@ -785,7 +788,7 @@ end
 local function offer(event)
 	local session, features = event.origin, event.features;
 	local peer = peer_of(session);
-	if session.enjamb_stream or not (peer.account or peer.server) then return; end
+	if own_of(session).stream or not (peer.account or peer.server) then return; end
 	for _, xmlns in ipairs { xmlns_sm2, xmlns_sm3 } do
 		features:tag("sm", { xmlns = xmlns }):tag("optional"):up():up();
 	end
@@ -799,15 +802,15 @@ module:hook("s2s-stream-features", offer);
 module:hook_tag(xmlns_streams, "features", function (session, stanza)
 	if s2s_smacks and session.type:sub(1, 6) == "s2sout" then
 		local feature = stanza:get_child("sm", xmlns_sm3) or stanza:get_child("sm", xmlns_sm2);
-		session.smacks_feature = feature and feature.attr.xmlns;
+		own_of(session).feature = feature and feature.attr.xmlns;
 	end
 end);
 
 local function enable_outgoing(session)
-	if session.destroyed or session.enjamb_stream or not session.smacks_feature then return; end
-	session.sends2s(st.stanza("enable", { xmlns = session.smacks_feature }));
+	if session.destroyed or own_of(session).stream or not own_of(session).feature then return; end
+	session.sends2s(st.stanza("enable", { xmlns = own_of(session).feature }));
 	if session.destroyed then return; end -- sending can do that
-	manage(session, session.smacks_feature);
+	manage(session, own_of(session).feature);
 end
 
 module:hook("s2sout-established", function (event)
@@ -832,7 +835,7 @@ local function misplaced(session, stanza)
 end
 
 local function handle_r(session, stanza)
-	local key = session.enjamb_stream;
+	local key = own_of(session).stream;
 	if not key then return misplaced(session, stanza); end
 	local h = journal.claim(session, stanza.enjamb_h or sm.handled(key, waiting_stanzas(session)));
 	if h then -- else the stream is gone
@@ -880,7 +883,7 @@ local function acknowledged(session, acked, left, tell)
 end
 
 local function handle_a(session, stanza)
-	local key = session.enjamb_stream;
+	local key = own_of(session).stream;
 	if not key then return misplaced(session, stanza); end
 	local h, tell = stanza.attr.h, nil;
 	if is_hooked("delivery/success") then
@@ -904,7 +907,7 @@ end
 -- Only what nobody has to be told of, and what is true: the rest goes the usual way.
 function at_once.a(session, stanza)
 	if is_hooked("delivery/success") then return false; end
-	local acked, left = sm_ack(session.enjamb_stream, stanza.attr.h);
+	local acked, left = sm_ack(own_of(session).stream, stanza.attr.h);
 	if not acked then return false; end
 	acknowledged(session, acked, left);
 	return true;
@@ -913,7 +916,7 @@ end
 -- What only a server says. A stream between servers may have asked; a client says it for no reason, and nothing follows.
 
 local function handle_enabled(session)
-	if session.type == "s2sout" and session.enjamb_stream and not session.handled_stanza_count then
+	if session.type == "s2sout" and own_of(session).stream and not session.handled_stanza_count then
 		session.handled_stanza_count = 0;
 	else
 		session.log("debug", "Ignoring <enabled/>, which nothing asked for");
@@ -922,7 +925,7 @@ local function handle_enabled(session)
 end
 
 local function handle_failed(session)
-	if session.type == "s2sout" and session.enjamb_stream and not session.handled_stanza_count then
+	if session.type == "s2sout" and own_of(session).stream and not session.handled_stanza_count then
 		session.log("info", "The other server does not enable stream management");
 		remove_filters(session);
 		stop_managing(session);
@@ -946,25 +949,25 @@ local function adopt_connection(session, from, element)
 	fields.take_over(session, from);
 	connection.adopt(session, from);
 	session.awaiting_ack = nil;
-	session.smacks_over_limit = nil;
-	session.smacks_draining = true;
+	own_of(session).over_limit = nil;
+	own_of(session).draining = true;
 	add_filters(session);
 	for _ = 1, waiting do
-		session.handled_stanza_count = sm_received(session.enjamb_stream, session.handled_stanza_count);
+		session.handled_stanza_count = sm_received(own_of(session).stream, session.handled_stanza_count);
 	end
 end
 
 -- Hands the connection what it is to be sent again, as long as it takes it.
 local function resend(session)
-	if session.smacks_resending then return; end -- the connection has taken something within rawsend()
-	session.smacks_resending = true;
+	if own_of(session).resending then return; end -- the connection has taken something within rawsend()
+	own_of(session).resending = true;
 	-- A frame of a WebSocket holds one stanza, which declares its namespace (RFC 7395).
 	local is_websocket = session.websocket_request ~= nil;
 	local piece, xmlns = resend_piece, nil;
 	if is_websocket then
 		piece, xmlns = 0, xmlns_client;
 	end
-	local conn, key, from = session.conn, session.enjamb_stream, session.outgoing_stanza_queue.from;
+	local conn, key, from = session.conn, own_of(session).stream, session.outgoing_stanza_queue.from;
 	local batch, first, last = resend_batch, sm.resend(key);
 	while first and batch > 0 do
 		local bytes, following, lost = sm.copies(key, first, last, piece, xmlns, from);
@@ -984,19 +987,19 @@ local function resend(session)
 		if session.conn ~= conn or session.destroyed then break; end -- it is lost again
 		first, last = sm.resend(key);
 	end
-	session.smacks_resending = nil;
+	own_of(session).resending = nil;
 	return first ~= nil;
 end
 
 -- The same until all is sent.
 function callbacks.resend(session)
-	if session.destroyed or session.hibernating or not session.enjamb_stream then return; end
+	if session.destroyed or session.hibernating or not own_of(session).stream then return; end
 	connection.resume_writes(session);
 	local more = resend(session);
 	request_ack(session, not more);
-	if more and not session.smacks_resend_timer then
-		session.smacks_resend_timer = timer.add_task(resend_patience, function ()
-			session.smacks_resend_timer = nil;
+	if more and not own_of(session).resend_timer then
+		own_of(session).resend_timer = timer.add_task(resend_patience, function ()
+			own_of(session).resend_timer = nil;
 			callbacks.resend(session);
 		end);
 	end
@@ -1005,17 +1008,17 @@ end
 -- A client that resumes in the background says so at once. What it has missed, and <resumed/>, may still be in the
 -- connection that mod_csi_simple pauses; it will pause it again when that is empty.
 module:hook("csi-client-inactive", function (event)
-	if event.origin.smacks_draining then
+	if own_of(event.origin).draining then
 		connection.resume_writes(event.origin);
 	end
 end, -10);
 
 module:hook("c2s-ondrain", function (event)
 	local session = event.session;
-	session.smacks_draining = nil;
-	if session.smacks_resend_timer then
-		timer.stop(session.smacks_resend_timer);
-		session.smacks_resend_timer = nil;
+	own_of(session).draining = nil;
+	if own_of(session).resend_timer then
+		timer.stop(own_of(session).resend_timer);
+		own_of(session).resend_timer = nil;
 		callbacks.resend(session);
 	end
 end);
@@ -1151,7 +1154,7 @@ local function open_journal()
 	contacts.open(is_kept);
 	restore_all();
 	for _, session in pairs(session_of) do
-		if session.enjamb_stream and is_kept(session) and not session.smacks_state then
+		if own_of(session).stream and is_kept(session) and not own_of(session).state then
 			journal.keep(session);
 		end
 	end
@@ -1168,7 +1171,7 @@ end
 local function managed_sessions()
 	local sessions = {};
 	for _, session in pairs(session_of) do
-		if session.enjamb_stream and not session.destroyed then
+		if own_of(session).stream and not session.destroyed then
 			sessions[#sessions+1] = session;
 		end
 	end
@@ -1205,7 +1208,7 @@ function module.unload()
 				expire(session, "Stream management was disabled");
 			else
 				session.log("debug", "Stream management was disabled");
-				local key = session.enjamb_stream;
+				local key = own_of(session).stream;
 				stop_managing(session);
 				journal.ended(key);
 			end

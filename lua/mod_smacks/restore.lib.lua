@@ -9,6 +9,7 @@ local parse_xml = require "util.xml".parse;
 local enjamb = require "enjamb";
 local connection = module:require "connection";
 local contain = module:require "contain";
+local own_of = module:require "session";
 
 local jn, sm = enjamb.journal, enjamb.smacks;
 local ipairs, math_min, next, pairs, type = ipairs, math.min, next, pairs, type;
@@ -68,7 +69,7 @@ return function (smacks, journal, state, rooms, contacts, limits, hibernation_ti
 			return nil, handle;
 		end
 		smacks.attach(session, key, handle, kept.xmlns, kept.id, timeout, h);
-		session.smacks_state = kept.text;
+		own_of(session).state = kept.text;
 		if lost > 0 then
 			session.log("error", "%d stanzas of %s's queue could not be read from the journal", lost, session.full_jid);
 		end

@@ -11,6 +11,7 @@ local jid = require "util.jid";
 local st = require "util.stanza";
 
 local minimix = require "enjamb".minimix;
+local own_of = module:require "session";
 
 local xmlns_muc_user = "http://jabber.org/protocol/muc#user";
 
@@ -40,7 +41,7 @@ local function is_from_room(session, stanza)
 	if stanza.attr.type == "groupchat" or stanza:get_child("x", xmlns_muc_user) then return true; end
 	local room = jid.bare(stanza.attr.from);
 	if not room then return false; end
-	if session.smacks_rooms and session.smacks_rooms[room] then return true; end
+	if own_of(session).rooms and own_of(session).rooms[room] then return true; end
 	for occupant in pairs(session.directed or {}) do
 		if jid.resource(occupant) and jid.bare(occupant) == room then return true; end
 	end
@@ -48,12 +49,12 @@ local function is_from_room(session, stanza)
 end
 
 local function note(session, room, nick)
-	local rooms = session.smacks_rooms or {};
+	local rooms = own_of(session).rooms or {};
 	if rooms[room] == nick then return; end
 	rooms[room] = nick;
-	session.smacks_rooms = next(rooms) ~= nil and rooms or nil;
-	if session.enjamb_stream then
-		session.smacks_state_changed = true;
+	own_of(session).rooms = next(rooms) ~= nil and rooms or nil;
+	if own_of(session).stream then
+		own_of(session).state_changed = true;
 		touched[session] = true;
 	end
 end
@@ -81,22 +82,22 @@ module:hook("presence/full", function (event)
 	if kind == nil then
 		if codes["110"] then note(session, room, nick); end
 	elseif not codes["303"] then -- else the presence under another nickname follows
-		local is_own = codes["110"] or session.smacks_rooms and session.smacks_rooms[room] == nick;
+		local is_own = codes["110"] or own_of(session).rooms and own_of(session).rooms[room] == nick;
 		if is_own then note(session, room, nil); end
 	end
 end, 1000);
 
 module:hook("smacks-save-session", function (event)
-	event.state.rooms = event.session.smacks_rooms;
+	event.state.rooms = own_of(event.session).rooms;
 end);
 
 module:hook("smacks-restore-session", function (event)
-	event.session.smacks_rooms = event.state.rooms;
+	own_of(event.session).rooms = event.state.rooms;
 end);
 
 -- To be called when the session can be sent to, and memberships of accounts are there again.
 local function say_that_it_is_out(session)
-	for room, nick in it.sorted_pairs(session.smacks_rooms or {}) do
+	for room, nick in it.sorted_pairs(own_of(session).rooms or {}) do
 		if not is_in(room, session) then
 			local occupant = room.."/"..nick;
 			note(session, room, nil);

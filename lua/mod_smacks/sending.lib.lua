@@ -8,6 +8,7 @@ local debug_info = require "debug".getinfo;
 local st = require "util.stanza";
 
 local connection = module:require "connection";
+local own_of = module:require "session";
 local start_tag = require "enjamb".start_tag;
 local next, setmetatable, tostring, type = next, setmetatable, tostring, type;
 
@@ -47,7 +48,7 @@ local function replace(session)
 		end
 		if t then
 			local ok, err = session.rawsend(t);
-			if ok == false and is_counted[name] and session.enjamb_stream and not session.hibernating then
+			if ok == false and is_counted[name] and own_of(session).stream and not session.hibernating then
 				-- A paused connection can be full, on Prosody 13.
 				connection.lost(session, err or "The connection takes no more");
 			end
@@ -56,12 +57,12 @@ local function replace(session)
 		return true;
 	end
 	session.send = send;
-	session.smacks_send = { original = original; ours = send };
+	own_of(session).send = { original = original; ours = send };
 end
 
 local function restore(session)
-	local sends = session.smacks_send;
-	session.smacks_send = nil;
+	local sends = own_of(session).send;
+	own_of(session).send = nil;
 	if sends and session.send == sends.ours then
 		session.send = sends.original;
 	end
@@ -69,7 +70,7 @@ end
 
 -- Whether send() is ours, and nobody has put one around it.
 local function is_ours(session)
-	local sends = session.smacks_send;
+	local sends = own_of(session).send;
 	return sends ~= nil and session.send == sends.ours;
 end
 

@@ -15,6 +15,7 @@ local st = require "util.stanza";
 local usermanager = require "core.usermanager";
 
 local contain = module:require "contain";
+local own_of = module:require "session";
 local rights = module:require "rights";
 
 local ipairs, next, pairs, pcall, setmetatable, tostring, type = ipairs, next, pairs, pcall, setmetatable, tostring, type;
@@ -88,17 +89,17 @@ end
 
 -- Read once per session: the store may be a file.
 local function credentials_of(session)
-	if session.smacks_credentials == nil then
-		session.smacks_credentials = credentials(session.username);
+	if own_of(session).credentials == nil then
+		own_of(session).credentials = credentials(session.username);
 	end
-	return session.smacks_credentials or nil;
+	return own_of(session).credentials or nil;
 end
 
 module:hook_global("user-password-changed", function (event)
 	local user = event.host == host and hosts[host].sessions[event.username];
 	for _, session in pairs(user and user.sessions or {}) do
-		session.smacks_credentials = nil; -- the session that changed it goes on
-		session.smacks_state_changed = true;
+		own_of(session).credentials = nil; -- the session that changed it goes on
+		own_of(session).state_changed = true;
 	end
 end);
 
@@ -116,7 +117,7 @@ local function directed_bytes(session)
 	for jid in pairs(session.directed or {}) do
 		n = n + #jid + 8;
 	end
-	for room, nick in pairs(session.smacks_rooms or {}) do
+	for room, nick in pairs(own_of(session).rooms or {}) do
 		n = n + #room + #nick + 8;
 	end
 	return n;
@@ -126,9 +127,9 @@ end
 local function bound_directed(event)
 	local session, stanza = event.origin, event.stanza;
 	local to = stanza.attr.to;
-	if not to or stanza.attr.type ~= nil or not session.enjamb_stream or session.directed and session.directed[to] then return; end
+	if not to or stanza.attr.type ~= nil or not own_of(session).stream or session.directed and session.directed[to] then return; end
 	-- It is counted anew when what was added since makes that seem worthwhile.
-	local seems = (session.smacks_directed_bytes or 0) + 2 * #to + 16;
+	local seems = (own_of(session).directed_bytes or 0) + 2 * #to + 16;
 	if seems > most_directed then
 		seems = directed_bytes(session) + 2 * #to + 16;
 		if seems > most_directed then
@@ -138,7 +139,7 @@ local function bound_directed(event)
 			return true;
 		end
 	end
-	session.smacks_directed_bytes = seems;
+	own_of(session).directed_bytes = seems;
 end
 
 for _, kind in ipairs { "full", "bare", "host" } do
@@ -271,7 +272,7 @@ local function revive(state, new_thread, ending, account_gone)
 	session.conn = nil;
 	session.type = "c2s";
 	session.username, session.host = state.username, host;
-	session.smacks_account_gone = account_gone or nil;
+	own_of(session).account_gone = account_gone or nil;
 	for _, field in ipairs(plain_fields) do
 		session[field] = state[field];
 	end

@@ -1,0 +1,45 @@
+-- What this module keeps on a session: the table session.enjamb, and what each of its fields means.
+--
+-- What other modules know from Prosody's own mod_smacks is on the session itself: smacks, resumption_token, hibernating,
+-- hibernating_watchdog, outgoing_stanza_queue, handled_stanza_count, awaiting_ack. So is smacks_came_back
+-- (docs/for-modules.md). Other modules of Enjamb read session.enjamb.rooms, nothing else.
+--
+-- Of the stream
+--   stream            the library's key of it; nil: the session is not managed
+--   timeout           for how many seconds it waits for its client; nil: it cannot be resumed
+--   feature           s2sout: the namespace in which the other server offers stream management
+--   asking            BOSH: an ack is asked for at the end of this turn of the main loop
+--   ack_requested_at  when the last <r/> was sent
+--   delayed_ack_timer runs out when that is unanswered for long
+--   silent_at         when the connection was last found to be silent
+--   send              session.send as it was and as it is (sending)
+-- Of its end
+--   closing           its end tag is about to be sent, or was
+--   closed_by_client  the client has closed it
+--   over_limit        it holds more than it may, and is about to be ended
+--   dismissed         it cannot be kept, and is about to be ended
+--   account_gone      it came back only to be ended, and its account is no more
+-- Of a resumption
+--   draining          the connection has not yet taken all that it was given
+--   resending         what is queued is being handed to the connection
+--   resend_timer      goes on with that, if the connection does not say when
+-- What is kept, and what it is made of
+--   in_memory_only    it cannot come back after a restart (state)
+--   state             the text that the journal has (journal)
+--   state_changed     another text may have to be kept
+--   lacks_fields      it came back, and takes over fields from its first connection (fields)
+--   credentials       a hash of what its account's password was, or false (state)
+--   directed_bytes    about how large its directed presence is (state)
+--   rooms             rooms of this server that it is in by itself: nickname by room (rooms)
+--   saw, saw_version  what it came back with of what it saw of its contacts (contacts)
+--   notify            which nodes it wants to be told of (pep)
+
+-- The table, which is made if it is not there.
+return function (session)
+	local own = session.enjamb;
+	if not own then
+		own = {};
+		session.enjamb = own;
+	end
+	return own;
+end;
