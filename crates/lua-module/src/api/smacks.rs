@@ -9,7 +9,7 @@ use crate::state::{Handle, key, number, peek, sessions};
 use enjamb_sessions::{LOST, Stanza};
 use enjamb_stanza::{Delay, Kind, Name, Resent, Summary};
 use enjamb_stream_management::remembered::{Remembered, forgotten};
-use enjamb_stream_management::undelivered::{Fate, Recipient, fate};
+use enjamb_stream_management::undelivered::{Client, Content, Fate, Recipient, fate};
 use enjamb_stream_management::{
     AckError, Ask, EnableRequest, Enabled, H, Limits, Peer, Queueing, Refusal, Registry, ResumeRequest,
     ResumptionId,
@@ -114,6 +114,7 @@ fn limits(_: &Lua, options: LuaTable) -> LuaResult<LuaLimits> {
         memory_bytes: options.get("memory_bytes")?,
         unacked: options.get("unacked")?,
         inactive_unacked: options.get("inactive_unacked")?,
+        ack_delay: options.get::<Option<u32>>("ack_delay")?.unwrap_or(0),
         hibernated: options.get("hibernated")?,
     })))
 }
@@ -210,7 +211,7 @@ fn covered(lua: &Lua, (stream, h): (i64, Option<LuaString>)) -> Values {
 
 /// `requested(key, now)`: an `<r/>` goes out.
 fn requested(_: &Lua, (stream, now): (i64, u64)) -> LuaResult<()> {
-    sessions(|s| s.update(key(stream), |s| s.requested(now)));
+    sessions(|s| s.update(key(stream), |s| s.requested(now)).flatten());
     Ok(())
 }
 
@@ -306,22 +307,27 @@ fn undelivered(
     (name, kind, recipient): (LuaString, Option<LuaString>, LuaTable),
 ) -> LuaResult<(&'static str, bool)> {
     let is = |name| Ok::<_, LuaError>(recipient.raw_get::<Option<bool>>(name)?.unwrap_or(false));
-    let recipient = Recipient {
+    let client = Client {
         last_session: is("last_session")?,
+        uses_archive: true,
+        closed: is("closed")?,
+        ..Client::default()
+    };
+    let content = Content {
         archived: is("archived")?,
         archive_result: is("archive_result")?,
         own: is("own")?,
-        closed: is("closed")?,
         from_room: is("from_room")?,
     };
     let Some(name) = Name::from_bytes(&name.as_bytes()) else { return Ok(("discard", false)) };
     let kind = kind.map(|k| Kind::from_type(&k.as_bytes())).unwrap_or_default();
-    Ok(match fate(Summary { name, kind, delayed: false }, recipient) {
-        Fate::Store => ("store", true),
-        Fate::StoreOrDiscard => ("store", false),
-        Fate::Return => ("return", true),
-        Fate::Discard => ("discard", false),
-    })
+    let fate = fate(Summary { name, kind, delayed: false }, Recipient::Client(client), content);
+    let what = match fate {
+        fate if fate.is_stored() => "store",
+        Fate::Return => "return",
+        _ => "discard",
+    };
+    Ok((what, fate.is_returned()))
 }
 
 /// `forgotten({ [id] = time }, allowed)`: the ids to forget.
