@@ -17,7 +17,7 @@ local st = require "util.stanza";
 local time_now = require "util.time".now;
 
 local contacts = require "enjamb".contacts;
-local contain = module:require "contain";
+local contain = require "enjamb.contain"(module);
 local own_of = module:require "session";
 
 local is_stanza, ipairs, next, pairs, setmetatable, type = st.is_stanza, ipairs, next, pairs, setmetatable, type;

@@ -5,7 +5,7 @@
 
 local new_set = require "util.set".new;
 
-local contain = module:require "contain";
+local contain = require "enjamb.contain"(module);
 local own_of = module:require "session";
 
 local getmetatable, ipairs, pairs, tostring, type = getmetatable, ipairs, pairs, tostring, type;

@@ -10,7 +10,7 @@ local timer = require "util.timer";
 
 local enjamb = require "enjamb";
 local connection = module:require "connection";
-local contain = module:require "contain";
+local contain = require "enjamb.contain"(module);
 local own_of = module:require "session";
 
 local jn, sm = enjamb.journal, enjamb.smacks;

@@ -33,7 +33,7 @@ end
 local sm = enjamb.smacks;
 local connection = module:require "connection";
 local contacts = module:require "contacts";
-local contain = module:require "contain";
+local contain = require "enjamb.contain"(module);
 local fields = module:require "fields";
 local journal = module:require "journal";
 local own_of = module:require "session";

@@ -9,7 +9,7 @@ local jid = require "util.jid";
 local new_set = require "util.set".new;
 local rostermanager = require "core.rostermanager";
 
-local contain = module:require "contain";
+local contain = require "enjamb.contain"(module);
 local own_of = module:require "session";
 
 local ipairs, pairs, rawequal, setmetatable, type = ipairs, pairs, rawequal, setmetatable, type;

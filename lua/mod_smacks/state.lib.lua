@@ -14,7 +14,7 @@ local parse_xml = require "util.xml".parse;
 local st = require "util.stanza";
 local usermanager = require "core.usermanager";
 
-local contain = module:require "contain";
+local contain = require "enjamb.contain"(module);
 local own_of = module:require "session";
 local rights = module:require "rights";
 
