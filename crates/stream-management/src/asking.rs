@@ -81,8 +81,10 @@ pub(crate) struct Asking {
     unasked: Option<Unasked>,
     /// Somebody will look whether the answer is late.
     is_watched: bool,
-    /// When nothing had come in for long, the last time.
+    /// When nothing had come in for long, the last time: when that was over, with a request if one followed from it.
     silent_at: Option<u64>,
+    /// A request follows from that silence.
+    silence_asks: bool,
 }
 
 impl Asking {
@@ -135,6 +137,9 @@ impl Asking {
         self.unasked = None;
         self.awaiting = true;
         self.requested = Some(out);
+        if std::mem::take(&mut self.silence_asks) {
+            self.silent_at = Some(now);
+        }
         let patience = patience(limits);
         let watches = patience > 0 && !self.is_watched;
         self.is_watched |= watches;
@@ -155,6 +160,7 @@ impl Asking {
     pub fn reconnected(&mut self) {
         self.awaiting = false;
         (self.requested, self.requested_at, self.unasked) = (None, None, None);
+        (self.silent_at, self.silence_asks) = (None, false);
     }
 
     /// See [`crate::Stream::lateness`].
@@ -176,6 +182,7 @@ impl Asking {
     pub fn silence(&mut self, now: u64) -> Silence {
         let last = self.silent_at.replace(now);
         if !self.awaiting {
+            self.silence_asks = true;
             return Silence::Ask;
         }
         match (self.requested_at, last) {
@@ -236,11 +243,12 @@ mod tests {
         let limits = limits(30);
         let mut asking = Asking::default();
         assert_eq!(asking.silence(1_000), Silence::Ask);
-        asking.requested(&limits, H(1), 1_000);
+        asking.requested(&limits, H(1), 1_001); // a little later
         assert_eq!(asking.silence(2_000), Silence::Dead);
         // Asked since the last silence, for another reason.
         asking.answered();
         assert_eq!(asking.silence(3_000), Silence::Ask);
+        asking.requested(&limits, H(1), 3_000);
         asking.answered();
         asking.requested(&limits, H(2), 3_500);
         assert_eq!(asking.silence(4_000), Silence::Wait);

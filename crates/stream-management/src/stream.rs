@@ -124,6 +124,13 @@ impl Stream {
         self.inbound
     }
 
+    /// The same of `n` stanzas.
+    pub fn received_behind(&mut self, before: H, n: usize) -> H {
+        self.inbound = before.plus(n);
+        self.received = self.received.saturating_add(n as u64);
+        self.inbound
+    }
+
     /// Sets the count of what came in: the peer is told this, less than it was, and sends the rest again.
     pub fn recount(&mut self, h: H) {
         (self.inbound, self.received) = (h, 0);
@@ -232,6 +239,10 @@ impl Stream {
         let n = self.covered_by(h)?;
         self.restored = false;
         self.queue.ack_first(n, h);
+        // It may have had on its old connection what was to be sent again.
+        if self.resend_from.is_some() && self.queue.is_empty() {
+            self.resent(self.queue.end());
+        }
         self.asking.answered();
         Ok(n)
     }

@@ -42,6 +42,8 @@ enum Op {
     },
     Receive {
         session: usize,
+        /// None: one. Else so many at once, which had come in behind a `<resume/>`.
+        behind: Option<usize>,
     },
     Ack {
         session: usize,
@@ -139,7 +141,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(account, resumable, max)| Op::Start { account, resumable, max }),
         8 => (session.clone(), 0usize..30, any::<bool>())
             .prop_map(|(session, len, stored)| Op::Push { session, len, stored }),
-        3 => session.clone().prop_map(|session| Op::Receive { session }),
+        3 => (session.clone(), prop::option::of(0usize..5))
+            .prop_map(|(session, behind)| Op::Receive { session, behind }),
         4 => (session.clone(), said()).prop_map(|(session, said)| Op::Ack { session, said }),
         2 => session.clone().prop_map(|session| Op::Request { session }),
         2 => (1u64..40_000).prop_map(|ms| Op::Wait { ms }),
@@ -211,6 +214,8 @@ impl Naive {
     fn ack(&mut self, h: H) -> Option<usize> {
         let n = (self.acked..=self.gone_out).position(|count| self.h(count as u64) == h)?;
         self.acked += n;
+        // What it has need not be sent again.
+        self.caught_up = self.caught_up.max(self.acked);
         self.awaiting = false;
         Some(n)
     }
@@ -338,24 +343,28 @@ impl World {
                     prop_assert_eq!(next, None);
                     return Ok(());
                 }
-                naive.caught_up = naive.caught_up.max(naive.acked);
                 prop_assert_eq!(next, Some(naive.caught_up as u64));
                 naive.caught_up = (naive.caught_up + n).min(naive.sent.len());
                 naive.gone_out = naive.gone_out.max(naive.caught_up);
                 let next = naive.caught_up as u64;
                 self.registry.update(naive.key, |s| s.resent(next));
             }
-            Op::Receive { session } => {
+            Op::Receive { session, behind } => {
                 let Some(i) = self.pick(session) else { return Ok(()) };
                 let naive = &mut self.sessions[i];
-                let Some(h) = self.registry.update(naive.key, |s| s.received(s.inbound())) else {
+                let Some(h) = self.registry.update(naive.key, |s| match behind {
+                    None => s.received(s.inbound()),
+                    Some(n) => s.received_behind(s.inbound(), n),
+                }) else {
                     return Ok(());
                 };
-                naive.received += 1;
+                naive.received += behind.unwrap_or(1) as u64;
                 prop_assert_eq!(h, H((u64::from(naive.start_in) + naive.received) as u32));
                 let stream = self.registry.get(naive.key).expect("it was there");
                 prop_assert_eq!(stream.handled(0), h);
-                prop_assert_eq!(stream.handled(1), H(h.0.wrapping_sub(1)));
+                if naive.received > 0 {
+                    prop_assert_eq!(stream.handled(1), H(h.0.wrapping_sub(1)));
+                }
                 prop_assert_eq!(stream.handled(usize::MAX), H(naive.start_in), "never below the start");
             }
             Op::Ack { session, said } => {
@@ -441,6 +450,18 @@ impl World {
                         (true, true) => Silence::Dead,
                     }
                 );
+                if silence == Silence::Ask && naive.away_since.is_none() && naive.closed.is_none() {
+                    // Who asks does so at once, which takes a moment.
+                    self.ms += 1;
+                    let now = self.ms;
+                    prop_assert_eq!(
+                        self.registry.update(naive.key, |s| s.wants_ack(false, true, now)),
+                        Some(Ask::Now)
+                    );
+                    self.registry.update(naive.key, |s| s.requested(now));
+                    (naive.awaiting, naive.watched, naive.asked_at) = (true, true, now);
+                    naive.silent_at = Some(now);
+                }
             }
             Op::Answer { session, stamped, waiting } => {
                 let Some(i) = self.pick(session) else { return Ok(()) };
@@ -563,6 +584,7 @@ impl World {
                         naive.caught_up = naive.acked;
                         naive.awaiting = false;
                         naive.too_much = false;
+                        naive.silent_at = None;
                     }
                     (Err(Refusal::Untrue(_)), None) => {}
                     other => prop_assert!(false, "{other:?}"),
@@ -627,7 +649,7 @@ impl World {
                 break;
             }
             let piece = piece.expect("there is more, and nothing here fills a turn");
-            prop_assert_eq!(piece.first, naive.caught_up.max(naive.acked) as u64);
+            prop_assert_eq!(piece.first, naive.caught_up as u64);
             prop_assert_eq!(piece.end, naive.sent.len() as u64);
             // As much as fits, but one at least.
             let (mut next, mut bytes) = (piece.first as usize, 0);
@@ -1193,4 +1215,36 @@ fn what_is_pushed_while_a_long_queue_is_sent_again_waits_for_its_turn() {
     assert_eq!(resend_from(&registry), None);
     assert!(push(&mut registry));
     assert_eq!(registry.update(key, |s| s.ack(H(6))).unwrap(), Ok(4));
+}
+
+#[test]
+fn a_peer_that_had_more_than_it_said_is_not_waited_for() {
+    // It had both on its old connection, and says so only after it has resumed.
+    let mut registry = Registry::default();
+    let key = resumable(&mut registry, Limits::default());
+    let push = |registry: &mut Registry| registry.push(key, b"x", SUMMARY, 0, false).unwrap().send;
+    assert!(push(&mut registry) && push(&mut registry));
+    registry.hibernate(key, 5).unwrap();
+    let id = ResumptionId(7).to_string();
+    let request = ResumeRequest { previd: Some(&id), h: Some("0") };
+    registry.resume(client("a@b", false), request).unwrap();
+    assert!(!push(&mut registry), "older ones go first");
+    assert_eq!(registry.update(key, |s| s.ack(H(2))).unwrap(), Ok(2));
+    let framing = Framing::Stream;
+    registry.update(key, |s| {
+        assert!(s.begin_turn());
+        assert_eq!(s.next_piece(framing).map(|p| (p.first, p.end)), Some((2, 3)));
+        s.handed_over(3, 1);
+        assert_eq!(s.end_turn(), AfterTurn::Done);
+    });
+    registry.hibernate(key, 6).unwrap();
+    registry.resume(client("a@b", false), ResumeRequest { h: Some("2"), ..request }).unwrap();
+    assert_eq!(registry.update(key, |s| s.ack(H(3))).unwrap(), Ok(1));
+    registry.update(key, |s| {
+        assert_eq!(s.resend_from(), None, "nothing is left to be sent again");
+        assert!(s.begin_turn());
+        assert_eq!(s.next_piece(framing), None);
+        assert_eq!(s.end_turn(), AfterTurn::Done);
+    });
+    assert!(push(&mut registry), "what is new goes out at once");
 }
