@@ -10,6 +10,7 @@ local enjamb = require "enjamb";
 local connection = module:require "connection";
 local contain = require "enjamb.contain"(module);
 local own_of = module:require "session";
+local queue_of = module:require "queue";
 
 local jn, sm = enjamb.journal, enjamb.smacks;
 local ipairs, math_min, next, pairs, type = ipairs, math.min, next, pairs, type;
@@ -25,9 +26,17 @@ local patience = 24 * 60 * 60;
 -- Sessions that were looked at and stay as they are until the next start, by token. One for all hosts.
 local left = module:shared("/*/smacks/left");
 
--- `smacks` has what the module does with sessions: attach, expire, hibernate, tell_that_it_waits; `journal`, `state`, `rooms` and `contacts` are
+-- `smacks` has what the module does with sessions: attach, expire, waits_again; `journal`, `state`, `rooms`, `contacts` and `options` are
 -- the libraries.
-return function (smacks, journal, state, rooms, contacts, limits, hibernation_time)
+return function (smacks, journal, state, rooms, contacts, options)
+	local limits, hibernation_time = options.limits, options.hibernation_time;
+
+	-- Has modules know that it waits. What is in its queue they know if it had waited before.
+	local function tell_that_it_waits(session, had_waited)
+		if not session.hibernating then return; end
+		queue_of.fire("smacks-hibernation-start", session, { origin = session, queue = had_waited and {} or nil });
+	end
+
 	-- What is looked at when all sessions are back that can be, and other modules have what they had: before the first client
 	-- is read from.
 	local back;
@@ -44,7 +53,7 @@ return function (smacks, journal, state, rooms, contacts, limits, hibernation_ti
 			for _, item in ipairs(sessions) do
 				local each = item.session;
 				if not each.destroyed then
-					contain.attempt(each, "telling other modules of a session", smacks.tell_that_it_waits, each, item.had_waited);
+					contain.attempt(each, "telling other modules of a session", tell_that_it_waits, each, item.had_waited);
 				end
 				if not each.destroyed then
 					contain.attempt(each, "telling who is out of a room", rooms.say_that_it_is_out, each);
@@ -73,7 +82,7 @@ return function (smacks, journal, state, rooms, contacts, limits, hibernation_ti
 		if lost > 0 then
 			session.log("error", "%d stanzas of %s's queue could not be read from the journal", lost, session.full_jid);
 		end
-		contain.attempt(session, "letting a session wait for its client", smacks.hibernate, session, key, timeout);
+		contain.attempt(session, "letting a session wait for its client", smacks.waits_again, session, key, timeout);
 		journal.keep(session);
 		if not ending then
 			session.smacks_came_back = true;

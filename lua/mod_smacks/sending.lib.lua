@@ -9,10 +9,10 @@ local st = require "util.stanza";
 
 local connection = module:require "connection";
 local own_of = module:require "session";
-local start_tag = require "enjamb".start_tag;
-local next, setmetatable, tostring, type = next, setmetatable, tostring, type;
+local enjamb = require "enjamb";
 
-local is_counted = { message = true, presence = true, iq = true };
+local is_stanza, start_tag = enjamb.smacks.is_stanza, enjamb.start_tag;
+local next, setmetatable, tostring, type = next, setmetatable, tostring, type;
 
 -- Logs turn it into text at once, so one is enough.
 local subject = setmetatable({}, {
@@ -42,13 +42,13 @@ local function replace(session)
 		subject.stanza = t;
 		session.log("debug", "Sending[%s]: %s", session.type, subject);
 		subject.stanza = "";
-		local name = t.name;
+		local name, attr = t.name, t.attr;
 		if name then
 			t = filter("stanzas/out", t);
 		end
 		if t then
 			local ok, err = session.rawsend(t);
-			if ok == false and is_counted[name] and own_of(session).stream and not session.hibernating then
+			if ok == false and name and is_stanza(name, attr.xmlns) and own_of(session).stream and not session.hibernating then
 				-- A paused connection can be full, on Prosody 13.
 				connection.lost(session, err or "The connection takes no more");
 			end

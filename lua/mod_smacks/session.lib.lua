@@ -7,23 +7,14 @@
 -- Of the stream
 --   stream            the library's key of it; nil: the session is not managed
 --   timeout           for how many seconds it waits for its client; nil: it cannot be resumed
---   feature           s2sout: the namespace in which the other server offers stream management
+--   initiator         s2sout: how far this side has come that asks for stream management (the library's)
 --   asking            BOSH: an ack is asked for at the end of this turn of the main loop
---   ack_requested_at  when the last <r/> was sent
---   delayed_ack_timer runs out when that is unanswered for long
---   silent_at         when the connection was last found to be silent
 --   send              session.send as it was and as it is (sending)
--- Of its end
---   closing           its end tag is about to be sent, or was
---   closed_by_client  the client has closed it
---   over_limit        it holds more than it may, and is about to be ended
---   dismissed         it cannot be kept, and is about to be ended
---   account_gone      it came back only to be ended, and its account is no more
 -- Of a resumption
 --   draining          the connection has not yet taken all that it was given
---   resending         what is queued is being handed to the connection
---   resend_timer      goes on with that, if the connection does not say when
+--   resend_timer      goes on with what is sent again, if the connection does not say when
 -- What is kept, and what it is made of
+--   account_gone      it came back only to be ended, and its account is no more
 --   in_memory_only    it cannot come back after a restart (state)
 --   state             the text that the journal has (journal)
 --   state_changed     another text may have to be kept
