@@ -12,7 +12,7 @@ local ipairs = ipairs;
 local is_hooked, waiting_stanzas = queue_of.is_hooked, connection.waiting_stanzas;
 
 -- Given by mod_smacks.lua.
-local journal, metrics, negotiate, request_ack, send_element;
+local claim, metrics, negotiate, request_ack, send_element;
 
 local function misplaced(session, stanza)
 	session.log("debug", "Received <%s/>, but stream management is not enabled", stanza.name);
@@ -28,11 +28,12 @@ local function acknowledge(session, xmlns, h)
 end
 
 local function handle_r(session, stanza)
-	local key = own_of(session).stream;
+	local own = session.enjamb;
+	local key = own and own.stream;
 	if not key then return misplaced(session, stanza); end
 	local stamped = stanza.enjamb_h;
 	local h = sm_answer(key, stamped, stamped and 0 or waiting_stanzas(session));
-	acknowledge(session, stanza.attr.xmlns, h and journal.claim(session, h));
+	acknowledge(session, stanza.attr.xmlns, h and claim(session, h));
 	request_ack(session);
 	return true;
 end
@@ -106,10 +107,10 @@ end
 
 return {
 	take = function (parts)
-		journal, metrics, negotiate = parts.journal, parts.metrics, parts.negotiate;
+		claim, metrics, negotiate = parts.journal.claim, parts.metrics, parts.negotiate;
 		request_ack, send_element = parts.asking.request, parts.filters.send_element;
 		parts.filters.at_once.r, parts.filters.at_once.a = handle_r_at_once, handle_a_at_once;
-		journal.tell_by(tell);
+		parts.journal.tell_by(tell);
 	end;
 	acknowledge = acknowledge;
 	fire_success = fire_success;

@@ -38,10 +38,11 @@ end
 
 -- Asks, if there is something to ask for. `force`: even if it is little, and at once.
 local function request(session, force)
-	local key = own_of(session).stream;
+	local own = session.enjamb;
+	local key = own and own.stream;
 	-- The library would say no, but this is asked whenever something was sent.
 	if not key or session.awaiting_ack or session.destroyed then return; end
-	local now = milliseconds();
+	local now = time_now() * 1000 // 1;
 	local wanted = sm_wants_ack(key, session.state == "inactive", force or false, now);
 	if wanted == false then
 		return;

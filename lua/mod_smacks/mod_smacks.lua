@@ -41,6 +41,7 @@ end
 local acks, asking, closing, contacts, filters = parts.acks, parts.asking, parts.closing, parts.contacts, parts.filters;
 local hibernate, journal, managed, negotiate, resume = parts.hibernate, parts.journal, parts.managed, parts.negotiate, parts.resume;
 local s2s, state, undelivered = parts.s2s, parts.state, parts.undelivered;
+local drained, request_ack = resume.drained, asking.request;
 journal.describe_by(state.describe);
 journal.write_down_by(contacts.write_down);
 
@@ -85,7 +86,7 @@ for event_name, force in pairs {
 	["s2s-pre-ondrain"] = false;
 } do
 	module:hook(event_name, function (event)
-		asking.request(event.session or event.origin, force);
+		request_ack(event.session or event.origin, force);
 	end);
 end
 
@@ -96,7 +97,7 @@ end
 module:hook("c2s-read-timeout", on_read_timeout);
 module:hook("s2s-read-timeout", on_read_timeout);
 
-module:hook("c2s-ondrain", function (event) resume.drained(event.session); end);
+module:hook("c2s-ondrain", function (event) drained(event.session); end);
 module:hook("csi-client-inactive", function (event) resume.inactive(event.origin); end, -10);
 
 module:hook("pre-resource-unbind", function (event) return hibernate.lost(event.session); end);
@@ -157,7 +158,7 @@ function module.load()
 	end
 end
 
--- Stream management is switched off for a session, without a reload's code that goes on with it.
+-- Stream management is switched off for a session that goes on, or waits.
 local function let_go(session)
 	if session.hibernating then
 		return hibernate.expire(session, "Stream management was disabled");

@@ -15,7 +15,7 @@ mod rooms;
 mod stream;
 
 use crate::boundary::push;
-use crate::state::{key, peek, sessions};
+use crate::state::{key, peek, sessions, touch};
 use enjamb_stanza::Summary;
 use enjamb_stream_management::element::{self, NAMESPACES};
 use enjamb_stream_management::{Ask, H, HandledCountTooHigh, Queueing, StreamError};
@@ -43,14 +43,19 @@ pub fn ack(stream: i64, h: &[u8]) -> Option<(usize, usize)> {
 /// changed what is kept of its session; nothing if it is no stanza.
 pub fn received(stream: i64, before: u32, name: &[u8], xmlns: Option<&[u8]>) -> Option<(u32, bool)> {
     let name = element::stanza(name, xmlns)?;
-    let received = sessions(|s| s.update(key(stream), |s| s.received(H(before))));
+    let received = touch(|s| s.received(key(stream), H(before)));
     let count = received.unwrap_or(H(before).plus(1));
     Some((count.0, element::may_change_session(name)))
 }
 
+/// What an `<a/>` may say that answers an `<r/>`, if one may be sent.
+pub fn answer(stream: i64, stamped: Option<u32>, waiting: usize) -> Option<u32> {
+    peek(|s| Some(s.get(key(stream))?.answer(stamped.map(H), waiting)?.0))
+}
+
 /// Whether to ask for an ack at `now`, in milliseconds.
 pub fn wants_ack(stream: i64, inactive: bool, force: bool, now: u64) -> Ask {
-    sessions(|s| s.update(key(stream), |s| s.wants_ack(inactive, force, now))).unwrap_or(Ask::No)
+    touch(|s| s.update(key(stream), |s| s.wants_ack(inactive, force, now))).unwrap_or(Ask::No)
 }
 
 type Values = LuaResult<LuaMultiValue>;
@@ -93,6 +98,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     smacks.set("push", push::push_function(lua)?)?;
     smacks.set("received", push::received_function(lua)?)?;
     smacks.set("ack", push::ack_function(lua)?)?;
+    smacks.set("answer", push::answer_function(lua)?)?;
     smacks.set("wants_ack", push::wants_ack_function(lua)?)?;
     smacks.set("is_stanza", lua.create_function(is_stanza)?)?;
     negotiation::add(lua, &smacks)?;

@@ -2,14 +2,8 @@
 
 use super::{Values, stream_error, string};
 use crate::state::{key, sessions};
-use enjamb_stream_management::{Closer, H, Lateness, Silence, StreamError, WrongAck};
+use enjamb_stream_management::{Closer, Lateness, Silence, StreamError, WrongAck};
 use mlua::prelude::*;
-
-/// `answer(key, stamped, waiting)`: what an `<a/>` may say that answers an `<r/>`, or nil. `stamped` is the count as it was when the
-/// `<r/>` came in; without it, all but `waiting` of what came in has been processed.
-fn answer(_: &Lua, (stream, stamped, waiting): (i64, Option<u32>, usize)) -> LuaResult<Option<u32>> {
-    Ok(sessions(|s| Some(s.get(key(stream))?.answer(stamped.map(H), waiting)?.0)))
-}
 
 /// `covered(key, h)`: how many stanzas an `<a/>` would cover; nil if it cannot be true.
 fn covered(_: &Lua, (stream, h): (i64, Option<LuaString>)) -> LuaResult<Option<usize>> {
@@ -81,7 +75,6 @@ fn stream_error_of(lua: &Lua, why: String) -> LuaResult<LuaTable> {
 }
 
 pub fn add(lua: &Lua, smacks: &LuaTable) -> LuaResult<()> {
-    smacks.set("answer", lua.create_function(answer)?)?;
     smacks.set("covered", lua.create_function(covered)?)?;
     smacks.set("wrong_ack", lua.create_function(wrong_ack)?)?;
     smacks.set("requested", lua.create_function(requested)?)?;
