@@ -6,6 +6,7 @@ files["lua/mod_*"] = {
 	globals = { "module", "prosody", "do_enable", "do_resume" };
 };
 files["lua/enjamb.lua"] = { };
+files["lua/enjamb/*"] = { read_globals = { "prosody" } };
 files["spec/**/*_spec.lua"] = { std = "lua54+busted" };
 files["spec/support"] = { std = "lua54+busted" };
 files["spec/plugins"] = { globals = { "module", "prosody" } };

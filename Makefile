@@ -24,8 +24,9 @@ build:
 	$(CARGO) build --release --locked -p enjamb-lua-module
 
 install: build
-	install -d $(LUADIR)/mod_smacks $(LUADIR)/mod_minimix $(LIBDIR)
+	install -d $(LUADIR)/enjamb $(LUADIR)/mod_smacks $(LUADIR)/mod_minimix $(LIBDIR)
 	install -m 644 lua/enjamb.lua $(LUADIR)/enjamb.lua
+	install -m 644 lua/enjamb/*.lua $(LUADIR)/enjamb/
 	install -m 644 lua/mod_smacks/*.lua $(LUADIR)/mod_smacks/
 	install -m 644 lua/mod_minimix/*.lua $(LUADIR)/mod_minimix/
 	install -m 755 $(LIBRARY) $(LIBDIR)/enjamb.so.new

@@ -407,9 +407,9 @@ local function presence_from_client(event)
 		-- mod_presence would tell the room that the client is gone, and from the client itself.
 		origin.directed[to] = nil;
 	end
-	if origin.smacks_rooms then
+	if origin.enjamb and origin.enjamb.rooms then
 		-- mod_smacks would tell the client after a restart that it is out of it.
-		origin.smacks_rooms[room] = nil;
+		origin.enjamb.rooms[room] = nil;
 	end
 	return perform(decisions, account, stanza, origin);
 end

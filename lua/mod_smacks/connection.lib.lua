@@ -8,12 +8,12 @@ local sessionmanager = require "core.sessionmanager";
 local st = require "util.stanza";
 local timer = require "util.timer";
 
+local sm = require "enjamb".smacks;
+
 local coroutine, ipairs, pairs, setmetatable = coroutine, ipairs, pairs, setmetatable;
 
 local xmlns_streams = "http://etherx.jabber.org/streams";
 local xmlns_stream_errors = "urn:ietf:params:xml:ns:xmpp-streams";
-
-local is_stanza_name = { message = true, presence = true, iq = true };
 
 -- For how many seconds a resumption waits for stanzas of the old connection that are being processed.
 local settle_timeout = 5;
@@ -24,19 +24,33 @@ local function is_bosh(session)
 	return session.sid ~= nil;
 end
 
--- Ends a stream with an error.
-local function close(session, condition, text, extra)
+-- Its account, or its host.
+local function bare_jid(session)
+	return session.username and (session.username.."@"..session.host) or module.host;
+end
+
+-- Its time to wait for a connection is not counted any more.
+local function stop_waiting(session)
+	if session.hibernating_watchdog then
+		session.hibernating_watchdog:cancel();
+		session.hibernating_watchdog = nil;
+	end
+end
+
+-- Ends a stream with an error, { condition, text }, and an element that goes with it, if one does.
+local function close(session, err, extra)
+	local condition, text = err.condition, err.text;
 	if not session.websocket_request then
 		return session:close { condition = condition; text = text; extra = extra };
 	end
 	-- Prosody 13 would send an element whose prefix is not declared in its frame.
-	local err = st.stanza("stream:error", { ["xmlns:stream"] = xmlns_streams })
+	local element = st.stanza("stream:error", { ["xmlns:stream"] = xmlns_streams })
 		:tag(condition, { xmlns = xmlns_stream_errors }):up()
 		:text_tag("text", text, { xmlns = xmlns_stream_errors });
 	if extra then
-		err:add_child(extra);
+		element:add_child(extra);
 	end
-	return session:close(err);
+	return session:close(element);
 end
 
 -- Between arriving and being processed, stanzas wait in session.thread. Returns how many do, at least; those behind
@@ -48,7 +62,7 @@ local function waiting_stanzas(session, element)
 	for _, item in ipairs(thread.queue) do
 		if item == element then
 			n = 0;
-		elseif st.is_stanza(item) and not item.attr.xmlns and is_stanza_name[item.name] then
+		elseif st.is_stanza(item) and sm.is_stanza(item.name, item.attr.xmlns) then
 			n = n + 1;
 		end
 	end
@@ -99,7 +113,7 @@ local function close_replaced(session)
 		close = session.close; open_stream = session.open_stream; thread = session.thread;
 		version = session.version; streamid = session.streamid; websocket_request = session.websocket_request;
 	};
-	close(connection, "conflict", "This session was resumed on another connection");
+	close(connection, sm.stream_error("replaced"));
 end
 
 -- Prosody 0.12 has no sessionmanager.update_session.
@@ -200,6 +214,7 @@ end
 
 return {
 	adopt = adopt;
+	bare_jid = bare_jid;
 	close = close;
 	close_replaced = close_replaced;
 	detach = detach;
@@ -208,6 +223,7 @@ return {
 	new_thread = new_thread;
 	resume_writes = function (session) return resume_writes(session.conn); end;
 	settle = settle;
+	stop_waiting = stop_waiting;
 	unanswered_stanzas = unanswered_stanzas;
 	waiting_stanzas = waiting_stanzas;
 };

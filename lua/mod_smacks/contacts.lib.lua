@@ -17,7 +17,8 @@ local st = require "util.stanza";
 local time_now = require "util.time".now;
 
 local contacts = require "enjamb".contacts;
-local contain = module:require "contain";
+local contain = require "enjamb.contain"(module);
+local own_of = module:require "session";
 
 local is_stanza, ipairs, next, pairs, setmetatable, type = st.is_stanza, ipairs, next, pairs, setmetatable, type;
 local find, sub = string.find, string.sub;
@@ -345,14 +346,14 @@ module:hook("smacks-save-session", function (event)
 	if session.roster then
 		state.sees, state.roster_version = seen_text(session);
 	else
-		state.sees, state.roster_version = session.smacks_saw, session.smacks_saw_version;
+		state.sees, state.roster_version = own_of(session).saw, own_of(session).saw_version;
 	end
 end);
 
 module:hook("smacks-restore-session", function (event)
 	local session, state = event.session, event.state;
 	if type(state.sees) ~= "string" then return; end
-	session.smacks_saw, session.smacks_saw_version = state.sees, state.roster_version;
+	own_of(session).saw, own_of(session).saw_version = state.sees, state.roster_version;
 	local roster = session.roster;
 	if roster and not seen[roster] then
 		seen[roster] = { version = state.roster_version, text = state.sees };
@@ -427,8 +428,8 @@ end
 local function look(session)
 	if session.destroyed or not session.presence then return; end
 	local account, elsewhere = bare_of(session), {};
-	local text = session.smacks_saw;
-	session.smacks_saw, session.smacks_saw_version = nil, nil;
+	local text = own_of(session).saw;
+	own_of(session).saw, own_of(session).saw_version = nil, nil;
 	if text then -- else it was kept by an earlier version
 		compare(session, account, text);
 	end

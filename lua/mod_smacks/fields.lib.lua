@@ -5,7 +5,8 @@
 
 local new_set = require "util.set".new;
 
-local contain = module:require "contain";
+local contain = require "enjamb.contain"(module);
+local own_of = module:require "session";
 
 local getmetatable, ipairs, pairs, tostring, type = getmetatable, ipairs, pairs, tostring, type;
 local find, math_huge = string.find, math.huge;
@@ -121,7 +122,7 @@ module:hook("smacks-restore-session", function (event)
 			session[name] = value;
 		end
 	end
-	session.smacks_lacks_fields = true;
+	own_of(session).lacks_fields = true;
 	for name, restore in pairs(of_account) do
 		if hosts[host].modules[name] then
 			restore(hosts[host].sessions[session.username], session.username, session);
@@ -133,8 +134,8 @@ end, 100);
 local touched = module:shared("/*/smacks/touched");
 module:hook("smacks-session-changed", function (event)
 	local session = event.session;
-	if session.enjamb_stream then
-		session.smacks_state_changed = true;
+	if own_of(session).stream then
+		own_of(session).state_changed = true;
 		touched[session] = true;
 	end
 end);
@@ -150,8 +151,8 @@ end
 return {
 	-- At its first resumption a session that came back takes over what it has not from that of the connection.
 	take_over = function (session, from)
-		if not session.smacks_lacks_fields then return; end
-		session.smacks_lacks_fields = nil;
+		if not own_of(session).lacks_fields then return; end
+		own_of(session).lacks_fields = nil;
 		contain.attempt(session, "taking over fields of the new connection", copy_missing, session, from);
 	end;
 };

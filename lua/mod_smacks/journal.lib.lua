@@ -10,7 +10,8 @@ local timer = require "util.timer";
 
 local enjamb = require "enjamb";
 local connection = module:require "connection";
-local contain = module:require "contain";
+local contain = require "enjamb.contain"(module);
+local own_of = module:require "session";
 
 local jn, sm = enjamb.journal, enjamb.smacks;
 local jn_claim, jn_commit, jn_processed = jn.claim, jn.commit, jn.processed;
@@ -37,15 +38,15 @@ local resuming = module:shared("/*/smacks/resuming");
 -- By host: what each does with its own sessions, keep(session, settled), dismiss(key, reason) and tell(key, h), and whether it
 -- keeps any (is_kept).
 local by_host = module:shared("/*/smacks/keeping");
-local own = {};
-by_host[host] = own;
+local this_host = {};
+by_host[host] = this_host;
 
 -- Whether a session outlives the server: levels are the host's, and not every account can come back.
-function own.is_kept(session)
-	return level ~= "none" and journal.open and session.resumption_token ~= nil and session.smacks_timeout ~= nil
-		and not session.smacks_in_memory_only;
+function this_host.is_kept(session)
+	return level ~= "none" and journal.open and session.resumption_token ~= nil and own_of(session).timeout ~= nil
+		and not own_of(session).in_memory_only;
 end
-local is_kept = own.is_kept;
+local is_kept = this_host.is_kept;
 
 local function failed(err)
 	if not journal.failing then
@@ -69,17 +70,17 @@ local function dismiss(unkept)
 end
 
 local function keep_by(note_it, session, settled)
-	session.smacks_state_changed = nil;
-	local told, ok, err = contain.attempt(session, "describing a session for the journal", note_it, session, session.smacks_timeout, settled);
+	own_of(session).state_changed = nil;
+	local told, ok, err = contain.attempt(session, "describing a session for the journal", note_it, session, own_of(session).timeout, settled);
 	if not told then
-		dismiss { [session.enjamb_stream] = "an error was raised" };
+		dismiss { [own_of(session).stream] = "an error was raised" };
 	elseif not ok then
 		failed(err);
 	end
 end
 
 -- Keeps what has changed of a session. `settled`: nothing that changes it is being processed.
-function own.keep(session, settled)
+function this_host.keep(session, settled)
 	keep_by(note_state, session, settled);
 end
 
@@ -90,14 +91,14 @@ end
 
 -- Notes what has been processed of what came in on a session, unless that is about to be claimed. Returns whether it is all.
 local function note(session, is_claiming)
-	local key, of_host = session.enjamb_stream, by_host[session.host];
+	local key, of_host = own_of(session).stream, by_host[session.host];
 	if not key or session.destroyed or not of_host or not of_host.is_kept(session) then return true; end
 	local n_waiting = waiting_stanzas(session);
-	local changed, n_done = session.smacks_state_changed, (session.handled_stanza_count or 0) - n_waiting;
+	local changed, n_done = own_of(session).state_changed, (session.handled_stanza_count or 0) - n_waiting;
 	if changed and changed ~= n_done then
 		of_host.keep(session, n_waiting == 0);
 		-- What is being processed may change it once more.
-		session.smacks_state_changed = n_waiting > 0 and n_done or nil;
+		own_of(session).state_changed = n_waiting > 0 and n_done or nil;
 	end
 	if not is_claiming then
 		jn_processed(key, n_waiting);
@@ -141,7 +142,7 @@ end
 -- told; and whether more may be when the disk has it.
 local function claim(session, h)
 	note_all(session);
-	local claimed, pending, err, unkept = jn_claim(session.enjamb_stream, h, level, journal.disk_is_at);
+	local claimed, pending, err, unkept = jn_claim(own_of(session).stream, h, level, journal.disk_is_at);
 	if level ~= "none" and journal.open then -- else nothing was written
 		heed(err, unkept);
 	end
@@ -167,7 +168,7 @@ journal.disk_has_more = disk_has_more;
 local function claim_for_good(session, h)
 	local claimed, pending = claim(session, h);
 	if not pending or not async.ready() then return claimed; end
-	local key = session.enjamb_stream;
+	local key = own_of(session).stream;
 	local wait, done = async.waiter(1, true);
 	resuming[key] = function (has)
 		claimed = has;
@@ -197,8 +198,8 @@ end
 -- When its connection is lost, a session is compared as a whole: a module may have changed what nobody heard of.
 module:hook("pre-resource-unbind", function (event)
 	local session = event.session;
-	if session.enjamb_stream then
-		session.smacks_noted, session.smacks_state_changed = nil, true;
+	if own_of(session).stream then
+		own_of(session).noted, own_of(session).state_changed = nil, true;
 		touched[session] = true;
 	end
 end, 1);
@@ -307,17 +308,17 @@ return {
 	note_by = function (note_changes, note_whole) note_state, note_all_state = note_changes, note_whole; end;
 	write_down_by = function (f) write_down = f; end;
 	-- dismiss(key, reason) ends the session of a stream that cannot be kept, if it is one of this host.
-	dismiss_by = function (f) own.dismiss = f; end;
+	dismiss_by = function (f) this_host.dismiss = f; end;
 	claim = claim;
 	claim_for_good = claim_for_good;
 	commit = commit;
 	ended = ended;
 	is_kept = is_kept;
 	keep = keep;
-	keep_changes = own.keep;
+	keep_changes = this_host.keep;
 	open = open;
 	-- tell(key, h) sends an ack that nobody asked for, if the stream is one of this host.
-	tell_by = function (tell) own.tell = tell; end;
+	tell_by = function (tell) this_host.tell = tell; end;
 	touched = touched;
 	unload = function () by_host[host] = nil; end;
 };

@@ -9,7 +9,8 @@ local jid = require "util.jid";
 local new_set = require "util.set".new;
 local rostermanager = require "core.rostermanager";
 
-local contain = module:require "contain";
+local contain = require "enjamb.contain"(module);
+local own_of = module:require "session";
 
 local ipairs, pairs, rawequal, setmetatable, type = ipairs, pairs, rawequal, setmetatable, type;
 local table_concat, table_sort = table.concat, table.sort;
@@ -76,7 +77,7 @@ local before = {};
 function own.nodes_of(session)
 	local pep = module_pep();
 	local recipients = pep and recipients_of(pep);
-	if not recipients then return session.smacks_notify; end
+	if not recipients then return own_of(session).notify; end
 	if rawequal(recipients, behind.stand_in) then
 		recipients = behind.recipients;
 	end
@@ -85,14 +86,14 @@ function own.nodes_of(session)
 		local set = of_account[session.full_jid];
 		return set and list_of(set) or nil;
 	end
-	return session.smacks_notify;
+	return own_of(session).notify;
 end
 
 -- Sessions of `account` that came back and whose presence goes to `contact`, if that is another.
 local function add(of_account, account, contact)
 	local user, of_host = bare_sessions[account], by_host[jid.host(account)];
 	for _, session in pairs(user and of_host and user.sessions or {}) do
-		local nodes = session.presence and session.smacks_notify and of_host.nodes_of(session);
+		local nodes = session.presence and own_of(session).notify and of_host.nodes_of(session);
 		if nodes and (not contact or contact.both or session.directed and session.directed[contact.jid]) then
 			of_account[session.full_jid] = set_of(nodes);
 		end
@@ -158,7 +159,7 @@ module:hook("smacks-restore-session", function (event)
 		if type(node) ~= "string" then return; end
 	end
 	local session = event.session;
-	session.smacks_notify = nodes;
+	own_of(session).notify = nodes;
 	for _, of_host in pairs(by_host) do
 		of_host.stand_before();
 	end

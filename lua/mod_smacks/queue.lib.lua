@@ -4,7 +4,7 @@
 
 local parse_xml = require "util.xml".parse;
 
-local contain = module:require "contain";
+local contain = require "enjamb.contain"(module);
 local sm = require "enjamb".smacks;
 
 local format = string.format;

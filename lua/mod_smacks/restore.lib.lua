@@ -10,8 +10,9 @@ local parse_xml = require "util.xml".parse;
 local enjamb = require "enjamb";
 local accounts = module:require "accounts";
 local connection = module:require "connection";
-local contain = module:require "contain";
+local contain = require "enjamb.contain"(module);
 local revive = module:require "revive";
+local queue_of = module:require "queue";
 local rights = module:require "rights";
 
 local jn, sm = enjamb.journal, enjamb.smacks;
@@ -42,9 +43,17 @@ local function without_collector(f)
 	collectgarbage("restart");
 end
 
--- `smacks` has what the module does with sessions: attach, expire, hibernate, mark_noted, tell_that_it_waits; `journal`, `rooms` and `contacts` are
+-- `smacks` has what the module does with sessions: attach, expire, mark_noted, waits_again; `journal`, `rooms`, `contacts` and `options` are
 -- the libraries.
-return function (smacks, journal, rooms, contacts, limits, hibernation_time)
+return function (smacks, journal, rooms, contacts, options)
+	local limits, hibernation_time = options.limits, options.hibernation_time;
+
+	-- Has modules know that it waits. What is in its queue they know if it had waited before.
+	local function tell_that_it_waits(session, had_waited)
+		if not session.hibernating then return; end
+		queue_of.fire("smacks-hibernation-start", session, { origin = session, queue = had_waited and {} or nil });
+	end
+
 	-- What is looked at when all sessions are back that can be, and other modules have what they had: before the first client
 	-- is read from.
 	local back;
@@ -61,7 +70,7 @@ return function (smacks, journal, rooms, contacts, limits, hibernation_time)
 			for _, item in ipairs(sessions) do
 				local each = item.session;
 				if not each.destroyed then
-					contain.attempt(each, "telling other modules of a session", smacks.tell_that_it_waits, each, item.had_waited);
+					contain.attempt(each, "telling other modules of a session", tell_that_it_waits, each, item.had_waited);
 				end
 				if not each.destroyed then
 					contain.attempt(each, "telling who is out of a room", rooms.say_that_it_is_out, each);
@@ -115,7 +124,7 @@ return function (smacks, journal, rooms, contacts, limits, hibernation_time)
 		if lost > 0 then
 			session.log("error", "%d stanzas of %s's queue could not be read from the journal", lost, session.full_jid);
 		end
-		contain.attempt(session, "letting a session wait for its client", smacks.hibernate, session, key, timeout);
+		contain.attempt(session, "letting a session wait for its client", smacks.waits_again, session, key, timeout);
 		if not ending then
 			smacks.mark_noted(session);
 			session.smacks_came_back = true;

@@ -6,7 +6,8 @@ local rostermanager = require "core.rostermanager";
 local sessionmanager = require "core.sessionmanager";
 local parse_xml = require "util.xml".parse;
 
-local contain = module:require "contain";
+local contain = require "enjamb.contain"(module);
+local own_of = module:require "session";
 
 local ipairs, next, setmetatable, tostring = ipairs, next, setmetatable, tostring;
 
@@ -47,13 +48,13 @@ local function revive(state, role, new_thread, ending, account_gone)
 	session.conn = nil;
 	session.type = "c2s";
 	session.username, session.host = state.username, host;
-	session.smacks_account_gone = account_gone or nil;
+	own_of(session).account_gone = account_gone or nil;
 	for _, field in ipairs(plain_fields) do
 		session[field] = state[field];
 	end
 	session.full_jid = state.username.."@"..host.."/"..state.resource;
 	session.role = role;
-	session.smacks_credentials = state.credentials or false;
+	own_of(session).credentials = state.credentials or false;
 	session.thread = new_thread(session, {
 		error = function (_, traceback)
 			session.log("error", "Traceback[c2s]: %s", traceback);

@@ -10,12 +10,14 @@ local it = require "util.iterators";
 local jid = require "util.jid";
 local st = require "util.stanza";
 
-local minimix = require "enjamb".minimix;
+local enjamb = require "enjamb";
+local minimix, sm = enjamb.minimix, enjamb.smacks;
+local own_of = module:require "session";
 
 local xmlns_muc_user = "http://jabber.org/protocol/muc#user";
 
 local find, sub = string.find, string.sub;
-local next, pairs = next, pairs;
+local ipairs, next, pairs = ipairs, next, pairs;
 
 local full_sessions, hosts = prosody.full_sessions, prosody.hosts;
 -- Sessions whose state is written before the next ack leaves.
@@ -27,12 +29,16 @@ local function service(domain)
 	return component and component.modules and component.modules.muc;
 end
 
--- Whether the session, or its account, is in the room.
-local function is_in(room_jid, session)
-	if hosts[module.host].modules.minimix and minimix.has(session.username.."@"..session.host, room_jid) then return true; end
+-- Whether the session's account is in the room by itself.
+local function has_account(room_jid, session)
+	return hosts[module.host].modules.minimix ~= nil and minimix.has(session.username.."@"..session.host, room_jid);
+end
+
+-- Whether the room is there, and has the session for an occupant.
+local function has_session(room_jid, session)
 	local muc = service(jid.host(room_jid));
 	local room = muc and muc.get_room_from_jid(room_jid);
-	return room and room:get_occupant_by_real_jid(session.full_jid) ~= nil;
+	return room ~= nil and room:get_occupant_by_real_jid(session.full_jid) ~= nil;
 end
 
 -- Whether a room sent it that the session's client is in, or somebody through the room.
@@ -40,7 +46,7 @@ local function is_from_room(session, stanza)
 	if stanza.attr.type == "groupchat" or stanza:get_child("x", xmlns_muc_user) then return true; end
 	local room = jid.bare(stanza.attr.from);
 	if not room then return false; end
-	if session.smacks_rooms and session.smacks_rooms[room] then return true; end
+	if own_of(session).rooms and own_of(session).rooms[room] then return true; end
 	for occupant in pairs(session.directed or {}) do
 		if jid.resource(occupant) and jid.bare(occupant) == room then return true; end
 	end
@@ -49,27 +55,28 @@ end
 
 -- For state.lib.lua, which has it kept.
 local function address_changed(session, address)
-	if not session.smacks_noted then return; end
-	session.smacks_addresses = session.smacks_addresses or {};
-	session.smacks_addresses[address] = true;
+	local own = own_of(session);
+	if not own.noted then return; end
+	own.addresses = own.addresses or {};
+	own.addresses[address] = true;
 end
 
 local function note(session, room, nick)
-	local rooms = session.smacks_rooms or {};
+	local rooms = own_of(session).rooms or {};
 	if rooms[room] == nick then return; end
 	rooms[room] = nick;
-	session.smacks_rooms = next(rooms) ~= nil and rooms or nil;
-	if session.enjamb_stream then
+	own_of(session).rooms = next(rooms) ~= nil and rooms or nil;
+	if own_of(session).stream then
 		address_changed(session, room);
-		session.smacks_state_changed = true;
+		own_of(session).state_changed = true;
 		touched[session] = true;
 	end
 end
 
 local function codes_of(x)
-	local codes = {};
+	local codes = "";
 	for status in x:childtags("status") do
-		codes[status.attr.code or ""] = true;
+		codes = codes..(status.attr.code or "").." ";
 	end
 	return codes;
 end
@@ -85,38 +92,43 @@ module:hook("presence/full", function (event)
 	local x = session and stanza:get_child("x", xmlns_muc_user);
 	if not x then return; end
 	local room, nick = sub(from, 1, slash - 1), sub(from, slash + 1);
-	local codes = codes_of(x);
-	if kind == nil then
-		if codes["110"] then note(session, room, nick); end
-	elseif not codes["303"] then -- else the presence under another nickname follows
-		local is_own = codes["110"] or session.smacks_rooms and session.smacks_rooms[room] == nick;
-		if is_own then note(session, room, nil); end
+	local rooms = own_of(session).rooms;
+	local is_in = sm.own_presence(kind ~= nil, codes_of(x), rooms ~= nil and rooms[room] == nick);
+	if is_in ~= nil then
+		note(session, room, is_in and nick or nil);
 	end
 end, 1000);
 
 module:hook("smacks-restore-session", function (event)
-	event.session.smacks_rooms = event.state.rooms;
+	own_of(event.session).rooms = event.state.rooms;
 end);
+
+-- Tells a session that it is out of a room, with these status codes, and forgets that it was in it.
+local function tell_out(session, room, nick, codes)
+	local occupant = room.."/"..nick;
+	note(session, room, nil);
+	if session.directed then
+		session.directed[occupant] = nil;
+		address_changed(session, occupant);
+	end
+	if session.rooms_joined then -- mod_track_muc_joins
+		session.rooms_joined[room] = nil;
+	end
+	local presence = st.presence({ type = "unavailable", from = occupant, to = session.full_jid })
+		:tag("x", { xmlns = xmlns_muc_user })
+			:tag("item", { affiliation = "none", role = "none" }):up();
+	for _, code in ipairs(codes) do
+		presence:tag("status", { code = code }):up();
+	end
+	session.send(presence:up());
+end
 
 -- To be called when the session can be sent to, and memberships of accounts are there again.
 local function say_that_it_is_out(session)
-	for room, nick in it.sorted_pairs(session.smacks_rooms or {}) do
-		if not is_in(room, session) then
-			local occupant = room.."/"..nick;
-			note(session, room, nil);
-			if session.directed then
-				session.directed[occupant] = nil;
-				address_changed(session, occupant);
-			end
-			if session.rooms_joined then -- mod_track_muc_joins
-				session.rooms_joined[room] = nil;
-			end
-			session.send(st.presence({ type = "unavailable", from = occupant, to = session.full_jid })
-				:tag("x", { xmlns = xmlns_muc_user })
-					:tag("item", { affiliation = "none", role = "none" }):up()
-					:tag("status", { code = "110" }):up()
-					:tag("status", { code = "332" }):up()
-				:up());
+	for room, nick in it.sorted_pairs(own_of(session).rooms or {}) do
+		local codes = sm.told_out(has_account(room, session), has_session(room, session));
+		if codes then
+			tell_out(session, room, nick, codes);
 		end
 	end
 end

@@ -8,10 +8,11 @@ local debug_info = require "debug".getinfo;
 local st = require "util.stanza";
 
 local connection = module:require "connection";
-local start_tag = require "enjamb".start_tag;
-local next, setmetatable, tostring, type = next, setmetatable, tostring, type;
+local own_of = module:require "session";
+local enjamb = require "enjamb";
 
-local is_counted = { message = true, presence = true, iq = true };
+local is_stanza, start_tag = enjamb.smacks.is_stanza, enjamb.start_tag;
+local next, setmetatable, tostring, type = next, setmetatable, tostring, type;
 
 -- Logs turn it into text at once, so one is enough.
 local subject = setmetatable({}, {
@@ -41,13 +42,13 @@ local function replace(session)
 		subject.stanza = t;
 		session.log("debug", "Sending[%s]: %s", session.type, subject);
 		subject.stanza = "";
-		local name = t.name;
+		local name, attr = t.name, t.attr;
 		if name then
 			t = filter("stanzas/out", t);
 		end
 		if t then
 			local ok, err = session.rawsend(t);
-			if ok == false and is_counted[name] and session.enjamb_stream and not session.hibernating then
+			if ok == false and name and is_stanza(name, attr.xmlns) and own_of(session).stream and not session.hibernating then
 				-- A paused connection can be full, on Prosody 13.
 				connection.lost(session, err or "The connection takes no more");
 			end
@@ -56,12 +57,12 @@ local function replace(session)
 		return true;
 	end
 	session.send = send;
-	session.smacks_send = { original = original; ours = send };
+	own_of(session).send = { original = original; ours = send };
 end
 
 local function restore(session)
-	local sends = session.smacks_send;
-	session.smacks_send = nil;
+	local sends = own_of(session).send;
+	own_of(session).send = nil;
 	if sends and session.send == sends.ours then
 		session.send = sends.original;
 	end
@@ -69,7 +70,7 @@ end
 
 -- Whether send() is ours, and nobody has put one around it.
 local function is_ours(session)
-	local sends = session.smacks_send;
+	local sends = own_of(session).send;
 	return sends ~= nil and session.send == sends.ours;
 end
 

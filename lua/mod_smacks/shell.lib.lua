@@ -2,6 +2,8 @@
 
 local jid = require "util.jid";
 
+local own_of = module:require "session";
+
 local ipairs, next, pairs, setmetatable, type = ipairs, next, pairs, setmetatable, type;
 local os_time = os.time;
 
@@ -43,7 +45,8 @@ function commands:list(match)
 		local n_stanzas, n_bytes = queue:count_unacked(), queue:count_bytes();
 		stanzas, bytes = stanzas + n_stanzas, bytes + n_bytes;
 		local age = now - session.hibernating;
-		local left = session.smacks_timeout and session.smacks_timeout - age;
+		local timeout = own_of(session).timeout;
+		local left = timeout and timeout - age;
 		line(print, session.full_jid, age.." s", left and left.." s" or "?", n_stanzas, n_bytes);
 	end
 	return true, ("%d sessions wait, with %d stanzas (%d bytes)"):format(#found, stanzas, bytes);

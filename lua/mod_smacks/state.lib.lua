@@ -9,7 +9,8 @@ local st = require "util.stanza";
 
 local enjamb = require "enjamb";
 local accounts = module:require "accounts";
-local contain = module:require "contain";
+local contain = require "enjamb.contain"(module);
+local own_of = module:require "session";
 local rights = module:require "rights";
 
 local jn, serialize = enjamb.journal, enjamb.serialize;
@@ -31,7 +32,7 @@ local function directed_bytes(session)
 	for jid in pairs(session.directed or {}) do
 		n = n + #jid + 8;
 	end
-	for room, nick in pairs(session.smacks_rooms or {}) do
+	for room, nick in pairs(own_of(session).rooms or {}) do
 		n = n + #room + #nick + 8;
 	end
 	return n;
@@ -40,11 +41,11 @@ end
 -- Directed presence to that address, or being in that room, may have begun or ended: told with what is noted next. (rooms.lib.lua
 -- does the same.) If nothing was noted yet, all will be.
 local function address_changed(session, jid)
-	if not session.smacks_noted then return; end
-	local changed = session.smacks_addresses;
+	if not own_of(session).noted then return; end
+	local changed = own_of(session).addresses;
 	if not changed then
 		changed = {};
-		session.smacks_addresses = changed;
+		own_of(session).addresses = changed;
 	end
 	changed[jid] = true;
 end
@@ -53,10 +54,10 @@ end
 local function before_directed(event)
 	local session, stanza = event.origin, event.stanza;
 	local to, kind = stanza.attr.to, stanza.attr.type;
-	if not to or not session.enjamb_stream or kind ~= nil and kind ~= "unavailable" and kind ~= "error" then return; end
+	if not to or not own_of(session).stream or kind ~= nil and kind ~= "unavailable" and kind ~= "error" then return; end
 	if kind == nil and not (session.directed and session.directed[to]) then
 		-- It is counted anew when what was added since makes that seem worthwhile.
-		local seems = (session.smacks_directed_bytes or 0) + 2 * #to + 16;
+		local seems = (own_of(session).directed_bytes or 0) + 2 * #to + 16;
 		if seems > most_directed then
 			seems = directed_bytes(session) + 2 * #to + 16;
 			if seems > most_directed then
@@ -66,7 +67,7 @@ local function before_directed(event)
 				return true;
 			end
 		end
-		session.smacks_directed_bytes = seems;
+		own_of(session).directed_bytes = seems;
 	end
 	address_changed(session, to);
 end
@@ -79,17 +80,17 @@ end
 
 -- Read once per session: the store may be a file.
 local function credentials_of(session)
-	if session.smacks_credentials == nil then
-		session.smacks_credentials = accounts.credentials(session.username);
+	if own_of(session).credentials == nil then
+		own_of(session).credentials = accounts.credentials(session.username);
 	end
-	return session.smacks_credentials or nil;
+	return own_of(session).credentials or nil;
 end
 
 module:hook_global("user-password-changed", function (event)
 	local user = event.host == host and prosody.hosts[host].sessions[event.username];
 	for _, session in pairs(user and user.sessions or {}) do
-		session.smacks_credentials = nil; -- the session that changed it goes on
-		session.smacks_state_changed = true;
+		own_of(session).credentials = nil; -- the session that changed it goes on
+		own_of(session).state_changed = true;
 	end
 end);
 
@@ -136,7 +137,7 @@ end
 
 -- The library has of the session what it is now.
 local function mark_noted(session)
-	session.smacks_noted = { presence = session.presence, directed = session.directed };
+	own_of(session).noted = { presence = session.presence, directed = session.directed };
 end
 
 -- Tells the library all that it is to know of the session. Returns true; or nil and an error if the disk cannot take it now.
@@ -144,20 +145,20 @@ local function note_all(session, timeout)
 	local state = own(session, timeout);
 	state.presence = bytes_of(session.presence);
 	state.directed = keys_of(session.directed);
-	state.rooms = session.smacks_rooms;
+	state.rooms = own_of(session).rooms;
 	contain.fire("smacks-save-session", session, { session = session, state = state });
 	mark_noted(session);
-	session.smacks_addresses = nil;
-	return jn_keep(session.enjamb_stream, state, true);
+	own_of(session).addresses = nil;
+	return jn_keep(own_of(session).stream, state, true);
 end
 
 -- The same with what may have changed since it was last told. `settled`: nothing that would change it is being processed.
 local function note(session, timeout, settled)
-	local noted = session.smacks_noted;
+	local noted = own_of(session).noted;
 	if not noted or session.directed ~= noted.directed then
 		return note_all(session, timeout);
 	end
-	local key, ok, err = session.enjamb_stream, true, nil;
+	local key, ok, err = own_of(session).stream, true, nil;
 	local function tell(f, ...)
 		local told, reason = f(key, ...);
 		if not told then
@@ -169,16 +170,16 @@ local function note(session, timeout, settled)
 		noted.presence = presence;
 		tell(jn_presence, bytes_of(presence));
 	end
-	local addresses = session.smacks_addresses;
+	local addresses = own_of(session).addresses;
 	if addresses then
-		local directed, rooms = session.directed or {}, session.smacks_rooms or {};
+		local directed, rooms = session.directed or {}, own_of(session).rooms or {};
 		for address in next, addresses do
 			local room = jid_bare(address);
 			tell(jn_directed, address, directed[address] ~= nil);
 			tell(jn_room, room, rooms[room]);
 		end
 		if settled then
-			session.smacks_addresses = nil;
+			own_of(session).addresses = nil;
 		end
 	end
 	local state = own(session, timeout);

@@ -63,8 +63,8 @@ describe("journal", function ()
 	it("brings a stream back with its counters and its queue", function ()
 		local key, handle, id = start("state");
 		for n = 1, 5 do sm.push(key, st.message({ id = tostring(n) }, "x"), false); end
-		sm.received(key, 0);
-		sm.received(key, 1);
+		sm.received(key, 0, "iq");
+		sm.received(key, 1, "message");
 		jn.processed(key, 0);
 		sm.ack(key, "2");
 		local before = queue(key);
@@ -100,10 +100,13 @@ describe("journal", function ()
 		sm.revoke(key); -- as if this were another process
 		reopen();
 		local back, back_handle = jn.restore(only_found("state"), limits, "a@b", id, 60);
-		sm.hibernate(back, 1);
+		sm.lost(back, 1);
 		sm.push(back, st.message({ id = "2" }), false);
 		-- the client had one more, which nobody was told of
-		assert.truthy(sm.resume({ account = "a@b" }, id, "2", false));
+		local attempt = sm.resumption({ account = "a@b" }, id, "2");
+		assert.same({ "settle", back }, { attempt:next() });
+		assert.equal("prepare", (attempt:next()));
+		assert.equal("resumed", (attempt:next()));
 		assert.equal("<message id='2'></message>", queue(back));
 		assert.is_nil((jn.commit()));
 		reopen();

@@ -46,11 +46,12 @@ local function element(depth, inherited)
 	return e;
 end
 
+local limits = sm.limits {
+	hibernation_time = 60, queue_stanzas = 100000, queue_bytes = 2^31, account_bytes = 2^40, server_bytes = 2^40, memory_bytes = 2^40;
+	unacked = 0, inactive_unacked = 256, hibernated = 10;
+};
+
 local function new_stream(options)
-	local limits = sm.limits {
-		hibernation_time = 60, queue_stanzas = 100000, queue_bytes = 2^31, account_bytes = 2^40, server_bytes = 2^40, memory_bytes = 2^40;
-		unacked = 0, inactive_unacked = 256, hibernated = 10;
-	};
 	local ok, id, timeout = sm.enable(limits, { account = "a@b", bound = true }, false, options and options.resume, nil);
 	assert.truthy(ok);
 	local key, handle = sm.start(limits, "a@b", id, timeout, 0);
@@ -312,13 +313,23 @@ describe("streams", function ()
 		assert.equal(before, sm.streams());
 		assert.is_nil((sm.push(key, st.message(), true)));
 		assert.is_nil((sm.counts(key)));
-		assert.is_nil(sm.handled(key, 0));
-		assert.is_nil((sm.hibernate(key, 1)));
+		assert.is_nil(sm.answer(key, 7, 0));
+		assert.same({ nil, false }, { sm.lost(key, 1) });
 		assert.is_nil((sm.copies(key, 0, 1, 0, nil, "x")));
 		assert.is_false(sm.wants_ack(key, false, true, 0));
-		sm.requested(key, 0);
+		assert.is_nil(sm.requested(key, 0));
+		assert.is_nil(sm.lateness(key, 0));
+		assert.is_nil(sm.silence(key, 0));
+		assert.is_nil(sm.wrong_ack(key, "x"));
+		assert.is_false((sm.close(key, true, 0)));
+		assert.is_false(sm.must_end(key, "too much"));
+		assert.is_nil((sm.ending(key, "too much")));
+		assert.is_false(sm.begin_turn(key));
+		assert.is_nil((sm.next_piece(key, false, "x")));
+		assert.is_nil(sm.end_turn(key));
+		assert.is_nil((sm.next_undelivered(key, 0, {})));
 		sm.revoke(key);
-		assert.equal(8, sm.received(key, 7));
+		assert.equal(8, (sm.received(key, 7, "iq")));
 		-- its place is taken by another stream, which the old key must not name
 		local _, second = new_stream();
 		assert.is_nil((sm.push(key, st.message(), true)));
@@ -336,8 +347,72 @@ describe("streams", function ()
 
 	it("count modulo 2^32, whatever the field was set to", function ()
 		local key, handle = new_stream();
-		assert.equal(0, sm.received(key, 2^32 - 1 | 0));
-		assert.equal(1, sm.received(key, 2^32 | 0));
+		assert.equal(0, (sm.received(key, 2^32 - 1 | 0, "iq")));
+		assert.equal(1, (sm.received(key, 2^32 | 0, "iq")));
+		assert.equal(2, sm.received_behind(key, 2^32 - 1 | 0, 3));
+		assert.truthy(handle);
+	end);
+
+	it("count stanzas, and nothing else", function ()
+		local key, handle = new_stream();
+		assert.same({ 1 }, { sm.received(key, 0, "message") });
+		assert.same({ 2, true }, { sm.received(key, 1, "presence") });
+		assert.same({ 3, true }, { sm.received(key, 2, "iq") });
+		for _, e in ipairs { { "active", "urn:xmpp:csi:0" }, { "message", "urn:xmpp:sm:3" }, { "foo" }, { 1 }, { "iq", {} }, {} } do
+			assert.same({}, { sm.received(key, 3, e[1], e[2]) });
+		end
+		assert.is_true(sm.is_stanza("iq"));
+		assert.is_false(sm.is_stanza("iq", "x"));
+		assert.equal(3, sm.answer(key, nil, 0));
+		assert.equal(2, sm.answer(key, nil, 1));
+		assert.equal(1, sm.answer(key, 1, 1));
+		assert.truthy(handle);
+	end);
+
+	it("are closed once, by whoever does so first, with a last ack if there is a connection", function ()
+		for _, case in ipairs { { 0, 2 }, { 1, 1 }, {} } do
+			local key, handle = new_stream();
+			sm.received(key, 0, "iq");
+			sm.received(key, 1, "iq");
+			assert.same({ true, case[2] }, { sm.close(key, false, case[1]) });
+			assert.same({ false }, { sm.close(key, true, 0) });
+			assert.is_nil(sm.answer(key, 2, 0));
+			assert.is_false(sm.wants_ack(key, false, true, 0));
+			assert.truthy(handle);
+		end
+	end);
+
+	it("that this side asks for count what comes in from <enabled/> on", function ()
+		local initiator = sm.initiator();
+		assert.is_nil(initiator:established());
+		initiator:features { "urn:xmpp:sm:2", "urn:xmpp:sm:3", "urn:xmpp:sm:4" };
+		assert.equal("urn:xmpp:sm:3", initiator:established());
+		assert.is_nil(initiator:established());
+		local key, handle = sm.start(limits, nil, nil, nil, nil);
+		assert.is_true(initiator:enabled());
+		assert.is_false(initiator:enabled());
+		assert.is_false(initiator:failed());
+		sm.count_from_here(key);
+		sm.received(key, 0, "iq");
+		assert.same({ true, 1 }, { sm.close(key, false, 0) });
+		local early, early_handle = sm.start(limits, nil, nil, nil, nil);
+		assert.same({ true }, { sm.close(early, false, 0) });
+		assert.truthy(handle and early_handle);
+	end);
+
+	it("discard what nobody needs to see by name and type", function ()
+		local key, handle = new_stream();
+		sm.push(key, st.presence({ from = "x@y/z" }), false);
+		sm.push(key, st.message({ type = "headline" }), false);
+		sm.push(key, st.message({ type = "chat" }), false);
+		sm.push(key, st.iq({ type = "result", id = "1" }), false);
+		local _, _, first = sm.counts(key);
+		assert.equal(first + 2, sm.next_undelivered(key, first, {}), "the message");
+		assert.is_nil((sm.next_undelivered(key, first + 3, {})));
+		assert.equal(first + 1, sm.next_undelivered(key, first + 1, { is_server = true, resends = true }));
+		assert.same({ "store", true }, { sm.fate(key, { last_session = true }, "message", "chat", {}) });
+		assert.same({ "return", true }, { sm.fate(nil, { last_session = true, account_gone = true }, "message", "chat", {}) });
+		assert.same({ "send again", false }, { sm.fate(nil, { is_server = true, resends = true }, "message", nil, {}) });
 		assert.truthy(handle);
 	end);
 
@@ -346,24 +421,42 @@ describe("streams", function ()
 		assert.matches("^%x+$", id);
 		assert.equal(32, #id);
 		for _ = 1, 5 do sm.push(key, st.message(), false); end
-		assert.same({ 60, {} }, { sm.hibernate(key, 100) });
+		assert.same({ 60, {} }, { sm.lost(key, 100) });
 		assert.is_false((sm.push(key, st.message(), true)));
-		local peer = { account = "a@b", bound = false };
-		for _, h in ipairs { "7", "-1", "0x1", "", "4294967296" } do
-			local found, err = sm.resume(peer, id, h, false);
-			assert.is_nil(found);
-			assert.equal("string", type(err.condition));
+		local function resume(account, h)
+			local attempt = sm.resumption({ account = account, bound = false }, id, h);
+			local step, found = attempt:next();
+			if step == "settle" then
+				assert.equal(key, found);
+				step, found = attempt:next();
+			end
+			return attempt, step, found;
 		end
-		assert.is_nil((sm.resume({ account = "x@b", bound = false }, id, "2", false)));
-		local dry = sm.resume(peer, id, "2", true);
-		assert.same({ key = key, acked = 2, since = 100 }, dry);
+		for _, h in ipairs { "7", "-1", "0x1", "", "4294967296" } do
+			local _, step, err = resume("a@b", h);
+			assert.equal("refuse", step);
+			assert.equal("string", type(err.condition));
+			assert.is_false(err.remembered);
+		end
+		local _, step, err = resume("x@b", "2");
+		assert.same({ "refuse", "item-not-found", true }, { step, err.condition, err.remembered });
+		local attempt, prepare, found = resume("a@b", "2");
+		assert.equal("prepare", prepare);
+		assert.same({ key = key, acked = 2, since = 100 }, found);
 		assert.equal(6, (sm.counts(key)));
-		assert.same(dry, (sm.resume(peer, id, "2", false)));
+		assert.same({ "resumed", found }, { attempt:next() });
+		assert.equal("refuse", (attempt:next()));
 		assert.equal(4, (sm.counts(key)));
 		local next_one, last = sm.resend(key);
 		assert.equal(4, last - next_one);
 		assert.is_false((sm.push(key, st.message(), true)), "older ones go first");
-		sm.resent(key, last + 1);
+		assert.is_true(sm.begin_turn(key));
+		assert.is_false(sm.begin_turn(key));
+		local bytes, lost = sm.next_piece(key, false, "a@b");
+		assert.equal(5, select(2, bytes:gsub("<message>", "")));
+		assert.equal(0, lost);
+		assert.is_nil((sm.next_piece(key, false, "a@b")));
+		assert.is_nil(sm.end_turn(key));
 		assert.is_nil((sm.resend(key)));
 		assert.equal("<message/>", (sm.push(key, st.message(), true)));
 		assert.truthy(handle);

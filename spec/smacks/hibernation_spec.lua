@@ -107,6 +107,33 @@ t.each("hibernation", { config = "smacks_hibernation_time = 60" }, function (ctx
 end);
 
 t.each("expiry", { config = "smacks_hibernation_time = 1" }, function (ctx, it)
+	it("makes no stanzas of what is discarded whatever is in it", function ()
+		local c, other = ctx:resumable { available = true }, ctx:login();
+		c:ack();
+		c:sync();
+		ctx.srv:eval(([[
+			local queue = session(%q).outgoing_stanza_queue;
+			local get = queue.get;
+			kept.looked_at = {};
+			function queue.get(self, number)
+				local stanza = get(self, number);
+				table.insert(kept.looked_at, stanza.name);
+				return stanza;
+			end
+		]]):format(c.jid));
+		ctx:hibernate(c);
+		for _ = 1, 3 do other:send("<presence to='" .. c.jid .. "'/>"); end
+		other:message(c.jid, "m1");
+		other:message(c.jid, "news", { type = "headline" });
+		other:send("<presence to='" .. c.jid .. "' type='unavailable'/>");
+		other:sync();
+		ctx.srv:wait_gone(c.jid, 6);
+		assert.same({ "message" }, ctx.srv:eval("return kept.looked_at"));
+		local d = ctx:login { user = c.username };
+		d:presence();
+		d:expect({ body = "m1" });
+	end);
+
 	local function expired(c)
 		c:cut();
 		ctx.srv:wait_gone(c.jid, 6);

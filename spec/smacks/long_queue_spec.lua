@@ -63,7 +63,7 @@ t.versions("a long queue", function (start)
 		ctx.srv:wait_for(("local s = session(%q); return not s.hibernating"):format(c.jid), 10);
 		require "socket".sleep(1);
 		local unsent = ctx.srv:eval(([[
-			local next, last = require "enjamb".smacks.resend(session(%q).enjamb_stream);
+			local next, last = require "enjamb".smacks.resend(session(%q).enjamb.stream);
 			return last - next;
 		]]):format(c.jid));
 		assert.truthy(unsent > 1000, unsent .. " left");

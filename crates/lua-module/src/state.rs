@@ -45,6 +45,11 @@ pub fn peek<T>(f: impl FnOnce(&Sessions) -> T) -> T {
     STATE.with_borrow(|state| f(&state.sessions))
 }
 
+/// The same to change something.
+pub fn touch<T>(f: impl FnOnce(&mut Sessions) -> T) -> T {
+    STATE.with_borrow_mut(|state| f(&mut state.sessions))
+}
+
 pub fn key(key: i64) -> StreamKey {
     // Only the bits matter: a key is never calculated with.
     StreamKey::from(KeyData::from_ffi(key as u64))

@@ -288,6 +288,11 @@ impl Sessions {
         self.streams.update(key, f)
     }
 
+    /// Counts a stanza that came in on a stream, if it is there: [`Registry::received`].
+    pub fn received(&mut self, key: StreamKey, before: H) -> Option<H> {
+        self.streams.received(key, before)
+    }
+
     /// Queues a stanza on a stream, if it is there.
     pub fn push(&mut self, key: StreamKey, bytes: &[u8], summary: Summary, now: u64) -> Option<Queueing> {
         let (journal, behind) = (&mut self.journal, &mut self.behind);

@@ -1,6 +1,6 @@
 //! What the admin allows.
 
-/// The limits of one host. Zero means none of it is allowed, not that there is no limit.
+/// The limits of one host. Zero means none of it is allowed, not that there is no limit, where nothing else is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// `smacks_hibernation_time`: how long a disconnected session waits for its client, in seconds.
@@ -20,6 +20,8 @@ pub struct Limits {
     pub unacked: usize,
     /// `smacks_max_inactive_unacked_stanzas`: the same while the client says that it is inactive (XEP-0352).
     pub inactive_unacked: usize,
+    /// `smacks_max_ack_delay`: after how many seconds an ack that was asked for is late; zero: never.
+    pub ack_delay: u32,
     /// `smacks_max_hibernated_sessions`: how many sessions of one account may wait at a time.
     pub hibernated: usize,
 }
@@ -35,6 +37,7 @@ impl Default for Limits {
             memory_bytes: 256 << 20,
             unacked: 0,
             inactive_unacked: 256,
+            ack_delay: 30,
             hibernated: 10,
         }
     }

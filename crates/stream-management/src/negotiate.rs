@@ -2,6 +2,7 @@
 
 use crate::h::{H, MalformedH};
 use crate::queue::AckError;
+use crate::stream_error::HandledCountTooHigh;
 use std::fmt;
 
 /// An SM-ID: 128 random bits, written as 32 hexadecimal digits.
@@ -100,6 +101,15 @@ pub enum Refusal {
     /// Servers do not resume.
     #[error("Resumption is for clients")]
     NotForServers,
+    /// The admin has switched it off between servers.
+    #[error("Stream management is disabled between servers")]
+    Disabled,
+    /// BOSH has a resumption of its own.
+    #[error("A session cannot be resumed over BOSH")]
+    OverBosh,
+    /// An `<a/>` or `<r/>` on a stream that is not managed.
+    #[error("Stream management is not enabled")]
+    NotEnabled,
     /// The request names no session.
     #[error("'previd' is missing")]
     MissingPrevid,
@@ -112,6 +122,15 @@ pub enum Refusal {
     /// No session of this account has that id (any more).
     #[error("No such session to resume")]
     NotFound,
+    /// The session's owner has lost it, though its stream is there.
+    #[error("The session is lost")]
+    SessionLost,
+    /// The connection that was to resume a session was lost before it did.
+    #[error("The connection was lost")]
+    ConnectionLost,
+    /// What `<resumed/>` may say to have been handled cannot be told now.
+    #[error("The disk does not answer, try again")]
+    DiskSilent,
     /// The session is there and stays, but the request's `h` cannot be true.
     #[error(transparent)]
     Untrue(#[from] AckError),
@@ -124,11 +143,30 @@ impl Refusal {
             Refusal::NotAuthenticated
             | Refusal::NotBound
             | Refusal::AlreadyEnabled
-            | Refusal::AlreadyBound => "unexpected-request",
-            Refusal::NotForServers => "feature-not-implemented",
+            | Refusal::AlreadyBound
+            | Refusal::NotEnabled => "unexpected-request",
+            Refusal::NotForServers | Refusal::OverBosh => "feature-not-implemented",
+            Refusal::Disabled => "service-unavailable",
             Refusal::MissingPrevid | Refusal::MissingH | Refusal::MalformedH(_) => "bad-request",
-            Refusal::NotFound => "item-not-found",
+            Refusal::NotFound | Refusal::SessionLost | Refusal::ConnectionLost => "item-not-found",
+            Refusal::DiskSilent => "internal-server-error",
             Refusal::Untrue(_) => "undefined-condition",
+        }
+    }
+
+    /// Whether `<failed/>` says how much of a session that is gone had been handled, if that is remembered
+    /// (XEP-0198 §5).
+    pub fn tells_what_was_handled(&self) -> bool {
+        matches!(self, Refusal::NotFound | Refusal::SessionLost)
+    }
+
+    /// The element that says how an `h` is untrue, if it is more than was sent (XEP-0198 §6).
+    pub fn too_high(&self) -> Option<HandledCountTooHigh> {
+        match *self {
+            Refusal::Untrue(AckError::TooHigh { h, sent }) => {
+                Some(HandledCountTooHigh { h, send_count: sent })
+            }
+            _ => None,
         }
     }
 }
@@ -155,6 +193,21 @@ mod tests {
         assert_eq!(ResumptionId::parse(&id.to_string()), Some(id));
         for text in ["", "1234", &"A".repeat(32), &"0".repeat(33), "+0000000000000000000000000001234"] {
             assert_eq!(ResumptionId::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_session_that_is_gone_is_remembered() {
+        use Refusal::{ConnectionLost, DiskSilent, MissingH, NotFound, OverBosh, SessionLost};
+        for (refusal, remembered) in [
+            (NotFound, true),
+            (SessionLost, true),
+            (ConnectionLost, false),
+            (DiskSilent, false),
+            (MissingH, false),
+            (OverBosh, false),
+        ] {
+            assert_eq!(refusal.tells_what_was_handled(), remembered, "{refusal}");
         }
     }
 

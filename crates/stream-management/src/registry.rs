@@ -215,6 +215,11 @@ impl<T> Streams<T> {
         Some(result)
     }
 
+    /// Counts a stanza that came in: [`Stream::received`]. Once per stanza: nothing that [`Registry::update`] keeps up with changes.
+    pub fn received(&mut self, key: StreamKey, before: H) -> Option<H> {
+        Some(self.streams.get_mut(key)?.stream.received(before))
+    }
+
     fn count(&mut self, account: Option<AccountKey>, before: Totals, after: Totals) {
         let new = |total: usize, before: usize, after: usize| (total + after).saturating_sub(before);
         let t = &mut self.totals;

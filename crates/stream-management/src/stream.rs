@@ -1,8 +1,11 @@
 //! One managed stream.
 
+use crate::asking::{Ask, Asking, Lateness, Outgoing, Silence};
+use crate::ending::{Cause, Closer, Closing, End, Ending};
 use crate::h::H;
 use crate::limits::Limits;
 use crate::negotiate::ResumptionId;
+use crate::pacing::{AfterTurn, Framing, Turn};
 use crate::queue::{AckError, Queue, Queued};
 use enjamb_stanza::Summary;
 use std::sync::Arc;
@@ -15,26 +18,6 @@ const LIVE_SLACK: usize = 5000;
 const LIVE_SLACK_FACTOR: usize = 10;
 /// In seconds.
 const PATIENCE: u64 = 10;
-
-/// A peer is asked when nothing has been sent for so many milliseconds, at least so often while something is, and at once
-/// when that many stanzas are outstanding beyond those that it may leave unacknowledged.
-///
-/// A client that logs out right after its last message must have been asked by then: what it did not acknowledge is
-/// delivered a second time.
-const QUIET: u64 = 60;
-const ASK_EVERY: u64 = 1000;
-const ASK_AT_ONCE: usize = 64;
-
-/// Whether an `<r/>` is to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// Not now, and nothing is lost by it.
-    No,
-    /// Now.
-    Now,
-    /// In so many milliseconds, if it is still wanted then.
-    In(u64),
-}
 
 /// What is to be done with a stanza that was queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +38,17 @@ pub enum State {
     Hibernating(u64),
 }
 
+/// What is sent again in one write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The number of its first stanza.
+    pub first: u64,
+    /// The number of the first one that is not to be sent again.
+    pub end: u64,
+    /// At most so many bytes, unless the first stanza is longer.
+    pub budget: usize,
+}
+
 /// How a stream's account may resume it.
 #[derive(Clone, Debug)]
 pub struct Owner {
@@ -64,16 +58,7 @@ pub struct Owner {
     pub timeout: u32,
 }
 
-/// What was sent since the last ack request, in milliseconds of the clock that [`Stream::wants_ack`] is given.
-#[derive(Clone, Copy, Debug)]
-struct Unasked {
-    since: u64,
-    /// The count when it was last looked at, and since when it has been that.
-    out: H,
-    quiet_since: u64,
-}
-
-/// Both counters of a stream, its queue, and when an ack is asked for.
+/// One stream: both counters and its queue; what is asked, answered, sent again and ended on it.
 #[derive(Debug)]
 pub struct Stream {
     inbound: H,
@@ -83,17 +68,18 @@ pub struct Stream {
     state: State,
     pub(crate) owner: Option<Owner>,
     limits: Arc<Limits>,
-    awaiting_ack: bool,
+    asking: Asking,
+    end: End,
+    /// What comes in counts. Not yet on a stream that this server asked to manage, before `<enabled/>`.
+    counts_inbound: bool,
+    /// Stanzas are being handed to the connection again.
+    turn: Option<Turn>,
     /// It was kept elsewhere, and may have sent a little more than is known: see [`Stream::covered_by`].
     restored: bool,
     /// The number of the first stanza that has never gone to the peer, if not all have.
     unsent_from: Option<u64>,
     /// The number of the first stanza that has not gone out on this connection, if not all have.
     resend_from: Option<u64>,
-    /// The count up to which an ack was last asked for.
-    requested: Option<H>,
-    requested_at: Option<u64>,
-    unasked: Option<Unasked>,
     /// Since when more than [`LIVE_SLACK`] is unacknowledged beyond that, in seconds since 1970.
     ignored_since: Option<u64>,
 }
@@ -109,13 +95,13 @@ impl Stream {
             state: State::Live,
             owner: None,
             limits,
-            awaiting_ack: false,
+            asking: Asking::default(),
+            end: End::default(),
+            counts_inbound: true,
+            turn: None,
             restored: false,
             unsent_from: None,
             resend_from: None,
-            requested: None,
-            requested_at: None,
-            unasked: None,
             ignored_since: None,
         }
     }
@@ -131,6 +117,13 @@ impl Stream {
     pub fn received(&mut self, before: H) -> H {
         self.inbound = before.plus(1);
         self.received += 1;
+        self.inbound
+    }
+
+    /// The same of `n` stanzas.
+    pub fn received_behind(&mut self, before: H, n: usize) -> H {
+        self.inbound = before.plus(n);
+        self.received = self.received.saturating_add(n as u64);
         self.inbound
     }
 
@@ -164,8 +157,7 @@ impl Stream {
         match self.state {
             State::Live => {
                 let slack = LIVE_SLACK.max(limits.queue_stanzas.saturating_mul(LIVE_SLACK_FACTOR));
-                let ignored =
-                    self.awaiting_ack && self.requested.is_some_and(|r| self.out().since(r) as usize > slack);
+                let ignored = self.asking.sent_since(self.out()).is_some_and(|n| n as usize > slack);
                 self.ignored_since = ignored.then(|| self.ignored_since.unwrap_or(now));
                 let too_long = self.ignored_since.is_some_and(|since| now >= since + PATIENCE);
                 Pushed { send: self.resend_from.is_none(), over_limit: too_many_bytes || too_long }
@@ -243,60 +235,120 @@ impl Stream {
         let n = self.covered_by(h)?;
         self.restored = false;
         self.queue.ack_first(n, h);
-        self.awaiting_ack = false;
+        // It may have had on its old connection what was to be sent again.
+        if self.resend_from.is_some() && self.queue.is_empty() {
+            self.resent(self.queue.end());
+        }
+        self.asking.answered();
         Ok(n)
     }
 
+    // Asking ------------------------------------------------------------------------------------------------------------
+
     /// Whether to send an `<r/>` at `now`, in milliseconds of any clock. `inactive` is what the client says of itself
     /// (XEP-0352); `force` asks even if little is outstanding, and at once. To be called whenever something has been sent.
-    ///
-    /// A request and its answer cost more than the stanza that they are about, so on a stream that can be resumed what
-    /// comes in quick succession is asked about once: the first at once, then when nothing more comes, at the latest after
-    /// a second (XEP-0198 §4 leaves it to the entity when to ask).
     pub fn wants_ack(&mut self, inactive: bool, force: bool, now: u64) -> Ask {
-        if self.awaiting_ack || self.is_hibernating() {
+        if self.is_hibernating() || self.end.closed().is_some() {
             return Ask::No;
         }
-        let allowed = if inactive {
-            self.limits.inactive_unacked.min(self.limits.queue_stanzas)
-        } else {
-            self.limits.unacked
-        };
-        let out = self.out();
-        if force {
-            return Ask::Now;
-        }
-        let outstanding = out.since(self.queue.acked()) as usize;
-        // Asking twice for the same count would make a loop with a peer that counts wrongly.
-        if outstanding <= allowed || self.requested == Some(out) {
-            return Ask::No;
-        }
-        // What is not acknowledged when a stream that nobody resumes is lost, has to be returned. And a clock that went
-        // back is no reason to wait.
-        let asked = self.requested_at.filter(|&at| (at..at + ASK_EVERY).contains(&now));
-        let waits = self.unasked.is_some_and(|u| u.quiet_since <= now) || asked.is_some();
-        if self.owner.is_none() || !waits || outstanding > allowed.saturating_add(ASK_AT_ONCE) {
-            return Ask::Now;
-        }
-        let unasked = self.unasked.get_or_insert(Unasked { since: now, out, quiet_since: now });
-        if unasked.out != out {
-            (unasked.out, unasked.quiet_since) = (out, now);
-        }
-        let due = (unasked.quiet_since + QUIET).min(unasked.since + ASK_EVERY);
-        if due > now { Ask::In(due - now) } else { Ask::Now }
+        let counts = Outgoing { out: self.out(), acked: self.queue.acked(), resumable: self.owner.is_some() };
+        self.asking.wants(&self.limits, counts, inactive, force, now)
     }
 
-    /// Notes that an `<r/>` goes out at `now`, in milliseconds of the same clock.
-    pub fn requested(&mut self, now: u64) {
-        self.requested_at = Some(now);
-        self.unasked = None;
-        self.awaiting_ack = true;
-        self.requested = Some(self.out());
+    /// Notes that an `<r/>` goes out at `now`, in milliseconds of the same clock. If nobody looks yet whether the answer is
+    /// late, somebody has to, by [`Stream::lateness`], in so many milliseconds.
+    pub fn requested(&mut self, now: u64) -> Option<u64> {
+        let out = self.out();
+        self.asking.requested(&self.limits, out, now)
     }
 
     /// Whether an `<r/>` is unanswered.
     pub fn is_awaiting_ack(&self) -> bool {
-        self.awaiting_ack
+        self.asking.is_awaiting()
+    }
+
+    /// Whether an answer is late at `now`, in milliseconds of the same clock: after `smacks_max_ack_delay`.
+    pub fn lateness(&mut self, now: u64) -> Lateness {
+        self.asking.lateness(&self.limits, now)
+    }
+
+    /// Nothing has come in on the connection for as long as the server waits, at `now`, in milliseconds of the same clock.
+    pub fn silence(&mut self, now: u64) -> Silence {
+        self.asking.silence(now)
+    }
+
+    // Answering, and the end --------------------------------------------------------------------------------------------
+
+    /// What comes in does not count before [`Stream::count_from_here`].
+    pub fn count_later(&mut self) {
+        self.counts_inbound = false;
+    }
+
+    /// What comes in counts from here on.
+    pub fn count_from_here(&mut self) {
+        self.counts_inbound = true;
+    }
+
+    /// What an `<a/>` may say that answers an `<r/>`, if one may be sent: nothing follows the end tag. `stamped` is the count
+    /// as it was when the `<r/>` came in: when that is answered, all before it has been processed. Without it what waits is
+    /// left out, as in [`Stream::handled`].
+    pub fn answer(&self, stamped: Option<H>, waiting: usize) -> Option<H> {
+        self.end.closed().is_none().then(|| stamped.unwrap_or_else(|| self.handled(waiting)))
+    }
+
+    /// The stream is closed on purpose, its end tag goes out next; it is not to be resumed. Nothing if it was closed before.
+    /// `waiting`: how many of the stanzas that came in have not been processed; none if there is no connection.
+    pub fn close(&mut self, by: Closer, waiting: Option<usize>) -> Option<Closing> {
+        let last_ack = waiting.filter(|_| self.counts_inbound).map(|waiting| self.handled(waiting));
+        self.end.close(by).then_some(Closing { last_ack })
+    }
+
+    /// Who has closed the stream, if somebody has.
+    pub fn closed_by(&self) -> Option<Closer> {
+        self.end.closed()
+    }
+
+    /// The session has to end. True if that is news: then ask for its [`Stream::ending`] in a moment, when whoever is
+    /// sending has finished. What is queued until then keeps its order.
+    pub fn must_end(&mut self, cause: Cause) -> bool {
+        self.end.must_come(cause)
+    }
+
+    /// How the session ends, if it still has to.
+    pub fn ending(&mut self, cause: Cause) -> Option<Ending> {
+        let is_away = self.is_hibernating();
+        self.end.comes(cause, is_away)
+    }
+
+    // Sending again -----------------------------------------------------------------------------------------------------
+
+    /// Begins to hand over what is to be sent again. False if that is under way: a connection may ask for more within the
+    /// call that gives it some.
+    pub fn begin_turn(&mut self) -> bool {
+        let begins = self.turn.is_none();
+        self.turn.get_or_insert(Turn::new());
+        begins
+    }
+
+    /// What the next piece is: from this number up to and without that one, of so many bytes, but one stanza at least.
+    /// Nothing if the turn is over.
+    pub fn next_piece(&self, framing: Framing) -> Option<Piece> {
+        let budget = self.turn?.piece(framing)?;
+        Some(Piece { first: self.resend_from()?, end: self.queue.end(), budget })
+    }
+
+    /// Everything before number `next` has been handed over, in a piece of so many bytes.
+    pub fn handed_over(&mut self, next: u64, bytes: usize) {
+        self.resent(next);
+        if let Some(turn) = &mut self.turn {
+            turn.sent(bytes);
+        }
+    }
+
+    /// Ends the turn.
+    pub fn end_turn(&mut self) -> AfterTurn {
+        self.turn = None;
+        AfterTurn::of(self.resend_from.is_some())
     }
 
     /// What is unacknowledged.
@@ -326,7 +378,7 @@ impl Stream {
 
     pub(crate) fn hibernate(&mut self, now: u64) {
         self.state = State::Hibernating(now);
-        self.awaiting_ack = false;
+        self.asking.disconnected();
         self.resend_from = None;
         self.unsent_from.get_or_insert(self.queue.end());
     }
@@ -336,8 +388,8 @@ impl Stream {
         self.unsent_from.get_or_insert(self.queue.end());
         self.resend_from = Some(self.queue.first());
         self.state = State::Live;
-        self.awaiting_ack = false;
-        (self.requested, self.requested_at, self.unasked) = (None, None, None);
+        self.asking.reconnected();
+        self.end.is_back();
         if self.queue.is_empty() {
             self.resent(self.queue.end());
         }

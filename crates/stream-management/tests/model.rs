@@ -5,13 +5,16 @@
 
 use enjamb_stanza::{Kind, Name, Summary};
 use enjamb_stream_management::{
-    AckError, Ask, EnableRequest, Enabled, H, Limits, Peer, Place, Queue, Refusal, Registry, ResumeRequest,
-    ResumptionId, Stream, StreamKey, Totals,
+    AckError, AfterTurn, Ask, Cause, Closer, Closing, EnableRequest, Enabled, Ending, Framing, H, Initiator,
+    Lateness, Limits, Lost, Peer, Place, Queue, Refusal, Registry, ResumeRequest, Resumed, Resumption,
+    ResumptionId, Silence, Step, Stream, StreamKey, Totals,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
 
 const ACCOUNTS: [&str; 2] = ["juliet@capulet.example", "romeo@montague.example"];
+/// After how many milliseconds an answer is late, as it is by default.
+const PATIENCE: u64 = 30_000;
 const SUMMARY: Summary = Summary { name: Name::Message, kind: Kind::Other, delayed: false };
 
 /// What an `h` is chosen to be, relative to what is true.
@@ -39,6 +42,8 @@ enum Op {
     },
     Receive {
         session: usize,
+        /// None: one. Else so many at once, which had come in behind a `<resume/>`.
+        behind: Option<usize>,
     },
     Ack {
         session: usize,
@@ -46,6 +51,46 @@ enum Op {
     },
     Request {
         session: usize,
+    },
+    /// Time goes by: so many milliseconds, beyond what each step takes.
+    Wait {
+        ms: u64,
+    },
+    /// The time for an answer may be over.
+    Look {
+        session: usize,
+    },
+    /// Nothing has come in for long.
+    Silence {
+        session: usize,
+    },
+    /// An `<r/>` is answered, of which the count was noted when it came in, or not.
+    Answer {
+        session: usize,
+        stamped: bool,
+        waiting: usize,
+    },
+    /// The stream is closed on purpose; what is queued is not looked at yet.
+    EndTag {
+        session: usize,
+        by_peer: bool,
+        waiting: Option<usize>,
+    },
+    /// The session was found to have to end.
+    MustEnd {
+        session: usize,
+        cause: Cause,
+    },
+    /// It is asked how.
+    End {
+        session: usize,
+        cause: Cause,
+    },
+    /// A turn of what is to be sent again, in which the connection is lost after so many pieces.
+    Turn {
+        session: usize,
+        framed: bool,
+        lost_after: Option<usize>,
     },
     Lose {
         session: usize,
@@ -85,6 +130,10 @@ fn said() -> impl Strategy<Value = Said> {
     ]
 }
 
+fn cause() -> impl Strategy<Value = Cause> {
+    prop_oneof![Just(Cause::TooMuch), Just(Cause::Unkept)]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let session = 0usize..64;
     prop_oneof![
@@ -92,9 +141,21 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(account, resumable, max)| Op::Start { account, resumable, max }),
         8 => (session.clone(), 0usize..30, any::<bool>())
             .prop_map(|(session, len, stored)| Op::Push { session, len, stored }),
-        3 => session.clone().prop_map(|session| Op::Receive { session }),
+        3 => (session.clone(), prop::option::of(0usize..5))
+            .prop_map(|(session, behind)| Op::Receive { session, behind }),
         4 => (session.clone(), said()).prop_map(|(session, said)| Op::Ack { session, said }),
-        1 => session.clone().prop_map(|session| Op::Request { session }),
+        2 => session.clone().prop_map(|session| Op::Request { session }),
+        2 => (1u64..40_000).prop_map(|ms| Op::Wait { ms }),
+        2 => session.clone().prop_map(|session| Op::Look { session }),
+        2 => session.clone().prop_map(|session| Op::Silence { session }),
+        1 => (session.clone(), any::<bool>(), 0usize..3)
+            .prop_map(|(session, stamped, waiting)| Op::Answer { session, stamped, waiting }),
+        1 => (session.clone(), any::<bool>(), prop::option::of(0usize..3))
+            .prop_map(|(session, by_peer, waiting)| Op::EndTag { session, by_peer, waiting }),
+        2 => (session.clone(), cause()).prop_map(|(session, cause)| Op::MustEnd { session, cause }),
+        2 => (session.clone(), cause()).prop_map(|(session, cause)| Op::End { session, cause }),
+        2 => (session.clone(), any::<bool>(), prop::option::of(0usize..3))
+            .prop_map(|(session, framed, lost_after)| Op::Turn { session, framed, lost_after }),
         4 => session.clone().prop_map(|session| Op::Lose { session }),
         4 => (session.clone(), 0usize..2, said())
             .prop_map(|(session, account, said)| Op::Resume { session, account, said }),
@@ -125,6 +186,13 @@ struct Naive {
     /// How many have ever been stored.
     stored: usize,
     awaiting: bool,
+    /// When it was last asked, in milliseconds; whether somebody will look; when it was last found silent.
+    asked_at: u64,
+    watched: bool,
+    silent_at: Option<u64>,
+    too_much: bool,
+    unkept: bool,
+    closed: Option<Closer>,
     gone: bool,
 }
 
@@ -146,6 +214,8 @@ impl Naive {
     fn ack(&mut self, h: H) -> Option<usize> {
         let n = (self.acked..=self.gone_out).position(|count| self.h(count as u64) == h)?;
         self.acked += n;
+        // What it has need not be sent again.
+        self.caught_up = self.caught_up.max(self.acked);
         self.awaiting = false;
         Some(n)
     }
@@ -166,7 +236,9 @@ struct World {
     registry: Registry,
     limits: Arc<Limits>,
     sessions: Vec<Naive>,
+    /// In seconds, as stanzas are stamped; each step is one. And in milliseconds, as answers are waited for.
     now: u64,
+    ms: u64,
     ids: u128,
     /// Who was said to have to go for the sake of the memory.
     leaving: Option<StreamKey>,
@@ -187,6 +259,7 @@ impl World {
 
     fn step(&mut self, op: Op) -> Result<(), TestCaseError> {
         self.now += 1;
+        self.ms += 1;
         match op {
             Op::Start { account, resumable, max } => {
                 self.ids += 1;
@@ -216,6 +289,12 @@ impl World {
                     caught_up: 0,
                     stored: 0,
                     awaiting: false,
+                    asked_at: 0,
+                    watched: false,
+                    silent_at: None,
+                    too_much: false,
+                    unkept: false,
+                    closed: None,
                     gone: false,
                 });
             }
@@ -264,24 +343,28 @@ impl World {
                     prop_assert_eq!(next, None);
                     return Ok(());
                 }
-                naive.caught_up = naive.caught_up.max(naive.acked);
                 prop_assert_eq!(next, Some(naive.caught_up as u64));
                 naive.caught_up = (naive.caught_up + n).min(naive.sent.len());
                 naive.gone_out = naive.gone_out.max(naive.caught_up);
                 let next = naive.caught_up as u64;
                 self.registry.update(naive.key, |s| s.resent(next));
             }
-            Op::Receive { session } => {
+            Op::Receive { session, behind } => {
                 let Some(i) = self.pick(session) else { return Ok(()) };
                 let naive = &mut self.sessions[i];
-                let Some(h) = self.registry.update(naive.key, |s| s.received(s.inbound())) else {
+                let Some(h) = self.registry.update(naive.key, |s| match behind {
+                    None => s.received(s.inbound()),
+                    Some(n) => s.received_behind(s.inbound(), n),
+                }) else {
                     return Ok(());
                 };
-                naive.received += 1;
+                naive.received += behind.unwrap_or(1) as u64;
                 prop_assert_eq!(h, H((u64::from(naive.start_in) + naive.received) as u32));
                 let stream = self.registry.get(naive.key).expect("it was there");
                 prop_assert_eq!(stream.handled(0), h);
-                prop_assert_eq!(stream.handled(1), H(h.0.wrapping_sub(1)));
+                if naive.received > 0 {
+                    prop_assert_eq!(stream.handled(1), H(h.0.wrapping_sub(1)));
+                }
                 prop_assert_eq!(stream.handled(usize::MAX), H(naive.start_in), "never below the start");
             }
             Op::Ack { session, said } => {
@@ -313,22 +396,130 @@ impl World {
             Op::Request { session } => {
                 let Some(i) = self.pick(session) else { return Ok(()) };
                 let naive = &mut self.sessions[i];
-                let (key, now) = (naive.key, self.now);
+                let (key, now) = (naive.key, self.ms);
                 let mut ask = |inactive, force| {
                     self.registry.update(key, |stream| stream.wants_ack(inactive, force, now))
                 };
                 let Some(wants) = ask(false, true).map(|ask| ask == Ask::Now) else { return Ok(()) };
-                prop_assert_eq!(wants, naive.away_since.is_none() && !naive.awaiting);
+                prop_assert_eq!(
+                    wants,
+                    naive.away_since.is_none() && !naive.awaiting && naive.closed.is_none()
+                );
                 if naive.caught_up <= naive.acked {
                     prop_assert_eq!(ask(false, false), Some(Ask::No), "nothing to ask for");
                 }
                 if wants {
-                    self.registry.update(key, |s| s.requested(now));
-                    naive.awaiting = true;
+                    let look = self.registry.update(key, |s| s.requested(now)).expect("it was there");
+                    prop_assert_eq!(look, (!naive.watched).then_some(PATIENCE), "one looks at a time");
+                    (naive.awaiting, naive.watched, naive.asked_at) = (true, true, now);
                     let again = self.registry.update(key, |stream| stream.wants_ack(true, true, now));
                     prop_assert_eq!(again, Some(Ask::No));
                 }
             }
+            Op::Wait { ms } => self.ms += ms,
+            Op::Look { session } => {
+                let Some(i) = self.pick(session) else { return Ok(()) };
+                let (naive, now) = (&mut self.sessions[i], self.ms);
+                if !naive.watched {
+                    return Ok(());
+                }
+                let Some(lateness) = self.registry.update(naive.key, |s| s.lateness(now)) else {
+                    return Ok(());
+                };
+                let expected = match naive.asked_at + PATIENCE {
+                    _ if !naive.awaiting => Lateness::Answered,
+                    due if due <= now => Lateness::Late,
+                    due => Lateness::Wait(due - now),
+                };
+                prop_assert_eq!(lateness, expected);
+                naive.watched = matches!(expected, Lateness::Wait(_));
+            }
+            Op::Silence { session } => {
+                let Some(i) = self.pick(session) else { return Ok(()) };
+                let (naive, now) = (&mut self.sessions[i], self.ms);
+                let Some(silence) = self.registry.update(naive.key, |s| s.silence(now)) else {
+                    return Ok(());
+                };
+                let had_a_period = naive.silent_at.is_some_and(|last| naive.asked_at <= last);
+                naive.silent_at = Some(now);
+                prop_assert_eq!(
+                    silence,
+                    match (naive.awaiting, had_a_period) {
+                        (false, _) => Silence::Ask,
+                        (true, false) => Silence::Wait,
+                        (true, true) => Silence::Dead,
+                    }
+                );
+                if silence == Silence::Ask && naive.away_since.is_none() && naive.closed.is_none() {
+                    // Who asks does so at once, which takes a moment.
+                    self.ms += 1;
+                    let now = self.ms;
+                    prop_assert_eq!(
+                        self.registry.update(naive.key, |s| s.wants_ack(false, true, now)),
+                        Some(Ask::Now)
+                    );
+                    self.registry.update(naive.key, |s| s.requested(now));
+                    (naive.awaiting, naive.watched, naive.asked_at) = (true, true, now);
+                    naive.silent_at = Some(now);
+                }
+            }
+            Op::Answer { session, stamped, waiting } => {
+                let Some(i) = self.pick(session) else { return Ok(()) };
+                let naive = &self.sessions[i];
+                let Some(stream) = self.registry.get(naive.key) else { return Ok(()) };
+                let said = stamped.then_some(H(naive.start_in));
+                let handled = naive.received.saturating_sub(waiting as u64);
+                let expected = match stamped {
+                    true => H(naive.start_in),
+                    false => H((u64::from(naive.start_in) + handled) as u32),
+                };
+                prop_assert_eq!(stream.answer(said, waiting), naive.closed.is_none().then_some(expected));
+            }
+            Op::EndTag { session, by_peer, waiting } => {
+                let Some(i) = self.pick(session) else { return Ok(()) };
+                let naive = &mut self.sessions[i];
+                let by = if by_peer { Closer::Peer } else { Closer::Server };
+                let Some(closing) = self.registry.update(naive.key, |s| s.close(by, waiting)) else {
+                    return Ok(());
+                };
+                let last_ack = waiting.map(|waiting| {
+                    H((u64::from(naive.start_in) + naive.received.saturating_sub(waiting as u64)) as u32)
+                });
+                prop_assert_eq!(closing, naive.closed.is_none().then_some(Closing { last_ack }));
+                naive.closed.get_or_insert(by);
+                let closed_by = self.registry.get(naive.key).and_then(Stream::closed_by);
+                prop_assert_eq!(closed_by, naive.closed);
+            }
+            Op::MustEnd { session, cause } => {
+                let Some(i) = self.pick(session) else { return Ok(()) };
+                let naive = &mut self.sessions[i];
+                let Some(news) = self.registry.update(naive.key, |s| s.must_end(cause)) else {
+                    return Ok(());
+                };
+                let known = match cause {
+                    Cause::TooMuch => &mut naive.too_much,
+                    Cause::Unkept => &mut naive.unkept,
+                };
+                prop_assert_eq!(news, !*known);
+                *known = true;
+            }
+            Op::End { session, cause } => {
+                let Some(i) = self.pick(session) else { return Ok(()) };
+                let naive = &mut self.sessions[i];
+                let Some(ending) = self.registry.update(naive.key, |s| s.ending(cause)) else {
+                    return Ok(());
+                };
+                let wanted = match cause {
+                    Cause::TooMuch => std::mem::take(&mut naive.too_much),
+                    Cause::Unkept => naive.unkept,
+                };
+                match ending {
+                    None => prop_assert!(!wanted),
+                    Some(Ending::Expire { .. }) => prop_assert!(wanted && naive.away_since.is_some()),
+                    Some(Ending::Close(_)) => prop_assert!(wanted && naive.away_since.is_none()),
+                }
+            }
+            Op::Turn { session, framed, lost_after } => return self.turn(session, framed, lost_after),
             Op::Lose { session } => {
                 let Some(i) = self.pick(session) else { return Ok(()) };
                 let (key, resumable) = (self.sessions[i].key, self.sessions[i].id.is_some());
@@ -343,6 +534,12 @@ impl World {
                 }
                 let hibernation = answer.expect("it can wait");
                 prop_assert_eq!(hibernation.timeout, self.sessions[i].timeout);
+                let lost = Lost::of(key, Some(hibernation.clone()));
+                prop_assert_eq!(
+                    lost == Lost::Ends { is_remembered: true },
+                    self.limits.hibernated == 0,
+                    "the latest waits if any may"
+                );
                 self.sessions[i].away_since = Some(self.now);
                 self.sessions[i].awaiting = false;
                 self.sessions[i].caught_up = 0;
@@ -371,7 +568,7 @@ impl World {
                 let request = ResumeRequest { previd: Some(&previd), h: Some(&h_text) };
                 let peer = Peer::Client { account: ACCOUNTS[account], bound: false };
                 let promised = self.registry.resumable(peer, request);
-                let answer = self.registry.resume(peer, request);
+                let answer = self.resume(peer, request)?;
                 prop_assert_eq!(&promised, &answer, "a dry run says what will be");
                 let naive = &mut self.sessions[i];
                 if naive.gone || naive.account != account {
@@ -386,6 +583,8 @@ impl World {
                         prop_assert_eq!(resumed.hibernating_since, naive.away_since.take());
                         naive.caught_up = naive.acked;
                         naive.awaiting = false;
+                        naive.too_much = false;
+                        naive.silent_at = None;
                     }
                     (Err(Refusal::Untrue(_)), None) => {}
                     other => prop_assert!(false, "{other:?}"),
@@ -407,6 +606,67 @@ impl World {
                 }
             }
         }
+        self.check()
+    }
+
+    /// All steps of a resumption.
+    fn resume(
+        &mut self,
+        peer: Peer,
+        request: ResumeRequest,
+    ) -> Result<Result<Resumed, Refusal>, TestCaseError> {
+        let mut resumption = Resumption::default();
+        for n in 0.. {
+            let found = match resumption.is_for_good() {
+                true => self.registry.resume(peer, request),
+                false => self.registry.resumable(peer, request),
+            };
+            match (n, resumption.next(found)) {
+                (0, Step::Settle(key)) => prop_assert_eq!(found.map(|f| f.key), Ok(key)),
+                (1, Step::Prepare(promised)) => prop_assert_eq!(found, Ok(promised)),
+                (2, Step::Resumed(resumed)) => return Ok(Ok(resumed)),
+                (0, Step::Refuse(refusal)) => return Ok(Err(refusal)),
+                other => prop_assert!(false, "{other:?}"),
+            }
+        }
+        unreachable!("it ends")
+    }
+
+    /// Stanzas that are sent again, until the turn is over or the connection is lost.
+    fn turn(&mut self, session: usize, framed: bool, lost_after: Option<usize>) -> Result<(), TestCaseError> {
+        let Some(i) = self.pick(session) else { return Ok(()) };
+        let key = self.sessions[i].key;
+        let framing = if framed { Framing::Frames } else { Framing::Stream };
+        let Some(begun) = self.registry.update(key, Stream::begin_turn) else { return Ok(()) };
+        prop_assert!(begun);
+        prop_assert_eq!(self.registry.update(key, Stream::begin_turn), Some(false), "one at a time");
+        let mut pieces = 0;
+        while Some(pieces) != lost_after {
+            let piece = self.registry.get(key).and_then(|s| s.next_piece(framing));
+            let naive = &mut self.sessions[i];
+            if naive.away_since.is_some() || naive.caught_up == naive.sent.len() {
+                prop_assert_eq!(piece, None);
+                break;
+            }
+            let piece = piece.expect("there is more, and nothing here fills a turn");
+            prop_assert_eq!(piece.first, naive.caught_up as u64);
+            prop_assert_eq!(piece.end, naive.sent.len() as u64);
+            // As much as fits, but one at least.
+            let (mut next, mut bytes) = (piece.first as usize, 0);
+            while next < naive.sent.len() && (bytes == 0 || bytes + naive.sent[next].len() <= piece.budget) {
+                bytes += naive.sent[next].len().max(1);
+                next += 1;
+            }
+            prop_assert!(next > piece.first as usize && (!framed || next == piece.first as usize + 1));
+            naive.caught_up = next;
+            naive.gone_out = naive.gone_out.max(next);
+            self.registry.update(key, |s| s.handed_over(next as u64, bytes));
+            pieces += 1;
+        }
+        let naive = &self.sessions[i];
+        let is_more = naive.away_since.is_none() && naive.caught_up < naive.sent.len();
+        let after = self.registry.update(key, Stream::end_turn).expect("it was there");
+        prop_assert_eq!(matches!(after, AfterTurn::More(_)), is_more);
         self.check()
     }
 
@@ -471,6 +731,7 @@ impl World {
             totals.bytes += queue.bytes();
             totals.bytes_here += queue.bytes_here();
             prop_assert_eq!(stream.is_hibernating(), naive.away_since.is_some());
+            prop_assert_eq!(stream.is_awaiting_ack(), naive.awaiting);
         }
         prop_assert_eq!(self.registry.totals(), totals);
         Ok(())
@@ -501,10 +762,87 @@ proptest! {
             sessions: Vec::new(),
             leaving: None,
             now: 1_000,
+            ms: 1_000_000,
             ids: 0,
         };
         for op in ops {
             world.step(op)?;
+        }
+    }
+}
+
+/// What another server may do while this one asks it for stream management, in any order and as often as it likes.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    Features(bool),
+    Established,
+    Enabled,
+    Failed,
+    Stanza,
+    Sent,
+}
+
+proptest! {
+    #[test]
+    fn an_initiator_counts_what_comes_behind_each_sides_own_element(answers in prop::collection::vec(
+        prop_oneof![
+            any::<bool>().prop_map(Answer::Features), Just(Answer::Established), Just(Answer::Enabled),
+            Just(Answer::Failed), Just(Answer::Stanza), Just(Answer::Sent),
+        ],
+        0..40,
+    )) {
+        let mut initiator = Initiator::default();
+        let mut stream: Option<Stream> = None;
+        // Naive: whether it was offered last, what was said, and what came behind it.
+        let (mut offered, mut asked, mut answered, mut counts) = (false, false, false, false);
+        let (mut sent, mut received) = (0, 0);
+        for answer in answers {
+            match answer {
+                Answer::Features(with) => {
+                    initiator.features(with.then_some("urn:xmpp:sm:3"));
+                    offered = with;
+                }
+                Answer::Established => {
+                    let enables = initiator.established().is_some();
+                    prop_assert_eq!(enables, offered && !asked, "once");
+                    if enables {
+                        asked = true;
+                        let mut new = Stream::new(Arc::new(Limits::default()), H(0), H(0));
+                        new.count_later();
+                        stream = Some(new);
+                    }
+                }
+                Answer::Enabled => {
+                    let counts_now = initiator.enabled();
+                    prop_assert_eq!(counts_now, asked && !answered);
+                    if counts_now {
+                        (answered, counts) = (true, true);
+                        stream.as_mut().unwrap().count_from_here();
+                    }
+                }
+                Answer::Failed => {
+                    let refused = initiator.failed();
+                    prop_assert_eq!(refused, asked && !answered);
+                    if refused {
+                        answered = true;
+                        stream = None;
+                    }
+                }
+                Answer::Stanza => if let Some(stream) = stream.as_mut().filter(|_| counts) {
+                    stream.received(H(received));
+                    received += 1;
+                },
+                Answer::Sent => if let Some(stream) = &mut stream {
+                    stream.push(b"x", SUMMARY, 0, false);
+                    sent += 1;
+                },
+            }
+        }
+        prop_assert_eq!(stream.is_some(), asked && (counts || !answered));
+        if let Some(mut stream) = stream {
+            prop_assert_eq!((stream.inbound(), stream.queue().sent()), (H(received), H(sent)));
+            let last_ack = counts.then_some(H(received));
+            prop_assert_eq!(stream.close(Closer::Server, Some(0)), Some(Closing { last_ack }));
         }
     }
 }
@@ -877,4 +1215,36 @@ fn what_is_pushed_while_a_long_queue_is_sent_again_waits_for_its_turn() {
     assert_eq!(resend_from(&registry), None);
     assert!(push(&mut registry));
     assert_eq!(registry.update(key, |s| s.ack(H(6))).unwrap(), Ok(4));
+}
+
+#[test]
+fn a_peer_that_had_more_than_it_said_is_not_waited_for() {
+    // It had both on its old connection, and says so only after it has resumed.
+    let mut registry = Registry::default();
+    let key = resumable(&mut registry, Limits::default());
+    let push = |registry: &mut Registry| registry.push(key, b"x", SUMMARY, 0, false).unwrap().send;
+    assert!(push(&mut registry) && push(&mut registry));
+    registry.hibernate(key, 5).unwrap();
+    let id = ResumptionId(7).to_string();
+    let request = ResumeRequest { previd: Some(&id), h: Some("0") };
+    registry.resume(client("a@b", false), request).unwrap();
+    assert!(!push(&mut registry), "older ones go first");
+    assert_eq!(registry.update(key, |s| s.ack(H(2))).unwrap(), Ok(2));
+    let framing = Framing::Stream;
+    registry.update(key, |s| {
+        assert!(s.begin_turn());
+        assert_eq!(s.next_piece(framing).map(|p| (p.first, p.end)), Some((2, 3)));
+        s.handed_over(3, 1);
+        assert_eq!(s.end_turn(), AfterTurn::Done);
+    });
+    registry.hibernate(key, 6).unwrap();
+    registry.resume(client("a@b", false), ResumeRequest { h: Some("2"), ..request }).unwrap();
+    assert_eq!(registry.update(key, |s| s.ack(H(3))).unwrap(), Ok(1));
+    registry.update(key, |s| {
+        assert_eq!(s.resend_from(), None, "nothing is left to be sent again");
+        assert!(s.begin_turn());
+        assert_eq!(s.next_piece(framing), None);
+        assert_eq!(s.end_turn(), AfterTurn::Done);
+    });
+    assert!(push(&mut registry), "what is new goes out at once");
 }

@@ -191,22 +191,54 @@ unsafe extern "C-unwind" fn ack(state: *mut lua_State) -> c_int {
     2
 }
 
-/// `received(key, before)`: the count after one more stanza.
+/// `received(key, before, name, xmlns)`: the count after one more element of that name, and whether it may have changed what is
+/// kept of its session (true or nothing); nothing at all if it is no stanza.
 unsafe extern "C-unwind" fn received(state: *mut lua_State) -> c_int {
+    // SAFETY: `state` comes from Lua; the strings stay on the stack.
+    let counted = catch_unwind(AssertUnwindSafe(|| unsafe {
+        if ffi::lua_type(state, 3) != ffi::LUA_TSTRING {
+            return None;
+        }
+        let xmlns = match ffi::lua_type(state, 4) {
+            ffi::LUA_TNIL | ffi::LUA_TNONE => None,
+            ffi::LUA_TSTRING => Some(walk::bytes(state, 4)),
+            _ => return None,
+        };
+        // The count lives in a session field that anybody can set; modulo 2^32 every number is one.
+        let before = integer(state, 2) as u32;
+        smacks::received(integer(state, 1), before, walk::bytes(state, 3), xmlns)
+    }));
+    let Ok(Some((count, may_change))) = counted else { return 0 };
+    // SAFETY: a C function has room for some values; nothing is borrowed here.
+    unsafe {
+        ffi::lua_pushinteger(state, i64::from(count));
+        if !may_change {
+            return 1;
+        }
+        ffi::lua_pushboolean(state, 1);
+    }
+    2
+}
+
+/// `answer(key, stamped, waiting)`: what an `<a/>` may say that answers an `<r/>`, or nil. `stamped` is the count as it was when the
+/// `<r/>` came in; without it, all but `waiting` of what came in has been processed.
+unsafe extern "C-unwind" fn answer(state: *mut lua_State) -> c_int {
     // SAFETY: `state` comes from Lua; a C function has room for some values.
     unsafe {
         let key = integer(state, 1);
-        // The count lives in a session field that anybody can set; modulo 2^32 every number is one.
-        let before = integer(state, 2) as u32;
-        let count = catch_unwind(|| smacks::received(key, before)).unwrap_or(before);
-        ffi::lua_pushinteger(state, i64::from(count));
+        let stamped = (ffi::lua_type(state, 2) == ffi::LUA_TNUMBER).then(|| integer(state, 2) as u32);
+        let waiting = usize::try_from(integer(state, 3)).unwrap_or_default();
+        match catch_unwind(|| smacks::answer(key, stamped, waiting)).unwrap_or_default() {
+            Some(h) => ffi::lua_pushinteger(state, i64::from(h)),
+            None => ffi::lua_pushnil(state),
+        }
     }
     1
 }
 
 /// `wants_ack(key, inactive, force, now)`: true, false, or in how many milliseconds to ask again.
 unsafe extern "C-unwind" fn wants_ack(state: *mut lua_State) -> c_int {
-    // SAFETY: as in `received`.
+    // SAFETY: `state` comes from Lua; a C function has room for some values.
     unsafe {
         let key = integer(state, 1);
         let (inactive, force) = (ffi::lua_toboolean(state, 2) != 0, ffi::lua_toboolean(state, 3) != 0);
@@ -368,6 +400,11 @@ pub fn push_function(lua: &Lua) -> LuaResult<LuaFunction> {
 pub fn ack_function(lua: &Lua) -> LuaResult<LuaFunction> {
     // SAFETY: as above.
     unsafe { lua.create_c_function(ack) }
+}
+
+pub fn answer_function(lua: &Lua) -> LuaResult<LuaFunction> {
+    // SAFETY: as above.
+    unsafe { lua.create_c_function(answer) }
 }
 
 pub fn received_function(lua: &Lua) -> LuaResult<LuaFunction> {

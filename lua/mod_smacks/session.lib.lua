@@ -1,0 +1,37 @@
+-- What this module keeps on a session: the table session.enjamb, and what each of its fields means.
+--
+-- What other modules know from Prosody's own mod_smacks is on the session itself: smacks, resumption_token, hibernating,
+-- hibernating_watchdog, outgoing_stanza_queue, handled_stanza_count, awaiting_ack. So is smacks_came_back
+-- (docs/for-modules.md). Other modules of Enjamb read session.enjamb.rooms, nothing else.
+--
+-- Of the stream
+--   stream            the library's key of it; nil: the session is not managed
+--   timeout           for how many seconds it waits for its client; nil: it cannot be resumed
+--   initiator         s2sout: how far this side has come that asks for stream management (the library's)
+--   asking            BOSH: an ack is asked for at the end of this turn of the main loop
+--   send              session.send as it was and as it is (sending)
+-- Of a resumption
+--   draining          the connection has not yet taken all that it was given
+--   resend_timer      goes on with what is sent again, if the connection does not say when
+-- What is kept, and what it is made of
+--   account_gone      it came back only to be ended, and its account is no more
+--   in_memory_only    it cannot come back after a restart (state)
+--   noted             what the library has of its presence and directed presence: they are told when they are others (state)
+--   addresses         with whom directed presence, or being in a room, may have begun or ended since (state, rooms)
+--   state_changed     something of what is kept may be another; a number: after so many stanzas had been handled (journal)
+--   lacks_fields      it came back, and takes over fields from its first connection (fields)
+--   credentials       a hash of what its account's password was, or false (state)
+--   directed_bytes    about how large its directed presence is (state)
+--   rooms             rooms of this server that it is in by itself: nickname by room (rooms)
+--   saw, saw_version  what it came back with of what it saw of its contacts (contacts)
+--   notify            which nodes it wants to be told of (pep)
+
+-- The table, which is made if it is not there.
+return function (session)
+	local own = session.enjamb;
+	if not own then
+		own = {};
+		session.enjamb = own;
+	end
+	return own;
+end;
