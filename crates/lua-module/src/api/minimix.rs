@@ -178,6 +178,8 @@ fn decision(lua: &Lua, decision: Decision) -> LuaResult<LuaTable> {
             table.raw_set("condition", condition.name)?;
             table.raw_set("text", condition.text)?;
         }
+        Decision::Store => table.raw_set("what", "store")?,
+        Decision::WakeDevices => table.raw_set("what", "wake")?,
         Decision::Answer => table.raw_set("what", "answer")?,
         Decision::Joined { account, resource, id, room, outcome } => {
             table.raw_set("what", "joined")?;
