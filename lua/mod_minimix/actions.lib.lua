@@ -6,6 +6,7 @@ local parse_xml = require "util.xml".parse;
 local st = require "util.stanza";
 
 local mx = require "enjamb".minimix;
+local attempt = module:require "contain".attempt;
 
 local error_reply, st_clone, st_reply = st.error_reply, st.clone, st.reply;
 local find, sub = string.find, string.sub;
@@ -39,7 +40,7 @@ local function save()
 		unsaved[account] = nil;
 		local save_account = savers[jid.host(account)];
 		if save_account then
-			local ok, err = xpcall(save_account, debug.traceback, account);
+			local ok, err = attempt(save_account, account);
 			if not ok then
 				module:log("error", "The rooms of %s could not be saved: %s", account, err);
 			end
@@ -146,6 +147,16 @@ function actions.answer(_, _, stanza)
 	module:send(st_reply(stanza));
 end
 
+function actions.store(_, account, stanza, origin)
+	module:fire_event("message/offline/handle", { username = jid.node(account), origin = origin, stanza = stanza });
+end
+
+function actions.wake(_, account, stanza, origin)
+	if bare_sessions[account] then return; end
+	-- mod_cloud_notify listens to it.
+	module:fire_event("message/bare/groupchat", { origin = origin, stanza = stanza });
+end
+
 function actions.persist(d)
 	unsaved[d.account] = true;
 end
@@ -169,7 +180,7 @@ local function act(decisions, account, stanza, origin)
 	for i = 1, #decisions do
 		local d = decisions[i];
 		-- What goes wrong with one must not keep the others from being done.
-		local ok, err = xpcall(actions[d.what], debug.traceback, d, account, stanza, origin);
+		local ok, err = attempt(actions[d.what], d, account, stanza, origin);
 		if not ok then
 			module:log("error", "Could not %s: %s", d.what, err);
 		end
@@ -190,30 +201,6 @@ local function perform(decisions, account, stanza, origin)
 	act(decisions, account, stanza, origin);
 	done();
 	return true;
-end
-
--- The time in the room's own delay.
-local function room_stamp(stanza, room)
-	for delay in stanza:childtags("delay", xmlns_delay) do
-		local from = delay.attr.from;
-		if not from or from == room or from == jid.host(room) then
-			return datetime.parse(delay.attr.stamp or "");
-		end
-	end
-end
-
--- What rooms keep: as Prosody's do.
-local function kind_of_talk(stanza)
-	local body = stanza:get_child("body");
-	if not body and stanza:get_child("subject") and not stanza:get_child("thread") then
-		return "subject";
-	elseif stanza:get_child("no-store", "urn:xmpp:hints") or stanza:get_child("no-permanent-store", "urn:xmpp:hints") then
-		return "passing";
-	elseif body or stanza:get_child("store", "urn:xmpp:hints") or stanza:get_child("encryption", "urn:xmpp:eme:0")
-	or stanza:get_child(nil, "urn:xmpp:chat-markers:0") then
-		return "said";
-	end
-	return "passing";
 end
 
 -- A copy for each client: serialised before the next, so one table serves all.
@@ -237,16 +224,13 @@ local function deliver(event, account, pending, ...)
 	if pending == nil then
 		return;
 	elseif pending == true then
-		act(mx.pending(), account, stanza);
+		act(mx.pending(), account, stanza, event.origin);
 	elseif pending then
 		module:log("error", "A message from %s cannot be handed on: %s", stanza.attr.from, pending);
 		return true;
 	end
 	if select("#", ...) > 0 then
 		send_copies(stanza, account, ...);
-	elseif not bare_sessions[account] and kind_of_talk(stanza) == "said" and not room_stamp(stanza, split(stanza.attr.from)) then
-		-- Nobody is there: whoever wakes devices may want to know (mod_cloud_notify does).
-		module:fire_event("message/bare/groupchat", { origin = event.origin, stanza = stanza });
 	end
 	done();
 	return true;
@@ -254,7 +238,6 @@ end
 
 return {
 	savers = savers;
-	is_not_muc = is_not_muc;
 	perform = perform;
 	deliver = deliver;
 };
