@@ -1,5 +1,7 @@
 //! What an iq asks for: whether it is the account's to answer, a client's, or is none of the account's business.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use crate::element::{Element, StanzaError};
 use crate::input::{self, Iq};
 use std::borrow::Cow;

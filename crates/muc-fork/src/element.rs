@@ -3,6 +3,8 @@
 //! Bytes declare a namespace only where it changes, so an element's own attributes do not tell which one it is in. What is
 //! in the stanza's own, however that is called on the stream that brought it (RFC 6120 §4.8.3), is in [`CLIENT`] here.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use enjamb_stanza::read::{self, Child};
 use enjamb_stanza::write;
 use std::borrow::Cow;

@@ -1,5 +1,7 @@
 //! What clients send, as bytes: what is read from it, and whose turn it is then.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use crate::accounts::Accounts;
 use crate::asks::Query;
 use crate::decision::Decision;

@@ -1,5 +1,7 @@
 //! What rooms send, as bytes: what is read from it, and whose turn it is then.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use crate::accounts::Accounts;
 use crate::asks::Query;
 use crate::chat::Chat;
@@ -110,6 +112,7 @@ impl Accounts {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use crate::{Config, Offline, chat};
@@ -266,5 +269,35 @@ mod tests {
         }
         let ping = "<iq from='r@c/n' to='a@b' type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>";
         assert_eq!(comes(&mut accounts, ping, true), Some(vec![Decision::Answer]));
+    }
+
+    #[test]
+    fn reads_anything() {
+        let muc = "xmlns='http://jabber.org/protocol/muc'";
+        for stanza in [
+            format!("<presence from='r@c/m' to='a@b' id='1' type='error'>{OWN}<error type='wait'><gone xmlns='y'/></error></presence>"),
+            format!("<presence from='a@b/r' to='r@c/n' xml:lang='e&amp;n'><x {muc}><password>&lt;</password><history since='1970-01-01T00:00:00+01:00' seconds='9'/></x></presence>"),
+            mediated("", "invite", "<body>b</body><delay xmlns='urn:xmpp:delay' stamp='x'/>"),
+            "<iq from='r@c/m' to='a@b' type='set' id='1'><jingle xmlns='urn:xmpp:jingle:1' sid='s'><a/>text</jingle></iq>".to_owned(),
+        ] {
+            let bytes = stanza.as_bytes();
+            for cut in 0..=bytes.len() {
+                let mut accounts = attended();
+                for bytes in [&bytes[..cut], &bytes[bytes.len() - cut..]] {
+                    accounts.room_sends(bytes, true, 30);
+                    accounts.client_sends("a@b", "r", bytes, false, 30);
+                    accounts.session_gone("a@b", "s", Some(bytes), true, 30);
+                }
+            }
+            for at in 0..bytes.len() {
+                let mut bytes = bytes.to_vec();
+                for odd in [b'<', b'>', b'/', b'\'', b' ', b'&', 0xff] {
+                    bytes[at] = odd;
+                    let mut accounts = attended();
+                    accounts.room_sends(&bytes, false, 30);
+                    accounts.client_sends("a@b", "r", &bytes, false, 30);
+                }
+            }
+        }
     }
 }

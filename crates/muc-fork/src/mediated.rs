@@ -1,5 +1,7 @@
 //! What a room passes on between those who are in it and those who are not: invitations and declines (XEP-0045 §7.8.2).
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use crate::element::Element;
 
 const MUC_USER: &[u8] = b"http://jabber.org/protocol/muc#user";

@@ -1,5 +1,7 @@
 //! What presences say: a room's (XEP-0045 §7.2, §15.6), and a client's that wants to be in one (§7.2.2, §7.2.14).
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use crate::element::{Element, StanzaError, element, raw_attribute};
 use crate::history::Request;
 use crate::input::{Join, MucUser, Presence};

@@ -1,6 +1,8 @@
 //! Messages for an account that is in a room while none of its clients is: private ones (XEP-0045 §7.5), and what the room
 //! itself has to say.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use crate::element::{CLIENT, Element};
 
 /// Where such a message goes.

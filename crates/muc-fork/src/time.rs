@@ -1,5 +1,7 @@
 //! Times as stanzas write them, in seconds since 1970.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use std::time::{Duration, UNIX_EPOCH};
 
 /// A `DateTime` of XEP-0082, to the second. Without a zone it is taken for UTC, as is the form of XEP-0091.

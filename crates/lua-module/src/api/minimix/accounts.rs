@@ -62,12 +62,12 @@ fn account_deleted(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
 
 /// `clients(account, room)`: the account's nickname and an array of resources; `nil` if it is not in the room.
 fn clients(_: &Lua, (account, room): (Text, Text)) -> LuaResult<(Option<String>, Option<Vec<String>>)> {
-    Ok(state::with(|state| state.engine.clients(&account, &room)).unzip())
+    Ok(state::with(|state| state.look().clients(&account, &room)).unzip())
 }
 
 /// `shown(account, room)`: the resource of the client whose presence the account shows in the room, or `nil`.
 fn shown(_: &Lua, (account, room): (Text, Text)) -> LuaResult<Option<String>> {
-    Ok(state::with(|state| state.engine.shown(&account, &room).map(Into::into)))
+    Ok(state::with(|state| state.look().shown(&account, &room).map(Into::into)))
 }
 
 pub fn add(lua: &Lua, table: &LuaTable) -> LuaResult<()> {

@@ -7,12 +7,12 @@ use mlua::prelude::*;
 
 /// `has(account, room)`: whether the account is in the room, or was just now.
 fn has(_: &Lua, (account, room): (Text, Text)) -> LuaResult<bool> {
-    Ok(state::with(|state| state.engine.is_attended(&account, &room).is_some()))
+    Ok(state::with(|state| state.look().is_attended(&account, &room).is_some()))
 }
 
 /// `concerns(account, jid)`: whether what comes from there for the account, or goes there from it, may be of concern.
 fn concerns(_: &Lua, (account, jid): (Text, Text)) -> LuaResult<bool> {
-    Ok(state::with(|state| state.engine.concerns(&account, &jid)))
+    Ok(state::with(|state| state.look().concerns(&account, &jid)))
 }
 
 /// `room_sends(stanza, available)`: a stanza to an account that is no groupchat message, as bytes. `available`: the account has clients that
@@ -35,7 +35,7 @@ pub enum Groupchat {
 pub fn resources(account: &[u8], from: &[u8], each: impl FnMut(&str)) {
     let (Ok(account), Ok(from)) = (std::str::from_utf8(account), std::str::from_utf8(from)) else { return };
     let room = from.split_once('/').map_or(from, |(room, _)| room);
-    state::with(|state| state.engine.resources(account, room).for_each(each));
+    state::with(|state| state.look().resources(account, room).for_each(each));
 }
 
 /// A groupchat message for an account. `stanza` are its bytes without `to`; `copy` is called for each client that gets
@@ -52,7 +52,7 @@ pub fn groupchat(
     };
     let (room, nick) = from.split_once('/').map_or((from, None), |(room, nick)| (room, Some(nick)));
     let id = id.and_then(|id| std::str::from_utf8(id).ok());
-    let all = state::ask_today(|engine, now| {
+    let all = state::ask_by_the_clock(|engine, now| {
         if !engine.has_room(room) {
             return None;
         }
@@ -63,7 +63,7 @@ pub fn groupchat(
         None => Groupchat::NotOurs,
         Some(all) => {
             let some = !all.is_empty();
-            state::with(|state| state.pending.extend(all));
+            state::with(|state| state.put_off(all));
             Groupchat::Copies(some)
         }
     }
@@ -71,14 +71,14 @@ pub fn groupchat(
 
 /// `pending()`: the decisions of the last groupchat message.
 fn pending(lua: &Lua, (): ()) -> LuaResult<LuaTable> {
-    decisions::table(lua, state::with(|state| std::mem::take(&mut state.pending)))
+    decisions::table(lua, state::with(|state| state.take_pending()))
 }
 
 /// `is_new(account, from, stanza)`: whether a groupchat message, as bytes, is to be archived for the account.
 fn is_new(_: &Lua, (account, from, stanza): (Text, Text, LuaString)) -> LuaResult<bool> {
     let stanza = stanza.as_bytes();
     let room = from.split_once('/').map_or(&*from, |(room, _)| room);
-    Ok(state::ask_today(|engine, now| engine.is_new(&account, room, &chat::read(&stanza, room), now)))
+    Ok(state::ask_by_the_clock(|engine, now| engine.is_new(&account, room, &chat::read(&stanza, room), now)))
 }
 
 pub fn add(lua: &Lua, table: &LuaTable) -> LuaResult<()> {

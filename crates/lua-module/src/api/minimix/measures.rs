@@ -1,7 +1,7 @@
 //! How much there is, for metrics and for the admin.
 
 use super::state;
-use enjamb_muc_fork::{Accounts, Full};
+use enjamb_muc_fork::Full;
 use mlua::prelude::*;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ impl From<Full> for Notice {
 
 /// `full()`: bounds that were reached since the last call: an array of tables with `what` and `jid`; or `nil`.
 fn full(lua: &Lua, (): ()) -> LuaResult<Option<LuaValue>> {
-    let notices = state::with(|state| state.engine.take_notices());
+    let notices = state::ask(|engine, _| engine.take_notices());
     if notices.is_empty() {
         return Ok(None);
     }
@@ -38,13 +38,13 @@ fn full(lua: &Lua, (): ()) -> LuaResult<Option<LuaValue>> {
 /// `rooms()`: by room, the bytes that are kept of its occupants.
 fn rooms(lua: &Lua, (): ()) -> LuaResult<LuaValue> {
     let sizes: HashMap<String, usize> =
-        state::with(|state| state.engine.rooms().map(|(room, bytes)| (room.to_owned(), bytes)).collect());
+        state::with(|state| state.look().rooms().map(|(room, bytes)| (room.to_owned(), bytes)).collect());
     lua.to_value(&sizes)
 }
 
 /// `totals()`: accounts, memberships, bytes.
 fn totals(_: &Lua, (): ()) -> LuaResult<(usize, usize, usize)> {
-    Ok(state::with(|state| Accounts::totals(&state.engine)))
+    Ok(state::with(|state| state.look().totals()))
 }
 
 pub fn add(lua: &Lua, table: &LuaTable) -> LuaResult<()> {

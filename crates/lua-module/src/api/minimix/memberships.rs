@@ -121,7 +121,7 @@ impl Room {
     }
 
     fn restored(self, room: String) -> Restored {
-        let known = state::with(|state| state.recorded(&room));
+        let known = state::with(|state| state.recorded.get(&room).cloned()).unwrap_or_default();
         Restored {
             room,
             nick: self.nick,
@@ -142,7 +142,7 @@ impl Room {
 
 /// `memberships(account)`: by room, what is to be kept of it; see [`Room`].
 fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaValue> {
-    let kept = state::with(|state| state.engine.memberships(&account));
+    let kept = state::with(|state| state.look().memberships(&account));
     let rooms: BTreeMap<String, Room> = kept.into_iter().map(Room::kept).collect();
     // A storage takes tables as they are.
     lua.to_value_with(&rooms, LuaSerializeOptions::new().set_array_metatable(false))

@@ -39,14 +39,14 @@ fn configure(lua: &Lua, (host, options): (String, LuaValue)) -> LuaResult<()> {
         WhenOffline::Leave => Offline::Leave,
     };
     let config = Config { offline, max_rooms, join_timeout, silence };
-    state::with(|state| state.engine.configure(&host, config));
+    state::ask(|engine, _| engine.configure(&host, config));
     Ok(())
 }
 
 /// `limit(bounds)`: how many bytes are kept at most of the occupants of a `room`, for an `account`, and by the `server`.
 fn limit(lua: &Lua, bounds: LuaValue) -> LuaResult<()> {
     let Bounds { room, account, server } = lua.from_value(bounds)?;
-    state::with(|state| state.engine.limit(Limits { room, account, server }));
+    state::ask(|engine, _| engine.limit(Limits { room, account, server }));
     Ok(())
 }
 

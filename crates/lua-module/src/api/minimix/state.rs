@@ -14,14 +14,14 @@ const MUCH_NEWS: usize = 10_000;
 
 /// All that account-level MUC knows.
 pub struct State {
-    pub engine: Accounts,
+    engine: Accounts,
     /// What came of the groupchat message in hand, beside copies.
-    pub pending: Vec<Decision>,
+    pending: Vec<Decision>,
     /// What has changed in rooms and is not in the file yet.
     news: Vec<Change>,
     log: Option<Log>,
     /// What the file said when the server started, until all accounts have taken up their rooms.
-    recorded: HashMap<String, RoomRecord>,
+    pub recorded: HashMap<String, RoomRecord>,
     clock: Clock,
 }
 
@@ -39,17 +39,52 @@ impl Default for State {
 }
 
 impl State {
-    /// What was kept of a room.
-    pub fn recorded(&self, room: &str) -> RoomRecord {
-        self.recorded.get(room).cloned().unwrap_or_default()
+    /// The engine as it is.
+    pub fn look(&self) -> &Accounts {
+        &self.engine
     }
 
-    fn write_news(&mut self) {
-        let State { engine, news, log, recorded, .. } = self;
-        if let Some(log) = log {
-            log.write(news, || rooms::all(engine, recorded));
+    /// Asks the engine, which is told what time it is, and notes what that changed in rooms.
+    pub fn engine<T>(&mut self, question: impl FnOnce(&mut Accounts, u64) -> T) -> T {
+        let answer = question(&mut self.engine, self.clock.now());
+        self.news.append(&mut self.engine.take_changes());
+        answer
+    }
+
+    /// The same for what hangs on the time of day, too.
+    pub fn engine_by_the_clock<T>(&mut self, question: impl FnOnce(&mut Accounts, u64) -> T) -> T {
+        self.engine(|engine, now| {
+            engine.set_wall_clock(wall_clock(), now);
+            question(engine, now)
+        })
+    }
+
+    /// The decisions of a groupchat message wait until they are asked for.
+    pub fn put_off(&mut self, decisions: Vec<Decision>) {
+        self.pending.extend(decisions);
+    }
+
+    /// The decisions of the last groupchat message.
+    pub fn take_pending(&mut self) -> Vec<Decision> {
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Keeps rooms in that file from now on.
+    pub fn keep(&mut self, log: Log, recorded: HashMap<String, RoomRecord>) {
+        (self.log, self.recorded) = (Some(log), recorded);
+    }
+
+    /// Writes down what has changed in rooms; for when all that it led to is queued.
+    ///
+    /// What the file says that clients were told must be in their queues after a crash, so `commit` hands these to the operating system
+    /// first, and says whether that went well. Killed in between, somebody is told twice.
+    fn write_down(&mut self, commit: impl FnOnce() -> bool) {
+        if !self.news.is_empty() && (commit() || self.news.len() > MUCH_NEWS) {
+            if let Some(log) = &mut self.log {
+                log.write(&self.news, || rooms::all(&self.engine, &self.recorded));
+            }
+            self.news.clear();
         }
-        news.clear();
     }
 }
 
@@ -62,32 +97,19 @@ pub fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
     STATE.with_borrow_mut(f)
 }
 
-/// Asks the engine, which is told what time it is, and notes what that changed in rooms.
+/// [`State::engine`].
 pub fn ask<T>(question: impl FnOnce(&mut Accounts, u64) -> T) -> T {
-    with(|state| {
-        let answer = question(&mut state.engine, state.clock.now());
-        state.news.append(&mut state.engine.take_changes());
-        answer
-    })
+    with(|state| state.engine(question))
 }
 
-/// The same for what hangs on the time of day, too.
-pub fn ask_today<T>(question: impl FnOnce(&mut Accounts, u64) -> T) -> T {
-    ask(|engine, now| {
-        engine.set_wall_clock(wall_clock(), now);
-        question(engine, now)
-    })
+/// [`State::engine_by_the_clock`].
+pub fn ask_by_the_clock<T>(question: impl FnOnce(&mut Accounts, u64) -> T) -> T {
+    with(|state| state.engine_by_the_clock(question))
 }
 
-/// Writes down what has changed in rooms; for when all that it led to is queued.
-///
-/// What the file says that clients were told must be in their queues after a crash, so the journal goes first. Killed in
-/// between, somebody is told twice.
+/// [`State::write_down`], with the sessions' queues.
 pub fn write_down() {
-    let waiting = with(|state| state.news.len());
-    if waiting > 0 && (journal::commit_queues() || waiting > MUCH_NEWS) {
-        with(State::write_news);
-    }
+    with(|state| state.write_down(journal::commit_queues));
 }
 
 fn random() -> u128 {
@@ -130,7 +152,7 @@ fn write_all_down(_: &Lua, (): ()) -> LuaResult<()> {
 fn keep(_: &Lua, path: String) -> LuaResult<(Option<bool>, Option<String>)> {
     Ok(match Log::open(path.into()) {
         Ok((log, recorded)) => {
-            with(|state| (state.log, state.recorded) = (Some(log), recorded));
+            with(|state| state.keep(log, recorded));
             (Some(true), None)
         }
         Err(error) => (None, Some(error.to_string())),
