@@ -10,9 +10,7 @@ fn client_sends(
     (account, resource, stanza, to_account): (Text, Text, LuaString, bool),
 ) -> LuaResult<Option<LuaTable>> {
     let stanza = stanza.as_bytes();
-    let all = state::ask_by_the_clock(|engine, now| {
-        engine.client_sends(&account, &resource, &stanza, to_account, now)
-    });
+    let all = state::ask(|engine, now| engine.client_sends(&account, &resource, &stanza, to_account, now));
     decisions::maybe(lua, all)
 }
 

@@ -8,7 +8,8 @@ use mlua::prelude::*;
 fn tick(lua: &Lua, (): ()) -> LuaResult<Option<LuaTable>> {
     state::write_down();
     log::hand_over(lua);
-    let all = state::ask(|engine, now| engine.tick(now));
+    // How much of the discussion a client asks for may hang on the time of day. Once a second is often enough to look at it.
+    let all = state::ask_by_the_clock(|engine, now| engine.tick(now));
     decisions::maybe(lua, (!all.is_empty()).then_some(all))
 }
 
