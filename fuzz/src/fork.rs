@@ -203,7 +203,7 @@ impl World {
                     assert!(RESOURCES.contains(&&*resource) && ROOMS.contains(&&*room));
                 }
                 Decision::Persist { account } => assert!(ACCOUNTS.contains(&&*account)),
-                Decision::Refuse { .. } | Decision::Answer => {}
+                Decision::Refuse { .. } | Decision::Answer | Decision::Store | Decision::WakeDevices => {}
             }
         }
     }

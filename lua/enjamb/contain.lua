@@ -1,10 +1,10 @@
--- Other modules' code and stored data, handled so that what goes wrong with one session stays that session's trouble.
+-- Other modules' code and stored data, handled so that what goes wrong with one session, or account, stays its own trouble.
 --
 -- A server is one process: an error that is raised in a loop over sessions, or in the middle of an ack, reaches everybody.
 -- Of both modules: `require "enjamb.contain"(module)`. Knows nothing of what is called.
 
 local debug_info, traceback = require "debug".getinfo, require "debug".traceback;
-local tostring, type, xpcall = tostring, type, xpcall;
+local pcall, tostring, type, xpcall = pcall, tostring, type, xpcall;
 
 -- The module that a function was loaded with.
 local function module_of(f)
@@ -34,6 +34,14 @@ return function (module)
 	function contain.attempt(whom, what, f, ...)
 		return told(whom, what, xpcall(f, traceback, ...));
 	end
+
+	-- The same for who says itself what has failed: false and the error, with where it came from.
+	function contain.protect(f, ...)
+		return xpcall(f, traceback, ...);
+	end
+
+	-- The same where an error is an answer, as a storage's is: just the error.
+	contain.ask = pcall;
 
 	-- Fires an event as module:fire_event does, but handler by handler: one that fails is named in the log, and counts as one
 	-- that did nothing. Returns what the event gives, and how many handlers have failed.

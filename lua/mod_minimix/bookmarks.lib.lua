@@ -5,6 +5,7 @@ local jid_split = require "util.jid".split;
 local resourceprep = require "util.encodings".stringprep.resourceprep;
 
 local xmlns_bookmarks = "urn:xmpp:bookmarks:1";
+local ask = require "enjamb.contain"(module).ask;
 local hosts = prosody.hosts;
 local host = module.host;
 
@@ -25,15 +26,18 @@ local function published(account, id, item)
 	local node, _, resource = jid_split(room);
 	if not node or resource then return; end
 	local conference = item and item:get_child("conference", xmlns_bookmarks);
-	local autojoin, nick, password;
+	local bookmark;
 	if conference then
 		local value = conference.attr.autojoin;
-		autojoin = value == "true" or value == "1";
-		nick = conference:get_child_text("nick");
+		local nick = conference:get_child_text("nick");
 		nick = nick and resourceprep(nick);
-		password = conference:get_child_text("password");
+		bookmark = {
+			autojoin = value == "true" or value == "1";
+			nick = nick ~= "" and nick or nil;
+			password = conference:get_child_text("password");
+		};
 	end
-	perform(mx.bookmark(account, room, autojoin, nick ~= "" and nick or nil, password, is_online(account)), account);
+	perform(mx.bookmark(account, room, bookmark, is_online(account)), account);
 end
 
 local function retract_all(account)
@@ -84,7 +88,7 @@ local function load(account)
 	if loaded[account] then return true; end
 	local pep = hosts[host].modules.pep;
 	if not pep or not pep.get_pep_service then return true; end
-	local ok, items = pcall(read, account);
+	local ok, items = ask(read, account);
 	if not ok then
 		if not unknown[account] then
 			unknown[account] = true;
@@ -97,7 +101,7 @@ local function load(account)
 	for _, id in ipairs(items) do
 		loaded[account][id] = true;
 		-- What is wrong with one must not keep the others from being followed.
-		local done, err = pcall(published, account, id, items[id]);
+		local done, err = ask(published, account, id, items[id]);
 		if not done then
 			module:log("error", "The bookmark of %s for %s is not followed: %s", account, id, err);
 		end

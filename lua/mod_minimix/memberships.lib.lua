@@ -9,10 +9,11 @@ local jid_split = require "util.jid".split;
 local parse_xml = require "util.xml".parse;
 local resourceprep = require "util.encodings".stringprep.resourceprep;
 
+local contain = require "enjamb.contain"(module);
+local ask, protect = contain.ask, contain.protect;
 local ipairs, next, pairs, type = ipairs, next, pairs, type;
-local traceback = debug.traceback;
 
-local full_sessions = prosody.full_sessions;
+local bare_sessions = prosody.bare_sessions;
 local host = module.host;
 -- By user: rooms, each with the nickname and the clients that were in it.
 local accounts = module:open_store("minimix");
@@ -57,10 +58,6 @@ local function tell(level, ...)
 	end
 end
 
-local function protected(f, ...)
-	return xpcall(f, traceback, ...);
-end
-
 local try_again;
 
 local function try_later(username)
@@ -83,7 +80,7 @@ local function write(username)
 			rooms[room] = membership;
 		end
 	end
-	local called, ok, err = pcall(accounts.set, accounts, username, next(rooms) and { version = version, rooms = rooms } or nil);
+	local called, ok, err = ask(accounts.set, accounts, username, next(rooms) and { version = version, rooms = rooms } or nil);
 	if called and ok then return true; end
 	return false, called and err or ok;
 end
@@ -141,15 +138,11 @@ end
 local function restore_room(account, room, membership)
 	local fault = fault_of(room, membership);
 	if fault then return false, fault; end
-	local clients = {};
-	for _, client in ipairs(membership.clients or clients) do
-		if full_sessions[account.."/"..client.resource] then -- mod_smacks brought it back
-			clients[#clients+1] = setmetatable({ presence = is_text(client.presence) and client.presence or "<presence/>" },
-				{ __index = client });
-		end
+	local there, user = {}, bare_sessions[account];
+	for resource in pairs(user and user.sessions or there) do -- mod_smacks brought them back
+		there[#there+1] = resource;
 	end
-	local restored = setmetatable({ clients = clients }, { __index = membership });
-	local ok, decisions = pcall(mx.restore, account, room, restored, prosody.bare_sessions[account] ~= nil);
+	local ok, decisions = ask(mx.restore, account, room, membership, there);
 	if not ok then return false, decisions; end
 	perform(decisions, account);
 	return true;
@@ -157,7 +150,7 @@ end
 
 -- The rooms of an account's record, none if it has no record; or nil and why it is not known.
 local function read(username)
-	local called, saved, err = pcall(accounts.get, accounts, username);
+	local called, saved, err = ask(accounts.get, accounts, username);
 	if not called then
 		return nil, saved;
 	elseif saved == nil then
@@ -223,7 +216,7 @@ end
 
 -- Takes up the record of an account: its rooms are joined again. Says whether that is done, and how many there are.
 function take_up(username)
-	local ok, done, n = protected(take_up_rooms, username);
+	local ok, done, n = protect(take_up_rooms, username);
 	if ok then return done, n; end
 	busy[username] = nil;
 	records.unknown[username] = true;
@@ -235,7 +228,7 @@ end
 -- The users that have a record; or nil and why that is not known.
 local function list()
 	local usernames = {};
-	local ok, err = pcall(function ()
+	local ok, err = ask(function ()
 		local iterator, a, b = accounts:users();
 		if not iterator then error(a or "users cannot be listed", 0); end
 		for username in iterator, a, b do
@@ -329,7 +322,7 @@ function try_again()
 	if pause then return; end
 	pause = first_pause;
 	module:add_timer(pause, function ()
-		local ok, again = protected(try_all);
+		local ok, again = protect(try_all);
 		if not ok then
 			module:log("error", "Could not try again: %s", again);
 			return longest_pause;
@@ -368,7 +361,7 @@ local function start()
 	-- After a reload the library still has them.
 	local ok, done = true, records.listed;
 	if not done then
-		ok, done = protected(restore_all);
+		ok, done = protect(restore_all);
 	end
 	if not ok then
 		module:log("error", "Could not join again the rooms that accounts were in: %s", done);

@@ -23,7 +23,8 @@ local function offer(mx, perform)
 			return true;
 		end
 		local account = origin.username.."@"..origin.host;
-		return perform(mx.pam_join(account, origin.resource, stanza.attr.id, room, nick), account, stanza, origin);
+		local request = { resource = origin.resource, id = stanza.attr.id, room = room, nick = nick };
+		return perform(mx.pam_join(account, request), account, stanza, origin);
 	end);
 end
 

@@ -73,11 +73,16 @@ fn a_groupchat_message_that_nobody_got_was_not_said() {
         local mx = enjamb.minimix
         local account, room, resource = "a@b", "room@rooms", ("r"):rep(1000)
         mx.configure("b", { offline = "stay", max_rooms = 10, join_timeout = 60, silence = 900 })
-        local join
-        for _, decision in ipairs(mx.presence_out(account, resource, room, "nick", nil, "j", "<presence/>", {})) do
-            join = join or decision.id
+        local muc = "http://jabber.org/protocol/muc"
+        local function join(resource, id)
+            return mx.client_sends(account, resource, ("<presence to='%s/nick' id='%s'><x xmlns='%s'/></presence>"):format(room, id, muc), false)
         end
-        mx.presence_in(account, room, "nick", nil, join, "<presence from='room@rooms/nick'/>", { codes = { 110 } })
+        local id
+        for _, decision in ipairs(join(resource, "j")) do
+            id = id or decision.stanza and decision.stanza:match(" id='(.-)'")
+        end
+        local own = "<presence from='%s/nick' to='%s' id='%s'><x xmlns='%s#user'><status code='110'/></x></presence>"
+        assert(mx.room_sends(own:format(room, account, id, muc), true))
         local function element(name, text) return { name = name, attr = {}, tags = {}, text } end
         local stanza = { name = "message", attr = { type = "groupchat" }, tags = {}, element("subject") }
         assert(mx.groupchat_in(account, room, "s", stanza) ~= nil)
@@ -95,7 +100,7 @@ fn a_groupchat_message_that_nobody_got_was_not_said() {
             stanza[1][1] = tostring(attempts)
             if succeeded < 5 then return end
             local served = 0
-            for _, decision in ipairs(mx.presence_out(account, "other", room, "nick", nil, "k", "<presence/>", {})) do
+            for _, decision in ipairs(join("other", "k")) do
                 if decision.what == "serve" and decision.stanza:find("<body>", 1, true) then served = served + 1 end
             end
             assert(served == succeeded, served .. " were said, " .. succeeded .. " came")

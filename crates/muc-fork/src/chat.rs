@@ -1,11 +1,11 @@
 //! What a groupchat message says, as far as decisions hang on it: read from its bytes.
 
+use crate::element::{element, is_own, raw_attribute};
 use crate::history::Mark;
 use crate::input::Talk;
+use crate::time;
 use enjamb_stanza::read::{self, Child};
-use enjamb_stanza::write;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::{Duration, UNIX_EPOCH};
 
 const HINTS: &[u8] = b"urn:xmpp:hints";
 const DELAY: &[u8] = b"urn:xmpp:delay";
@@ -64,28 +64,17 @@ fn hash(of: impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// XEP-0082, to the second; or as it was before (XEP-0091).
-fn time(stamp: &[u8], legacy: bool) -> Option<u64> {
-    let stamp = std::str::from_utf8(stamp).ok()?;
-    let time = if legacy {
-        let (day, time) = stamp.split_at_checked(8)?;
-        let day = format!("{}-{}-{}{time}Z", day.get(..4)?, day.get(4..6)?, day.get(6..)?);
-        humantime::parse_rfc3339_weak(&day)
-    } else {
-        humantime::parse_rfc3339_weak(stamp)
-    };
-    time.ok()?.duration_since(UNIX_EPOCH).ok().map(|d| d.as_secs())
-}
-
 /// Reads a groupchat message of `room`, without `to`. What rooms keep is taken to be what Prosody's keep, and what a room
 /// says again with its own time.
 pub fn read<'a>(stanza: &'a [u8], room: &str) -> Chat<'a> {
     let (mut body, mut subject, mut thread, mut kept, mut passing, mut stamp) =
         (None, false, false, false, false, None);
     let mut names = Names::default();
+    let mut own = None;
     if let Some(root) = read::root(stanza) {
         names.from = root.attribute(b"from").unwrap_or(b"");
         names.id = root.attribute(b"id");
+        own = root.attribute(b"xmlns");
     }
     let by_room = !names.from.contains(&b'/');
     let mut takes_back = TakesBack::default();
@@ -94,9 +83,9 @@ pub fn read<'a>(stanza: &'a [u8], room: &str) -> Chat<'a> {
     for child in read::children(stanza) {
         let xmlns = child.xmlns();
         match child.name {
-            b"body" => body = body.or(Some(child.inside)),
-            b"subject" => subject = true,
-            b"thread" => thread = true,
+            b"body" if is_own(&child, own) => body = body.or(Some(child.inside)),
+            b"subject" if is_own(&child, own) => subject = true,
+            b"thread" if is_own(&child, own) => thread = true,
             b"no-store" | b"no-permanent-store" if xmlns == HINTS => passing = true,
             b"store" if xmlns == HINTS => kept = true,
             b"encryption" if xmlns == b"urn:xmpp:eme:0" => kept = true,
@@ -150,11 +139,11 @@ fn status(child: Child) -> Option<u16> {
 fn own_stamp(child: &Child, room: &str, legacy: bool) -> Option<u64> {
     let from = child.attribute(b"from");
     let host = room.split_once('@').map_or(room, |(_, host)| host);
-    if from.is_none_or(|from| from == room.as_bytes() || from == host.as_bytes()) {
-        time(child.attribute(b"stamp")?, legacy)
-    } else {
-        None
+    if from.is_some_and(|from| from != room.as_bytes() && from != host.as_bytes()) {
+        return None;
     }
+    let stamp = std::str::from_utf8(child.attribute(b"stamp")?).ok()?;
+    if legacy { time::parse_legacy(stamp) } else { time::parse(stamp) }
 }
 
 impl<'a> TakesBack<'a> {
@@ -187,33 +176,22 @@ impl<'a> TakesBack<'a> {
     }
 }
 
-fn element(out: &mut Vec<u8>, name: &[u8], attributes: &[u8], inside: &[u8]) {
-    write::open(out, name);
-    let open = out.len() - name.len()..out.len();
-    out.extend_from_slice(attributes);
-    if inside.is_empty() {
-        write::end_empty(out);
-    } else {
-        write::end_open(out);
-        out.extend_from_slice(inside);
-        write::close(out, open);
-    }
-}
-
 fn attributes<'a>(list: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, value) in list {
         if let Some(value) = value {
-            // It is escaped already.
-            out.extend_from_slice(format!(" {key}='").as_bytes());
-            out.extend_from_slice(value);
-            out.push(b'\'');
+            raw_attribute(&mut out, key.as_bytes(), value);
         }
     }
     out
 }
 
 impl Chat<'_> {
+    /// Whether it was said just now, and is to be read: who has no device there may be woken for it.
+    pub fn is_news(&self) -> bool {
+        self.talk == Talk::Stored && self.stamp.is_none()
+    }
+
     /// How it is known again when the room repeats it.
     pub fn mark(&self, now: u64) -> Mark {
         Mark { words: self.words, archived: self.archived, at: self.stamp.unwrap_or(now) }
@@ -253,9 +231,8 @@ impl Chat<'_> {
             }
         }
         let (i, stanza) = found?;
-        let stamp =
-            humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(self.stamp.unwrap_or(now)));
-        Some((i, back.tombstone(stanza, room, self.names.id, &stamp.to_string())))
+        let stamp = time::write(self.stamp.unwrap_or(now));
+        Some((i, back.tombstone(stanza, room, self.names.id, &stamp)))
     }
 }
 
@@ -315,6 +292,7 @@ impl TakesBack<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
 
     const ROOM: &str = "r@c";
 
@@ -361,10 +339,41 @@ mod tests {
             Some(1_031_699_305)
         );
         assert_eq!(stamp("<x xmlns='jabber:x:delay' stamp='20020910T23:08:25'/>"), Some(1_031_699_305));
-        for wrong in ["", "2", "20020910", "2002091°T23:08:25", "99999999T99:99:99"] {
-            assert_eq!(stamp(&format!("<x xmlns='jabber:x:delay' stamp='{wrong}'/>")), None, "{wrong}");
-            assert_eq!(stamp(&format!("<delay xmlns='urn:xmpp:delay' stamp='{wrong}'/>")), None, "{wrong}");
-        }
+        // Somebody else held it back, or nobody: it was said just now.
+        assert_eq!(stamp("<delay xmlns='urn:xmpp:delay' from='r@c/n' stamp='2002-09-10T23:08:25Z'/>"), None);
+        assert_eq!(stamp("<delay xmlns='urn:other' stamp='2002-09-10T23:08:25Z'/>"), None);
+        assert_eq!(stamp("<delay xmlns='urn:xmpp:delay'/>"), None);
+    }
+
+    #[test]
+    fn takes_nothing_of_another_namespace_for_words() {
+        assert_eq!(talk("<body xmlns='urn:other'>no</body>"), Talk::Passing);
+        assert_eq!(talk("<subject xmlns='urn:other'>no</subject>"), Talk::Passing);
+        assert_eq!(talk("<subject>s</subject><body xmlns='urn:other'>no</body>"), Talk::Subject);
+        assert_eq!(talk("<subject>s</subject><thread xmlns='urn:other'/>"), Talk::Subject);
+        assert_eq!(talk("<subject>s</subject><thread>t</thread>"), Talk::Passing);
+        let of_a_server = "from='r@c/n' xmlns='jabber:server'";
+        let read_there = |inside: &str| read(&message(of_a_server, inside), ROOM).talk;
+        assert_eq!(read_there("<body>hi</body>"), Talk::Stored);
+        assert_eq!(read_there("<body xmlns='jabber:server'>hi</body>"), Talk::Stored);
+        // The words are those that are read, wherever others stand.
+        let words = |inside: &str| read(&message("from='r@c/n'", inside), ROOM).words;
+        assert_eq!(words("<body xmlns='urn:other'>x</body><body>hi</body>"), words("<body>hi</body>"));
+    }
+
+    #[test]
+    fn tells_what_devices_are_woken_for() {
+        let is_news = |inside: &str| read(&message("from='r@c/n'", inside), ROOM).is_news();
+        assert!(is_news("<body>hi</body>"));
+        assert!(is_news(
+            "<body>hi</body><delay xmlns='urn:xmpp:delay' from='x@y/z' stamp='2002-09-10T23:08:25Z'/>"
+        ));
+        assert!(!is_news(
+            "<body>hi</body><delay xmlns='urn:xmpp:delay' from='r@c' stamp='2002-09-10T23:08:25Z'/>"
+        ));
+        assert!(!is_news("<body xmlns='urn:other'>hi</body>"));
+        assert!(!is_news("<subject>s</subject>"));
+        assert!(!is_news("<composing xmlns='http://jabber.org/protocol/chatstates'/>"));
     }
 
     #[test]

@@ -93,6 +93,10 @@ pub enum Decision {
         /// How it went.
         outcome: Outcome,
     },
+    /// The message in hand goes to the account's offline storage (XEP-0160). Nothing comes of it if that fails.
+    Store,
+    /// The groupchat message in hand is told to whoever wakes devices, unless the account has a session.
+    WakeDevices,
     /// What is kept of the account changed: see [`crate::Accounts::memberships`].
     Persist {
         /// Whose.

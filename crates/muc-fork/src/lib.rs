@@ -5,14 +5,15 @@
 //! joins, leaves, looks whether it is still there, or joins again.
 //!
 //! It holds no socket, no clock, no file, no thread and no Lua. Time comes in as the seconds of a clock that only
-//! goes forward, stanzas as bytes
-//! with the little that was read from them ([`input`]), and what to do comes out as [`Decision`]s, in order. A caller
+//! goes forward, stanzas as bytes, and what to do comes out as [`Decision`]s, in order. A caller
 //! that sends something to a room of its own server may be back with the room's answer before the sending returns;
 //! everything is recorded before the decisions are handed out, so that is as good as an answer that comes later.
 //!
 //! - [`accounts`]: the accounts and their memberships. What happens to them stands in a file per side it comes from:
 //!   `joining` (a client's presence), `sending` (what else clients send), `receiving` (what rooms send), `watching` (time),
 //!   `account` (bookmarks, devices, restarts); `requests` are those without an answer yet; `serving` is what one client is told from what is known.
+//! - `from_clients`, `from_rooms`: where stanzas come in. They read what decisions hang on ([`input`]) with `presence`, `asks`
+//!   (iqs), `mediated` (invitations and declines) and `private` (messages that nobody is in the room for).
 //! - [`view`]: what rooms told about their occupants, kept once for all accounts.
 //! - [`chat`]: what a groupchat message says.
 //! - [`history`]: the discussion that a client gets when it joins.
@@ -23,18 +24,26 @@
 
 mod account;
 pub mod accounts;
+mod asks;
 pub mod build;
 pub mod chat;
 pub mod decision;
+mod element;
+mod from_clients;
+mod from_rooms;
 pub mod history;
 pub mod input;
 mod joining;
+mod mediated;
 mod membership;
 pub mod memory;
+mod presence;
+mod private;
 mod receiving;
 mod requests;
 mod sending;
 mod serving;
+mod time;
 pub mod view;
 mod watching;
 

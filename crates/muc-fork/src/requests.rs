@@ -87,6 +87,11 @@ impl Requests {
         self.bytes
     }
 
+    /// Whether an answer from a room, or from somebody in it, is waited for.
+    pub(crate) fn waits_for(&self, room: &str) -> bool {
+        self.asked.values().any(|asked| *asked.room == *room)
+    }
+
     fn fits(&mut self, more: usize, now: u64) -> bool {
         if self.bytes + more > MOST {
             self.sweep(now);

@@ -560,7 +560,9 @@ impl World {
                 Decision::Refuse { .. }
                 | Decision::Persist { .. }
                 | Decision::Answer
-                | Decision::Joined { .. } => {}
+                | Decision::Joined { .. }
+                | Decision::Store
+                | Decision::WakeDevices => {}
             }
         }
     }

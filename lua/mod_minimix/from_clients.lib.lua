@@ -1,0 +1,104 @@
+-- What clients send: handed to the library, which decides what comes of it.
+
+local jid = require "util.jid";
+
+local enjamb = require "enjamb";
+local mx, serialize = enjamb.minimix, enjamb.serialize;
+
+local concerns, client_sends = mx.concerns, mx.client_sends;
+local pairs = pairs;
+
+local bare_sessions, hosts = prosody.bare_sessions, prosody.hosts;
+local perform;
+-- Connections are closed on the way down; the accounts are in their rooms when the server is up again.
+local stopping = false;
+
+local function is_client(origin)
+	return origin.type == "c2s" and origin.username and origin.resource;
+end
+
+local function account_of(session)
+	return session.username.."@"..session.host;
+end
+
+local function has_other_session(account, session)
+	local user = bare_sessions[account];
+	for _, other in pairs(user and user.sessions or {}) do
+		if other ~= session then return true; end
+	end
+	return false;
+end
+
+local function is_at_host_with_accounts(address)
+	local to_host = hosts[jid.host(address)];
+	return to_host ~= nil and to_host.type == "local";
+end
+
+-- `stanza`: the presence by which it goes, if it does so by itself.
+local function gone(session, stanza)
+	if stopping then return; end
+	local account = account_of(session);
+	local decisions = mx.client_gone(account, session.resource, has_other_session(account, session), stanza and serialize(stanza) or nil);
+	if decisions[1] then
+		perform(decisions, account);
+	end
+end
+
+-- Decisions, or nil if the stanza goes its way.
+local function ask(account, origin, stanza, to_account)
+	local bytes, err = serialize(stanza);
+	if not bytes then
+		module:log("error", "A stanza from %s cannot be handed on: %s", origin.full_jid, err);
+		return {};
+	end
+	return client_sends(account, origin.resource, bytes, to_account);
+end
+
+local function presence(event)
+	local origin, stanza = event.origin, event.stanza;
+	if not is_client(origin) then return; end
+	local to = stanza.attr.to;
+	if not to then
+		if stanza.attr.type == "unavailable" then
+			gone(origin, stanza);
+		end
+		return;
+	end
+	local account = account_of(origin);
+	local decisions = ask(account, origin, stanza, is_at_host_with_accounts(to));
+	if not decisions then return; end
+	if origin.directed then
+		-- mod_presence would tell the room that the client is gone, and from the client itself.
+		origin.directed[to] = nil;
+	end
+	local own = origin.enjamb;
+	if own and own.rooms then
+		-- mod_smacks would tell the client after a restart that it is out of it.
+		own.rooms[jid.bare(to)] = nil;
+	end
+	return perform(decisions, account, stanza, origin);
+end
+
+local function message_or_iq(event)
+	local origin, stanza = event.origin, event.stanza;
+	local to = stanza.attr.to;
+	if not to or not is_client(origin) then return; end
+	local account = account_of(origin);
+	if not concerns(account, to) then return; end
+	local decisions = ask(account, origin, stanza, false);
+	return decisions and perform(decisions, account, stanza, origin);
+end
+
+local function unbind(event)
+	gone(event.session);
+end
+
+return {
+	account_of = account_of;
+	presence = presence;
+	message = message_or_iq;
+	iq = message_or_iq;
+	unbind = unbind;
+	stopping = function () stopping = true; end;
+	watch = function (perform_decisions) perform = perform_decisions; end;
+};
