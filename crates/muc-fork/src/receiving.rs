@@ -114,7 +114,8 @@ impl Accounts {
                 }
             }
             Presence::Unavailable => {
-                if said.codes.contains(&303)
+                if m.phase == Phase::Joining
+                    && said.codes.contains(&303)
                     && m.other_ids
                     && m.unconfirmed == 0
                     && matches!(&m.maybe, Some(Maybe::In { nick, .. }) if from.nick == Some(nick))
@@ -602,6 +603,8 @@ impl Accounts {
             m.unconfirmed -= 1;
             m.started_over = true;
             m.phase = Phase::Joining;
+            m.ping = None;
+            m.doubt = false;
             m.settled = false;
             m.until = now + join_timeout;
             let until = m.until;

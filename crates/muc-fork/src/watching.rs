@@ -16,7 +16,7 @@ impl Accounts {
         let patience = self.config(account).patience();
         let id = self.new_id();
         let Some(m) = self.membership_mut(account, room) else { return };
-        if m.ping.is_some() {
+        if m.phase != Phase::Joined || m.ping.is_some() {
             return;
         }
         let to = at(room, &m.nick);
