@@ -1,13 +1,21 @@
 //! The account: bookmarks, devices, joins by iq, and what is kept across a restart.
 
-use crate::accounts::{
-    Accounts, Bookmark, Change, GRACE, Offline, Restored, Room, TOO_MANY, WIDE_HISTORY, at,
-};
+use crate::accounts::{Accounts, Bookmark};
+use crate::address::at;
 use crate::build;
+use crate::change::Change;
+use crate::conditions::TOO_MANY;
+use crate::config::Offline;
 use crate::decision::{Decision, Outcome};
 use crate::history::Request;
 use crate::input::FromClient;
+use crate::joining::WIDE_HISTORY;
 use crate::membership::{Client, Membership, Phase};
+use crate::restored::Restored;
+use crate::room::Room;
+
+/// How long the account waits for its clients after a restart, in seconds.
+pub const GRACE: u64 = 300;
 
 impl Accounts {
     /// A device of the account is online.

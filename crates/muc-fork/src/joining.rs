@@ -1,13 +1,20 @@
 //! A client's presence: joining, entering, changing, leaving; and the account's own joins and leaves.
 
-use crate::accounts::{Accounts, NOT_IN, Room, TOO_MANY, WIDE_HISTORY, at, set_id};
+use crate::accounts::Accounts;
+use crate::address::at;
 use crate::build;
+use crate::conditions::{NOT_IN, TOO_MANY};
 use crate::decision::Decision;
 use crate::history::Request;
 use crate::input::{FromClient, Join, Presence};
 use crate::membership::{Client, Membership, Phase, Stage};
+use crate::room::Room;
+use crate::serving::set_id;
 use crate::view::likeness;
 use std::sync::Arc;
+
+/// How many a room is asked for if a client asks for something in particular.
+pub(crate) const WIDE_HISTORY: usize = 100;
 
 impl Accounts {
     /// A client's presence to a room, or to a nickname in it. `join` is there if it carries a MUC `<x/>`; `payload` is

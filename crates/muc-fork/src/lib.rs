@@ -23,8 +23,12 @@
 
 mod account;
 pub mod accounts;
+mod address;
 pub mod build;
+mod change;
 pub mod chat;
+mod conditions;
+mod config;
 pub mod decision;
 pub mod history;
 pub mod input;
@@ -33,12 +37,18 @@ mod membership;
 pub mod memory;
 mod receiving;
 mod requests;
+mod restored;
+mod room;
 mod sending;
 mod serving;
 pub mod view;
 mod watching;
 
-pub use accounts::{Accounts, Change, Config, Offline, Restored, RestoredClient, Waits};
+pub use account::GRACE;
+pub use accounts::Accounts;
+pub use change::Change;
+pub use config::{Config, Offline};
 pub use decision::{Condition, Decision, Edit, Id, Outcome};
 pub use history::{Mark, Request};
 pub use memory::{Full, Limits};
+pub use restored::{Restored, RestoredClient, Waits};

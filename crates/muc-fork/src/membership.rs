@@ -1,12 +1,30 @@
 //! One account in one room.
 
-use crate::accounts::{ENTRY, HISTORY_AWAY, HISTORY_BYTES, MOST_CODES, RestoredClient, Waits};
 use crate::chat::Chat;
 use crate::history::{History, HistoryMessage, Mark, Request};
 use crate::memory::Weight;
+use crate::restored::{RestoredClient, Waits};
 use crate::view::{Likeness, Seen};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+
+/// How many messages are kept, while a client is in and while none is.
+pub(crate) const HISTORY: usize = 100;
+pub(crate) const HISTORY_AWAY: usize = 500;
+pub(crate) const HISTORY_BYTES: usize = 2 << 20;
+/// A join without subject is taken for complete after this long.
+pub(crate) const SETTLE_TIMEOUT: u64 = 5;
+/// So long nothing comes after what may have been the end of it.
+pub(crate) const SOON: u64 = 1;
+/// For so many seconds after it joined again, the account takes what the room repeats for what its clients may have.
+pub(crate) const REPEATING: u64 = 60;
+/// Status codes that were for the client whose join created the room, or was given another nickname; and those of a room that may be
+/// another by now: [`ENTRY`].
+pub(crate) const PERSONAL: &[u16] = &[201, 210, 100, 170];
+/// Status codes of a join that hold for later ones.
+pub(crate) const ENTRY: &[u16] = &[100, 170];
+/// How many status codes are remembered.
+pub(crate) const MOST_CODES: usize = 32;
 
 /// How far a client is.
 #[derive(Debug, PartialEq)]

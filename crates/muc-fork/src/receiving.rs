@@ -1,17 +1,21 @@
 //! What rooms send to accounts.
 
-use crate::accounts::{
-    Accounts, Change, HISTORY, HISTORY_AWAY, HISTORY_BYTES, LINGER, PERSONAL, RECENT, RECENT_BYTES,
-    REPEATING, SAME, SETTLE_TIMEOUT, SILENT, SOON, at, set_id,
-};
+use crate::accounts::Accounts;
+use crate::address::at;
 use crate::build;
+use crate::change::Change;
 use crate::chat::Chat;
+use crate::conditions::BUSY;
+use crate::conditions::SILENT;
 use crate::decision::{Decision, Edit, Id, Outcome};
 use crate::history::{HistoryMessage, Request};
 use crate::input::{Asks, FromRoom, Iq, Message, MucUser, Presence, Talk, is_about_the_way};
 use crate::membership::{Client, Maybe, Phase, Stage};
+use crate::membership::{HISTORY, HISTORY_AWAY, HISTORY_BYTES, PERSONAL, REPEATING, SETTLE_TIMEOUT, SOON};
 use crate::memory::Full;
-use crate::requests::BUSY;
+use crate::room::{RECENT, RECENT_BYTES, SAME};
+use crate::sending::LINGER;
+use crate::serving::set_id;
 use crate::view::likeness;
 use std::sync::Arc;
 

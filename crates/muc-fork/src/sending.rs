@@ -1,12 +1,35 @@
 //! What clients send to rooms they are in, beside presence; and clients that are gone.
 
-use crate::accounts::{ANSWER_TIMEOUT, Accounts, BROKEN, CLIENT_GONE, GONE, LEAVE_TIMEOUT, at, set_id};
+use crate::accounts::Accounts;
+use crate::address::at;
 use crate::build;
+use crate::conditions::{BUSY, CLIENT_GONE};
 use crate::decision::{Decision, Edit, Id};
 use crate::input::{Asks, FromClient, Iq, Message};
 use crate::membership::{Phase, Rename, Stage};
-use crate::requests::{Asked, BUSY};
+use crate::requests::ANSWER_TIMEOUT;
+use crate::requests::Asked;
+use crate::serving::set_id;
 use std::sync::Arc;
+
+/// A client is taken for gone when it answered so many stanzas of a room in a row with one of these conditions.
+const BROKEN: u32 = 5;
+const GONE: &[&str] = &[
+    "gone",
+    "internal-server-error",
+    "item-not-found",
+    "jid-malformed",
+    "recipient-unavailable",
+    "redirect",
+    "remote-server-not-found",
+    "remote-server-timeout",
+    "service-unavailable",
+];
+
+/// A room has this long for confirming that the account left; then its client is told anyway.
+pub(crate) const LEAVE_TIMEOUT: u64 = 10;
+/// For this long what a room still says to an account that left is kept from its clients.
+pub(crate) const LINGER: u64 = 60;
 
 impl Accounts {
     pub(crate) fn update(&mut self, from: FromClient, nick: &str, payload: &[u8], out: &mut Vec<Decision>) {

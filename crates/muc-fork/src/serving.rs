@@ -1,15 +1,31 @@
 //! What one client is served from what is known of the room.
 
-use crate::accounts::{
-    Change, DEFAULT_HISTORY, HISTORY, HISTORY_AWAY, HISTORY_BYTES, PERSONAL, Room, affiliation, at, set_id,
-};
+use crate::address::at;
 use crate::build;
+use crate::change::Change;
 use crate::decision::{Decision, Edit, Id, Outcome};
 use crate::history::{self, HistoryMessage, Request};
 use crate::input::FromClient;
 use crate::membership::{Client, Membership, Stage};
+use crate::membership::{HISTORY, HISTORY_AWAY, HISTORY_BYTES, PERSONAL};
+use crate::room::Room;
 use crate::view::View;
 use std::sync::Arc;
+
+/// How many messages a client that asks for no number gets at most; both Prosody's and ejabberd's default.
+const DEFAULT_HISTORY: usize = 20;
+
+pub(crate) fn set_id(id: Option<&str>) -> Id {
+    id.map_or(Id::Remove, |id| Id::Set(id.into()))
+}
+
+/// The account's affiliation, as its own presence says.
+pub(crate) fn affiliation(own: Option<&Arc<[u8]>>) -> Option<&str> {
+    let own = std::str::from_utf8(own?).ok()?;
+    let (_, after) = own.split_once("muc#user")?;
+    let (_, value) = after.split_once(" affiliation='")?;
+    value.split('\'').next()
+}
 
 impl Membership {
     /// The account's own presence for one client.

@@ -1,15 +1,27 @@
 //! Time: rooms that do not answer, and whether the account is still in those that are silent (XEP-0410).
 
-use crate::accounts::{
-    ANSWER_TIMEOUT, Accounts, DOUBT_PAUSE, LINGER, LOOKS, PING_TRIES, SETTLE_TIMEOUT, SILENT, at, set_id,
-};
+use crate::accounts::Accounts;
+use crate::address;
+use crate::address::at;
 use crate::build;
+use crate::conditions::SILENT;
 use crate::decision::{Decision, Edit, Id, Outcome};
 use crate::history::Request;
 use crate::input::{FromRoom, Iq, is_about_the_way};
+use crate::membership::SETTLE_TIMEOUT;
 use crate::membership::{Client, Phase, Stage};
+use crate::requests::ANSWER_TIMEOUT;
 use crate::requests::Asked;
+use crate::sending::LINGER;
+use crate::serving::set_id;
 use std::cmp::Reverse;
+
+/// A ping that is not answered is sent again, this often.
+const PING_TRIES: u32 = 3;
+/// A room that gives reasons to doubt is asked no sooner than this after the last time, in seconds.
+const DOUBT_PAUSE: u64 = 5;
+/// So many rooms are looked at in a second when a server is back.
+const LOOKS: u64 = 500;
 
 impl Accounts {
     pub(crate) fn ping(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
@@ -159,7 +171,7 @@ impl Accounts {
     pub fn server_up(&mut self, host: &str, anew: bool, now: u64) {
         let mut n = 0;
         for (account, a) in &mut self.accounts {
-            for (room, m) in a.rooms.iter_mut().filter(|(room, _)| crate::accounts::host(room) == host) {
+            for (room, m) in a.rooms.iter_mut().filter(|(room, _)| address::host(room) == host) {
                 let waits = m.phase == Phase::Away || (m.phase == Phase::Joining && m.retry);
                 if m.phase == Phase::Joined && (anew || m.failures > 0) {
                     m.doubt = true;
@@ -180,7 +192,7 @@ impl Accounts {
             .accounts
             .iter()
             .flat_map(|(account, a)| a.rooms.iter().map(move |(room, m)| (account, room, m)))
-            .filter(|(_, room, m)| m.phase == Phase::Joined && crate::accounts::host(room) == host)
+            .filter(|(_, room, m)| m.phase == Phase::Joined && address::host(room) == host)
             .map(|(account, room, _)| (account.clone(), room.clone()))
             .collect();
         for (account, room) in rooms {
