@@ -21,9 +21,9 @@
 
 #![forbid(unsafe_code)]
 
-mod account;
 pub mod accounts;
 mod address;
+mod bookmarks;
 pub mod build;
 mod change;
 pub mod chat;
@@ -44,8 +44,8 @@ mod serving;
 pub mod view;
 mod watching;
 
-pub use account::GRACE;
 pub use accounts::Accounts;
+pub use bookmarks::GRACE;
 pub use change::Change;
 pub use config::{Config, Offline};
 pub use decision::{Condition, Decision, Edit, Id, Outcome};

@@ -12,7 +12,7 @@ use crate::membership::SETTLE_TIMEOUT;
 use crate::membership::{Client, Phase, Stage};
 use crate::requests::ANSWER_TIMEOUT;
 use crate::requests::Asked;
-use crate::sending::LINGER;
+use crate::sending::presence::LINGER;
 use crate::serving::set_id;
 use std::cmp::Reverse;
 
