@@ -5,14 +5,17 @@
 //! joins, leaves, looks whether it is still there, or joins again.
 //!
 //! It holds no socket, no clock, no file, no thread and no Lua. Time comes in as the seconds of a clock that only
-//! goes forward, stanzas as bytes
-//! with the little that was read from them ([`input`]), and what to do comes out as [`Decision`]s, in order. A caller
-//! that sends something to a room of its own server may be back with the room's answer before the sending returns;
+//! goes forward, stanzas as bytes with the little that was read from them ([`input`]), and what to do comes out as
+//! [`Decision`]s, in order. A caller that sends something to a room of its own server may be back with the room's answer before the sending returns;
 //! everything is recorded before the decisions are handed out, so that is as good as an answer that comes later.
 //!
-//! - [`accounts`]: the accounts and their memberships. What happens to them stands in a file per side it comes from:
-//!   `joining` (a client's presence), `sending` (what else clients send), `receiving` (what rooms send), `watching` (time),
-//!   `account` (bookmarks, devices, restarts); `requests` are those without an answer yet; `serving` is what one client is told from what is known.
+//! - [`accounts`]: the accounts, and what all that happens to them needs. `membership` is one account in one room, `room` what
+//!   is the same for all accounts in it.
+//! - What comes in stands in a file per kind of stanza: `sending` for that of clients, `receiving` for that of rooms; time is in
+//!   `watching` and `pinging`.
+//! - What follows stands in a file per transition: `joining`, `entering`, `nicknames`, `leaving`; by whose wish beside a
+//!   client's presence in `bookmarks` and `pam`; across a restart in `restarting` and `comparing`. `serving` is what one
+//!   client is told from what is known, `requests` are those without an answer yet, `queries` what others may ask.
 //! - [`view`]: what rooms told about their occupants, kept once for all accounts.
 //! - [`chat`]: what a groupchat message says.
 //! - [`history`]: the discussion that a client gets when it joins.
@@ -27,16 +30,24 @@ mod bookmarks;
 pub mod build;
 mod change;
 pub mod chat;
+mod comparing;
 mod conditions;
 mod config;
 pub mod decision;
+mod entering;
 pub mod history;
 pub mod input;
 mod joining;
+mod leaving;
 mod membership;
 pub mod memory;
+mod nicknames;
+mod pam;
+mod pinging;
+mod queries;
 mod receiving;
 mod requests;
+mod restarting;
 mod restored;
 mod room;
 mod sending;
@@ -45,10 +56,10 @@ pub mod view;
 mod watching;
 
 pub use accounts::Accounts;
-pub use bookmarks::GRACE;
 pub use change::Change;
 pub use config::{Config, Offline};
 pub use decision::{Condition, Decision, Edit, Id, Outcome};
 pub use history::{Mark, Request};
 pub use memory::{Full, Limits};
+pub use restarting::GRACE;
 pub use restored::{Restored, RestoredClient, Waits};

@@ -4,8 +4,8 @@ use crate::change::Change;
 use crate::history::HistoryMessage;
 use crate::membership::Membership;
 use crate::memory::Meter;
-use crate::view::{Likeness, View};
-use std::collections::{HashMap, HashSet, VecDeque};
+use crate::view::View;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 /// Messages of a room among which the same one is looked for.
@@ -59,35 +59,6 @@ impl Room {
         }
         if let Some(known) = &mut m.known {
             known.remove(nick);
-        }
-    }
-
-    /// From now on an account compares what the room tells with what its clients know.
-    pub(crate) fn compare(&mut self, m: &mut Membership, known: HashMap<Box<str>, Likeness>) {
-        self.doubtful.extend(known.keys().filter(|nick| !self.view.has(nick)).cloned());
-        if m.known.replace(known).is_none() {
-            self.comparing += 1;
-        }
-    }
-
-    /// An account does not compare any more. Gives what its clients knew.
-    pub(crate) fn compared(
-        &mut self,
-        name: &str,
-        m: &mut Membership,
-        changes: &mut Vec<Change>,
-    ) -> Option<HashMap<Box<str>, Likeness>> {
-        let known = m.known.take()?;
-        self.comparing -= 1;
-        self.doubt_no_more(name, changes);
-        Some(known)
-    }
-
-    /// Whom nobody sees is gone, unless somebody still compares.
-    pub(crate) fn doubt_no_more(&mut self, name: &str, changes: &mut Vec<Change>) {
-        if self.comparing == 0 {
-            let gone = self.doubtful.drain().filter(|nick| !self.view.has(nick));
-            changes.extend(gone.map(|nick| Change::Gone { room: name.into(), nick }));
         }
     }
 }

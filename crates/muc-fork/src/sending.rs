@@ -1,3 +1,5 @@
 //! What clients send to rooms, one kind of stanza a file.
 
-pub(crate) mod presence;
+mod iq;
+mod message;
+mod presence;

@@ -3,7 +3,7 @@
 use crate::address::at;
 use crate::build;
 use crate::change::Change;
-use crate::decision::{Decision, Edit, Id, Outcome};
+use crate::decision::{Decision, Edit, Id};
 use crate::history::{self, HistoryMessage, Request};
 use crate::input::FromClient;
 use crate::membership::{Client, Membership, Stage};
@@ -128,24 +128,6 @@ impl Membership {
         });
     }
 
-    /// A client that waits while the account is in, between two nicknames, gets the account's presence in hand, and the rest.
-    pub(crate) fn let_client_in(&mut self, account: &str, room: &str, i: usize, out: &mut Vec<Decision>) {
-        let settled = self.settled;
-        let Stage::Waiting { id, request, .. } = &mut self.clients[i].stage else { return };
-        let (id, request) = (id.take(), *request);
-        self.clients[i].stage = Stage::In { held: (!settled).then_some(request) };
-        let news = std::mem::take(&mut self.untold);
-        let client = &self.clients[i];
-        let with = self.codes_for(client, &news);
-        let edit = Edit { id: set_id(id.as_deref()), without: PERSONAL, with, ..Edit::default() };
-        out.push(Decision::Forward { resource: client.resource.clone(), edit });
-        if settled {
-            self.serve_history(account, room, client, &request, out);
-            self.serve_subject(account, room, client, out);
-        }
-        self.clients[i].has_subject = settled;
-    }
-
     /// The history and subject of the account's join are complete: clients that asked for something in particular get it, and
     /// those who were in before are told who is gone.
     pub(crate) fn settle(
@@ -180,40 +162,6 @@ impl Membership {
         self.repeats.append(&mut self.held_marks);
     }
 
-    /// The account has joined again, and the room has told who is there: its clients are told who is gone.
-    pub(crate) fn tell_gone(
-        &mut self,
-        account: &str,
-        name: &str,
-        room: &mut Room,
-        changes: &mut Vec<Change>,
-        out: &mut Vec<Decision>,
-    ) {
-        if let Some(known) = room.compared(name, self, changes) {
-            let mut gone: Vec<_> = known
-                .keys()
-                .filter(|nick| {
-                    **nick != self.nick && !nick.is_empty() && room.view.get(&self.seen, nick).is_none()
-                })
-                .collect();
-            gone.sort();
-            for nick in gone {
-                let stanza: Arc<[u8]> = build::unavailable(&at(name, nick), None, &[]).into();
-                for client in
-                    self.clients.iter().filter(|c| c.stays() && self.comparing.contains(&c.resource))
-                {
-                    out.push(Decision::Serve {
-                        account: account.into(),
-                        resource: client.resource.clone(),
-                        stanza: stanza.clone(),
-                        edit: Edit::default(),
-                    });
-                }
-            }
-        }
-        self.comparing.clear();
-    }
-
     /// What was said while the account joined goes to those who are in.
     pub(crate) fn release(
         &mut self,
@@ -241,19 +189,6 @@ impl Membership {
 }
 
 impl Membership {
-    pub(crate) fn answer_pam(
-        &mut self,
-        account: &str,
-        room: &str,
-        outcome: Outcome,
-        out: &mut Vec<Decision>,
-    ) {
-        for (resource, id) in self.pam_waiting.drain(..) {
-            let outcome = outcome.clone();
-            out.push(Decision::Joined { account: account.into(), resource, id, room: room.into(), outcome });
-        }
-    }
-
     /// Where a client's stanza goes: who was given another nickname than it asked for may still use that for itself.
     pub(crate) fn address(&self, from: FromClient) -> String {
         match from.nick {

@@ -1,4 +1,4 @@
-//! Time: rooms that do not answer, and whether the account is still in those that are silent (XEP-0410).
+//! Time: what is due, and whether the account is still in rooms that are silent.
 
 use crate::accounts::Accounts;
 use crate::address;
@@ -7,202 +7,16 @@ use crate::build;
 use crate::conditions::SILENT;
 use crate::decision::{Decision, Edit, Id, Outcome};
 use crate::history::Request;
-use crate::input::{FromRoom, Iq, is_about_the_way};
-use crate::membership::SETTLE_TIMEOUT;
-use crate::membership::{Client, Phase, Stage};
+use crate::leaving::LINGER;
+use crate::membership::{Phase, SETTLE_TIMEOUT, Stage};
 use crate::requests::ANSWER_TIMEOUT;
-use crate::requests::Asked;
-use crate::sending::presence::LINGER;
 use crate::serving::set_id;
 use std::cmp::Reverse;
 
-/// A ping that is not answered is sent again, this often.
-const PING_TRIES: u32 = 3;
-/// A room that gives reasons to doubt is asked no sooner than this after the last time, in seconds.
-const DOUBT_PAUSE: u64 = 5;
 /// So many rooms are looked at in a second when a server is back.
 const LOOKS: u64 = 500;
 
 impl Accounts {
-    pub(crate) fn ping(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
-        let patience = self.config(account).patience();
-        let id = self.new_id();
-        let Some(m) = self.membership_mut(account, room) else { return };
-        if m.phase != Phase::Joined || m.ping.is_some() {
-            return;
-        }
-        let to = at(room, &m.nick);
-        m.ping = Some(id.clone());
-        out.push(Decision::Send { stanza: build::self_ping(account, &to, &id) });
-        let until = now + ANSWER_TIMEOUT;
-        let asked = Asked { room: room.into(), resource: None, to, id: "".into(), ping: true, until };
-        if let Some(a) = self.accounts.get_mut(account) {
-            a.requests.ask(&id, asked, now);
-        }
-        self.wake(account, room, now + patience);
-    }
-
-    /// What a ping to one's own nickname told (XEP-0410 §3.3).
-    pub(crate) fn pinged(
-        &mut self,
-        from: FromRoom,
-        kind: Iq,
-        condition: Option<&str>,
-        now: u64,
-        out: &mut Vec<Decision>,
-    ) {
-        let silence = self.config(from.account).silence;
-        let Some(m) = self.membership_mut(from.account, from.room) else { return };
-        if m.phase != Phase::Joined {
-            return;
-        }
-        m.ping = None;
-        m.doubt = false;
-        m.looked = now;
-        // Somebody under another nickname is in; but it is known which nickname the account has.
-        let between_nicks = m.own.is_none() || !m.renames.is_empty();
-        let there = kind == Iq::Result
-            || matches!(condition, Some("service-unavailable" | "feature-not-implemented"))
-            || (condition == Some("item-not-found") && between_nicks);
-        let unknown = condition.is_some_and(is_about_the_way);
-        if there {
-            m.failures = 0;
-            m.trouble = None;
-            self.wake(from.account, from.room, now + silence);
-        } else if unknown {
-            self.unanswered(from.account, from.room, now, out);
-        } else {
-            self.rejoin(from.account, from.room, now, out);
-        }
-    }
-
-    pub(crate) fn unanswered(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
-        let (patience, outage) = (self.config(account).patience(), self.config(account).outage());
-        let Some(m) = self.membership_mut(account, room) else { return };
-        m.failures += 1;
-        let trouble = *m.trouble.get_or_insert(now);
-        if m.failures < PING_TRIES || now < trouble + outage {
-            self.wake(account, room, now + patience);
-            return;
-        }
-        for client in &m.clients {
-            m.serve_left(account, room, client, Id::Remove, &[110, 333], out);
-        }
-        self.give_up(account, room, true, now, out);
-    }
-
-    /// Something that a room said gives reason to look whether the account is still in.
-    pub(crate) fn doubt(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
-        let Some(m) = self.membership_mut(account, room) else { return };
-        m.doubt = true;
-        let next = m.looked + DOUBT_PAUSE;
-        if m.ping.is_some() {
-            // The answer tells.
-        } else if next <= now {
-            self.ping(account, room, now, out);
-        } else {
-            self.wake(account, room, next);
-        }
-    }
-
-    /// A join failed for now. Clients that have been told that they are in, or that have waited since before a restart, are not
-    /// told of it while there is hope: it is tried again, with growing pauses. Says whether it is. Others that wait are told the
-    /// error, that in hand (`error`) or that the room does not answer.
-    pub(crate) fn put_off(
-        &mut self,
-        account: &str,
-        room: &str,
-        error: bool,
-        now: u64,
-        out: &mut Vec<Decision>,
-    ) -> bool {
-        let (join_timeout, outage) = (self.config(account).join_timeout, self.config(account).outage());
-        let Some(m) = self.membership_mut(account, room) else { return false };
-        let hope = if m.clients.iter().any(|c| c.stays() && c.was_told()) {
-            outage
-        } else if m.restored && m.is_used() {
-            join_timeout
-        } else {
-            return false;
-        };
-        if now >= *m.trouble.get_or_insert(now) + hope {
-            return false;
-        }
-        let restored = m.restored && m.never_in;
-        let told: Vec<Client> = m
-            .clients
-            .extract_if(.., |c| match c.stage {
-                Stage::In { .. } | Stage::Waiting { was_in: true, .. } => false,
-                Stage::Waiting { .. } => !restored,
-                Stage::Leaving { .. } => true,
-            })
-            .collect();
-        for client in &told {
-            match &client.stage {
-                Stage::Waiting { id, .. } if error => {
-                    let from = Some(at(room, &client.asked));
-                    let edit = Edit { from, id: set_id(id.as_deref()), ..Edit::default() };
-                    out.push(Decision::Forward { resource: client.resource.clone(), edit });
-                }
-                Stage::Waiting { id, .. } => out.push(Decision::Serve {
-                    account: account.into(),
-                    resource: client.resource.clone(),
-                    stanza: build::presence_error(&at(room, &client.asked), SILENT).into(),
-                    edit: Edit { id: set_id(id.as_deref()), ..Edit::default() },
-                }),
-                Stage::Leaving { id } => {
-                    m.serve_left(account, room, client, set_id(id.as_deref()), &[110], out);
-                }
-                Stage::In { .. } => {}
-            }
-        }
-        m.retry = true;
-        m.failures += 1;
-        let pause = 1u64 << m.failures.min(6);
-        if !told.is_empty() {
-            out.push(Decision::Persist { account: account.into() });
-        }
-        self.wake(account, room, now + pause);
-        true
-    }
-
-    /// A server can be reached again: rooms of it that could not be joined are tried at once. If it may have forgotten everything
-    /// (`anew`: a component that connects), look whether its rooms still have us.
-    pub fn server_up(&mut self, host: &str, anew: bool, now: u64) {
-        let mut n = 0;
-        for (account, a) in &mut self.accounts {
-            for (room, m) in a.rooms.iter_mut().filter(|(room, _)| address::host(room) == host) {
-                let waits = m.phase == Phase::Away || (m.phase == Phase::Joining && m.retry);
-                if m.phase == Phase::Joined && (anew || m.failures > 0) {
-                    m.doubt = true;
-                    m.ping = None;
-                } else if !waits {
-                    continue;
-                }
-                m.due = now + n / LOOKS;
-                n += 1;
-                self.due.push(Reverse((m.due, account.clone(), room.clone())));
-            }
-        }
-    }
-
-    /// The connection to a server was lost: look, soon, whether its rooms still have us.
-    pub fn server_lost(&mut self, host: &str, now: u64) {
-        let rooms: Vec<(Box<str>, Box<str>)> = self
-            .accounts
-            .iter()
-            .flat_map(|(account, a)| a.rooms.iter().map(move |(room, m)| (account, room, m)))
-            .filter(|(_, room, m)| m.phase == Phase::Joined && address::host(room) == host)
-            .map(|(account, room, _)| (account.clone(), room.clone()))
-            .collect();
-        for (account, room) in rooms {
-            if let Some(m) = self.membership_mut(&account, &room) {
-                m.doubt = true;
-            }
-            self.wake(&account, &room, now + SETTLE_TIMEOUT);
-        }
-    }
-
     /// Time passed.
     pub fn tick(&mut self, now: u64) -> Vec<Decision> {
         let mut out = Vec::new();
@@ -334,6 +148,43 @@ impl Accounts {
                 }
                 self.begin(account, room, m, &Request::default(), now, out);
             }
+        }
+    }
+
+    /// A server can be reached again: rooms of it that could not be joined are tried at once. If it may have forgotten everything
+    /// (`anew`: a component that connects), look whether its rooms still have us.
+    pub fn server_up(&mut self, host: &str, anew: bool, now: u64) {
+        let mut n = 0;
+        for (account, a) in &mut self.accounts {
+            for (room, m) in a.rooms.iter_mut().filter(|(room, _)| address::host(room) == host) {
+                let waits = m.phase == Phase::Away || (m.phase == Phase::Joining && m.retry);
+                if m.phase == Phase::Joined && (anew || m.failures > 0) {
+                    m.doubt = true;
+                    m.ping = None;
+                } else if !waits {
+                    continue;
+                }
+                m.due = now + n / LOOKS;
+                n += 1;
+                self.due.push(Reverse((m.due, account.clone(), room.clone())));
+            }
+        }
+    }
+
+    /// The connection to a server was lost: look, soon, whether its rooms still have us.
+    pub fn server_lost(&mut self, host: &str, now: u64) {
+        let rooms: Vec<(Box<str>, Box<str>)> = self
+            .accounts
+            .iter()
+            .flat_map(|(account, a)| a.rooms.iter().map(move |(room, m)| (account, room, m)))
+            .filter(|(_, room, m)| m.phase == Phase::Joined && address::host(room) == host)
+            .map(|(account, room, _)| (account.clone(), room.clone()))
+            .collect();
+        for (account, room) in rooms {
+            if let Some(m) = self.membership_mut(&account, &room) {
+                m.doubt = true;
+            }
+            self.wake(&account, &room, now + SETTLE_TIMEOUT);
         }
     }
 }

@@ -1,0 +1,56 @@
+//! Joins that a client asks for by iq, for the account (MUC2-PAM).
+
+use crate::accounts::Accounts;
+use crate::build;
+use crate::conditions::TOO_MANY;
+use crate::decision::{Decision, Outcome};
+use crate::input::FromClient;
+use crate::membership::{Membership, Phase};
+
+impl Accounts {
+    /// A client asks by iq for the account to join (MUC2-PAM), under a prepared nickname.
+    pub fn pam_join(&mut self, from: FromClient, nick: &str, now: u64) -> Vec<Decision> {
+        let mut out = Vec::new();
+        let max = self.config(from.account).max_rooms;
+        let a = self.accounts.entry(from.account.into()).or_default();
+        a.online = true;
+        let waiting = (from.resource.into(), from.id.unwrap_or("").into());
+        let in_rooms = a.rooms.len();
+        let phase = a.rooms.get(from.room).map(|m| m.phase);
+        match phase {
+            Some(Phase::Joining | Phase::Joined) => {
+                let Some(m) = a.rooms.get_mut(from.room) else { return out };
+                m.pam = true;
+                m.pam_waiting.push(waiting);
+                if m.phase == Phase::Joined {
+                    let nick = m.nick.clone();
+                    m.answer_pam(from.account, from.room, Outcome::In(nick), &mut out);
+                }
+                out.push(Decision::Persist { account: from.account.into() });
+            }
+            _ if in_rooms >= max => out.push(Decision::Refuse { condition: TOO_MANY }),
+            _ => {
+                let mut m = Membership::new(nick, None, build::unattended(true).into(), now);
+                m.pam = true;
+                m.pam_waiting.push(waiting);
+                self.begin_anew(from.account, from.room, m, now, &mut out);
+            }
+        }
+        out
+    }
+}
+
+impl Membership {
+    pub(crate) fn answer_pam(
+        &mut self,
+        account: &str,
+        room: &str,
+        outcome: Outcome,
+        out: &mut Vec<Decision>,
+    ) {
+        for (resource, id) in self.pam_waiting.drain(..) {
+            let outcome = outcome.clone();
+            out.push(Decision::Joined { account: account.into(), resource, id, room: room.into(), outcome });
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What is kept across a restart of the server, and taken up again after it.
+
+use crate::accounts::Accounts;
+use crate::build;
+use crate::change::Change;
+use crate::config::Offline;
+use crate::decision::Decision;
+use crate::history::Request;
+use crate::joining::WIDE_HISTORY;
+use crate::membership::{Client, Membership, Phase};
+use crate::restored::Restored;
+use crate::room::Room;
+
+/// How long the account waits for its clients after a restart, in seconds.
+pub const GRACE: u64 = 300;
+
+impl Accounts {
+    /// What is to be kept of an account, so that [`Accounts::restore`] can bring it back.
+    pub fn memberships(&self, account: &str) -> Vec<Restored> {
+        let rooms = self.accounts.get(account).into_iter().flat_map(|a| &a.rooms);
+        let mut kept: Vec<Restored> = rooms
+            .map(|(room, m)| Restored {
+                leaving: m.phase == Phase::Leaving,
+                room: room.to_string(),
+                nick: m.nick.to_string(),
+                password: m.password.as_deref().map(Into::into),
+                pam: m.pam,
+                pam_waiting: m.pam_waiting.iter().map(|(r, id)| (r.to_string(), id.to_string())).collect(),
+                joining: m.never_in,
+                other_ids: m.other_ids,
+                entry: m.entry.clone(),
+                untold: m.untold.clone(),
+                clients: {
+                    let mut clients: Vec<&Client> = m.clients.iter().collect();
+                    clients.sort_by_key(|c| c.turn);
+                    clients.into_iter().map(Client::kept).collect()
+                },
+                ..Restored::default()
+            })
+            .collect();
+        kept.sort_by(|a, b| a.room.cmp(&b.room));
+        kept
+    }
+
+    /// A membership from before the server's start is taken up again: the account joins, and its clients are told only
+    /// what changed.
+    pub fn restore(&mut self, account: &str, kept: Restored, online: bool, now: u64) -> Vec<Decision> {
+        let mut out = Vec::new();
+        if self.membership(account, &kept.room).is_some() {
+            return out;
+        }
+        self.accounts.entry(account.into()).or_default().online |= online;
+        let mut m =
+            Membership::new(&kept.nick, kept.password.as_deref(), build::unattended(online).into(), now);
+        let known = kept.occupants.into_iter().map(|(n, likeness)| (n.into(), likeness)).collect();
+        let memory = &self.memory;
+        let room = self.rooms.entry(kept.room.as_str().into()).or_insert_with(|| Room::new(memory));
+        room.compare(&mut m, known);
+        m.repeats = kept.said;
+        m.rejoined = true;
+        m.restored = true;
+        m.never_in = kept.joining;
+        m.other_ids = kept.other_ids;
+        m.entry = kept.entry;
+        m.untold = kept.untold;
+        m.pam = kept.pam;
+        m.pam_waiting = kept.pam_waiting.into_iter().map(|(r, id)| (r.into(), id.into())).collect();
+        for client in kept.clients {
+            self.turn += 1;
+            m.clients.push(Client::restored(client, self.turn));
+        }
+        if let Some(latest) = m.latest() {
+            m.shown = latest.presence.clone();
+        }
+        m.grace = if self.config(account).offline == Offline::Leave { 0 } else { now + GRACE };
+        // Who asked to be let in is not there any more, the account was leaving, or it has no reason to be there.
+        let wanted = m.is_used() || (m.grace > 0 && (m.pam || !kept.joining));
+        if kept.leaving || !wanted {
+            // The room may not have heard of it.
+            m.phase = Phase::Joined;
+            let room = self.rooms.entry(kept.room.as_str().into()).or_default();
+            room.accounts += 1;
+            m.known = None;
+            room.comparing -= 1;
+            self.accounts.entry(account.into()).or_default().rooms.insert(kept.room.as_str().into(), m);
+            self.depart(account, &kept.room, None, now, &mut out);
+            return out;
+        }
+        let wide = Request { maxstanzas: Some(WIDE_HISTORY), ..Request::default() };
+        self.begin(account, &kept.room, m, &wide, now, &mut out);
+        out
+    }
+
+    /// What changed in rooms since the last call, for whoever keeps that across a restart.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Everything that [`Accounts::take_changes`] would have told of the rooms as they are.
+    pub fn snapshot(&self) -> Vec<Change> {
+        let mut all = Vec::new();
+        for (name, room) in &self.rooms {
+            for (nick, likeness) in room.view.all() {
+                all.push(Change::Occupant { room: name.clone(), nick: nick.into(), likeness });
+            }
+            for said in &room.recent {
+                all.push(Change::Message { room: name.clone(), mark: said.mark });
+            }
+        }
+        all
+    }
+}
