@@ -6,10 +6,12 @@
 use crate::address::host;
 use crate::change::Change;
 use crate::config::{Config, Offline};
+use crate::decision::Decision;
 use crate::membership::Membership;
 use crate::memory::{Full, Limits, Meter};
 use crate::requests::Requests;
 use crate::room::Room;
+use crate::stay::Stay;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
@@ -64,6 +66,11 @@ impl Account {
             && self.bookmarks.is_empty()
             && !self.bookmarks_unknown
             && self.requests.is_empty()
+    }
+
+    /// In how many rooms it is or is about to be, which have a bound.
+    pub(crate) fn rooms_in(&self) -> usize {
+        self.rooms.values().filter(|m| !m.is_leaving()).count()
     }
 }
 
@@ -124,6 +131,19 @@ impl Accounts {
         self.accounts.get_mut(account)?.rooms.get_mut(room)
     }
 
+    /// An account's stay in a room; what follows from it goes to `out`.
+    pub(crate) fn stay<'a>(
+        &'a mut self,
+        account: &'a str,
+        name: &'a str,
+        out: &'a mut Vec<Decision>,
+    ) -> Option<Stay<'a>> {
+        let m = self.accounts.get_mut(account)?.rooms.get_mut(name)?;
+        let room = self.rooms.get_mut(name)?;
+        Some(Stay { account, name, m, room, memory: &self.memory, changes: &mut self.changes, out })
+    }
+
+    /// A membership is looked at again then ([`Accounts::tick`]).
     pub(crate) fn wake(&mut self, account: &str, room: &str, at: u64) {
         if let Some(m) = self.membership_mut(account, room) {
             m.due = at;
@@ -137,7 +157,7 @@ impl Accounts {
         let bookmarked = a.bookmarks.get(room).is_some_and(|b| b.autojoin);
         let m = a.rooms.get(room);
         let waits = m.is_some_and(|m| m.grace > now) && !left;
-        let bookmarked = bookmarked || ((a.bookmarks_unknown || m.is_some_and(|m| m.pam)) && !left);
+        let bookmarked = bookmarked || ((a.bookmarks_unknown || m.is_some_and(|m| m.pam.asked)) && !left);
         match self.config(account).offline {
             Offline::Leave => bookmarked && a.online,
             Offline::Bookmarked => bookmarked || waits,

@@ -15,13 +15,10 @@ impl Accounts {
         if std::mem::replace(&mut a.online, true) {
             return out;
         }
-        let mut wanted: Vec<_> = a
-            .bookmarks
-            .iter()
-            .filter(|(room, b)| b.autojoin && a.rooms.get(*room).is_none_or(Membership::is_ending))
-            .collect();
-        wanted.sort_by_key(|(room, _)| *room);
-        let wanted: Vec<_> = wanted.into_iter().map(|(room, _)| room.clone()).collect();
+        let is_out = |room: &str| a.rooms.get(room).is_none_or(Membership::is_ending);
+        let wanted = a.bookmarks.iter().filter(|(room, b)| b.autojoin && is_out(room));
+        let mut wanted: Vec<Box<str>> = wanted.map(|(room, _)| room.clone()).collect();
+        wanted.sort();
         for room in wanted {
             self.follow(account, &room, now, &mut out);
         }
@@ -52,56 +49,71 @@ impl Accounts {
             }
             None => a.bookmarks.remove(room),
         };
-        let phase = a.rooms.get(room).map(|m| m.phase);
-        let was = before.as_ref().is_some_and(|b| b.autojoin);
+        let had = before.as_ref().is_some_and(|b| b.autojoin);
         if autojoin != Some(true) {
-            if was && matches!(phase, Some(Phase::Joining | Phase::Joined | Phase::Away)) {
+            if had && self.membership(account, room).is_some_and(|m| !m.is_leaving()) {
                 self.depart(account, room, None, now, &mut out);
             }
             return out;
         }
+        let renamed = nick.is_some() && before.is_some_and(|b| b.nick.as_deref() != nick);
         let default = account.split('@').next().unwrap_or(account);
         let wanted = nick.filter(|n| !n.is_empty()).unwrap_or(default);
-        match phase {
+        let Some(m) = self.membership_mut(account, room) else {
+            self.join_bookmarked(account, room, wanted, password, now, &mut out);
+            return out;
+        };
+        match &mut m.phase {
             // The last wish counts: the room gets it behind the leave.
-            None | Some(Phase::Leaving | Phase::Away) => {
-                if !self.stays(account, room, false, now) {
-                    return out;
-                }
-                let a = self.accounts.entry(account.into()).or_default();
-                let in_rooms = a.rooms.values().filter(|m| m.phase != Phase::Leaving).count();
-                if in_rooms >= self.config(account).max_rooms && phase != Some(Phase::Away) {
-                    return out;
-                }
-                let shown = build::unattended(self.accounts.get(account).is_some_and(|a| a.online));
-                let m = Membership::new(wanted, password, shown.into(), now);
-                self.begin_anew(account, room, m, now, &mut out);
+            Phase::Leaving(_) | Phase::Away => {
+                self.join_bookmarked(account, room, wanted, password, now, &mut out);
             }
-            Some(Phase::Joining) => {
-                let renamed = nick.is_some() && before.is_some_and(|b| b.nick.as_deref() != nick);
-                let Some(m) = self.membership_mut(account, room) else { return out };
-                m.bookmark_changed = true;
-                m.nick_wanted = if renamed && *m.nick != *wanted { Some(wanted.into()) } else { None };
+            Phase::Joining(joining) => {
+                joining.bookmark_changed = true;
+                m.nicknames.bookmarked = (renamed && *m.nick != *wanted).then(|| wanted.into());
             }
-            Some(Phase::Joined) => {
-                let renamed = nick.is_some() && before.is_some_and(|b| b.nick.as_deref() != nick);
+            Phase::Joined(_) => {
+                let other = renamed && *m.nick != *wanted;
+                let presence = m.shown.presence.clone();
                 let id = self.new_id();
-                let Some(m) = self.membership_mut(account, room) else { return out };
-                if renamed && *m.nick != *wanted {
+                if other {
                     let to = at(room, wanted);
                     let address = [("from", account), ("to", to.as_str()), ("id", id.as_str())];
-                    out.push(Decision::Send { stanza: build::addressed(&m.shown, &address, b"") });
+                    out.push(Decision::Send { stanza: build::addressed(&presence, &address, b"") });
                 }
             }
         }
         out
     }
 
+    /// The account joins a room that it has a bookmark with autojoin for, if it may.
+    fn join_bookmarked(
+        &mut self,
+        account: &str,
+        room: &str,
+        nick: &str,
+        password: Option<&str>,
+        now: u64,
+        out: &mut Vec<Decision>,
+    ) {
+        if !self.stays(account, room, false, now) {
+            return;
+        }
+        let max = self.config(account).max_rooms;
+        let Some(a) = self.accounts.get(account) else { return };
+        let counts = a.rooms.get(room).is_some_and(Membership::is_away);
+        if a.rooms_in() >= max && !counts {
+            return;
+        }
+        let m = Membership::new(nick, password, build::unattended(a.online).into(), now);
+        self.begin_anew(account, room, m, now, out);
+    }
+
     /// Whether the account's bookmarks are known. While they are not, it stays in the rooms that it is in: there may be one for each.
     pub fn bookmarks_known(&mut self, account: &str, known: bool, now: u64) {
         let a = self.accounts.entry(account.into()).or_default();
         if std::mem::replace(&mut a.bookmarks_unknown, !known) && known {
-            let unattended = a.rooms.iter().filter(|(_, m)| m.phase == Phase::Joined && !m.is_used());
+            let unattended = a.rooms.iter().filter(|(_, m)| m.is_joined() && !m.is_used());
             let rooms: Vec<Box<str>> = unattended.map(|(room, _)| room.clone()).collect();
             for room in rooms {
                 self.wake(account, &room, now);
@@ -135,8 +147,7 @@ impl Accounts {
         out: &mut Vec<Decision>,
     ) {
         if let Some(old) = self.membership_mut(account, room) {
-            let leaving = old.phase == Phase::Leaving;
-            m.unconfirmed = if leaving { old.unconfirmed + 1 } else { 0 };
+            m.unconfirmed = if old.is_leaving() { old.unconfirmed + 1 } else { 0 };
             // They wait for the answer to their leave.
             m.clients = std::mem::take(&mut old.clients);
             self.remove(account, room, &mut Vec::new());

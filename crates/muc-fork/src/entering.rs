@@ -3,12 +3,14 @@
 use crate::accounts::Accounts;
 use crate::decision::{Decision, Edit};
 use crate::input::{FromClient, Join};
-use crate::membership::{Client, Membership, PERSONAL, Phase, Stage};
+use crate::membership::Membership;
+use crate::membership::client::{Client, Stage};
+use crate::membership::codes::PERSONAL;
 use crate::serving::set_id;
-use std::sync::Arc;
+use crate::stay::Stay;
 
 impl Accounts {
-    /// Another client of an account that is in, or about to be; or the same one, which lost track.
+    /// Another client joins; or the same one, which lost track.
     pub(crate) fn enter(
         &mut self,
         from: FromClient,
@@ -19,75 +21,86 @@ impl Accounts {
     ) {
         self.turn += 1;
         let turn = self.turn;
-        let Some(a) = self.accounts.get_mut(from.account) else { return };
-        a.online = true;
-        let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
-            return;
-        };
-        if m.phase == Phase::Joined {
-            // What the others know, it does not.
-            m.tell_gone(from.account, from.room, room, &mut self.changes, out);
+        if let Some(a) = self.accounts.get_mut(from.account) {
+            a.online = true;
         }
-        // Between two nicknames it is told of the others at once.
-        let was_in = m.phase == Phase::Joined || m.client(from.resource).is_some_and(Client::was_told);
-        if let Some(client) = m.client(from.resource)
-            && let Stage::Leaving { id } = &client.stage
-        {
-            m.serve_left(from.account, from.room, client, set_id(id.as_deref()), &[110], out);
-        }
-        m.clients.retain(|c| &*c.resource != from.resource);
-        let presence: Arc<[u8]> = payload.into();
-        // Between two nicknames, too, there is no presence of the account to serve.
-        let waits = m.phase == Phase::Joining || m.own.is_none();
+        let Some(mut stay) = self.stay(from.account, from.room, out) else { return };
+        let was_in = stay.lets_go(from);
+        // Between two nicknames there is no presence of the account to serve.
+        let waits = stay.m.is_joining() || stay.m.own.is_none();
+        let settled = stay.m.discussion.settled;
         let id = from.id.map(Into::into);
         let stage = if waits {
             Stage::Waiting { id, request: join.history, was_in }
         } else {
-            Stage::In { held: (!m.settled).then_some(join.history) }
+            Stage::In { held: (!settled).then_some(join.history) }
         };
         let client = Client {
             resource: from.resource.into(),
             asked: nick.into(),
-            presence,
+            presence: payload.into(),
             turn,
-            has_subject: !waits && m.settled,
+            has_subject: !waits && settled,
             stage,
             late: None,
             errors: 0,
         };
-        if waits {
-            if !m.is_quiet() {
-                m.serve_occupants(from.account, &room.view, &client, out);
-            }
-            m.clients.push(client);
-            out.push(Decision::Persist { account: from.account.into() });
-            if m.retry {
-                self.wake(from.account, from.room, 0); // do not let it wait
-            }
-            return;
+        if !waits {
+            stay.welcome(&client, from, &join);
+        } else if !stay.m.is_quiet() {
+            stay.m.serve_occupants(from.account, &stay.room.view, &client, stay.out);
         }
-        m.serve_occupants(from.account, &room.view, &client, out);
-        let news = std::mem::take(&mut m.untold);
-        m.serve_own(from.account, &client, set_id(from.id), &news, out);
-        if m.settled {
-            m.serve_history(from.account, from.room, &client, &join.history, out);
-            m.serve_subject(from.account, from.room, &client, out);
-            m.missed = 0;
+        stay.m.clients.push(client);
+        stay.persist();
+        if !waits {
+            self.show_latest(from.account, from.room, out);
+        } else if stay.m.joining_mut().is_some_and(|joining| joining.put_off) {
+            self.wake(from.account, from.room, 0); // do not let it wait
         }
-        m.clients.push(client);
-        out.push(Decision::Persist { account: from.account.into() });
-        self.show_latest(from.account, from.room, out);
+    }
+}
+
+impl Stay<'_> {
+    /// A client begins anew. Says whether it has been told of the room's occupants, beside what it is told now.
+    fn lets_go(&mut self, from: FromClient) -> bool {
+        if self.m.is_joined() {
+            // What the others know, it does not.
+            self.tell_gone();
+        }
+        let m = &mut *self.m;
+        // Between two nicknames it is told of the others at once.
+        let was_in = m.is_joined() || m.client(from.resource).is_some_and(Client::was_told);
+        if let Some(client) = m.client(from.resource)
+            && let Stage::Leaving { id } = &client.stage
+        {
+            m.serve_left(from.account, from.room, client, set_id(id.as_deref()), &[110], self.out);
+        }
+        m.clients.retain(|c| &*c.resource != from.resource);
+        was_in
+    }
+
+    /// A client gets what the room tells who enters, in the order of XEP-0045 §7.1, as far as it has come.
+    fn welcome(&mut self, client: &Client, from: FromClient, join: &Join) {
+        let m = &mut *self.m;
+        m.serve_occupants(from.account, &self.room.view, client, self.out);
+        let news = std::mem::take(&mut m.codes.untold);
+        m.serve_own(from.account, client, set_id(from.id), &news, self.out);
+        if m.discussion.settled {
+            m.serve_history(from.account, from.room, client, &join.history, self.out);
+            m.serve_subject(from.account, from.room, client, self.out);
+            m.discussion.missed = 0;
+        }
     }
 }
 
 impl Membership {
     /// A client that waits while the account is in, between two nicknames, gets the account's presence in hand, and the rest.
     pub(crate) fn let_client_in(&mut self, account: &str, room: &str, i: usize, out: &mut Vec<Decision>) {
-        let settled = self.settled;
+        let settled = self.discussion.settled;
         let Stage::Waiting { id, request, .. } = &mut self.clients[i].stage else { return };
         let (id, request) = (id.take(), *request);
         self.clients[i].stage = Stage::In { held: (!settled).then_some(request) };
-        let news = std::mem::take(&mut self.untold);
+        let news = std::mem::take(&mut self.codes.untold);
         let client = &self.clients[i];
         let with = self.codes_for(client, &news);
         let edit = Edit { id: set_id(id.as_deref()), without: PERSONAL, with, ..Edit::default() };

@@ -9,15 +9,18 @@ use crate::change::Change;
 use crate::conditions::CLIENT_GONE;
 use crate::decision::{Decision, Id};
 use crate::input::FromClient;
-use crate::membership::{Phase, Stage};
+use crate::membership::Phase;
+use crate::membership::client::Stage;
+use crate::membership::leaving::Leaving;
 use crate::serving::set_id;
 
-/// A room has this long for confirming that the account left; then its client is told anyway.
-pub(crate) const LEAVE_TIMEOUT: u64 = 10;
-/// For this long what a room still says to an account that left is kept from its clients.
-pub(crate) const LINGER: u64 = 60;
+/// A room has so many seconds for confirming that the account left; then its client is told anyway.
+const LEAVE_TIMEOUT: u64 = 10;
+/// For so many seconds what a room still says to an account that left is kept from its clients.
+const LINGER: u64 = 60;
 
 impl Accounts {
+    /// A client leaves a room; the account too, if it was the last and nothing else keeps it there.
     pub(crate) fn leave(&mut self, from: FromClient, payload: &[u8], now: u64, out: &mut Vec<Decision>) {
         let stays = self.stays(from.account, from.room, true, now);
         let Some(m) = self.membership_mut(from.account, from.room) else { return };
@@ -25,7 +28,7 @@ impl Accounts {
             return;
         };
         let others = m.clients.iter().enumerate().any(|(j, c)| j != i && c.stays());
-        if others || (stays && matches!(m.phase, Phase::Joining | Phase::Joined)) {
+        if others || (stays && !m.is_ending()) {
             let client = m.clients.remove(i);
             m.serve_left(from.account, from.room, &client, set_id(from.id), &[110], out);
             out.push(Decision::Persist { account: from.account.into() });
@@ -50,34 +53,12 @@ impl Accounts {
         let mut out = Vec::new();
         let Some(a) = self.accounts.get_mut(account) else { return out };
         a.online = online;
-        let mut rooms: Vec<Box<str>> = a
-            .rooms
-            .iter()
-            .filter(|(_, m)| m.client(resource).is_some() || (!online && !m.is_used()))
-            .map(|(room, _)| room.clone())
-            .collect();
+        let affected =
+            a.rooms.iter().filter(|(_, m)| m.client(resource).is_some() || (!online && !m.is_used()));
+        let mut rooms: Vec<Box<str>> = affected.map(|(room, _)| room.clone()).collect();
         rooms.sort();
         for room in rooms {
-            let stays = self.stays(account, &room, false, now);
-            let Some(m) = self.membership_mut(account, &room) else { continue };
-            let gone = m.clients.iter().position(|c| &*c.resource == resource).map(|i| m.clients.remove(i));
-            m.renames.retain(|r| &*r.resource != resource);
-            if let Some(client) = &gone
-                && told
-            {
-                m.serve_left(account, &room, client, Id::Remove, &[110], &mut out);
-            }
-            if m.phase == Phase::Leaving {
-                continue;
-            }
-            if m.is_used() || stays {
-                if gone.is_some() {
-                    out.push(Decision::Persist { account: account.into() });
-                }
-                self.show_latest(account, &room, &mut out);
-            } else {
-                self.depart(account, &room, payload, now, &mut out);
-            }
+            self.gone_from(account, &room, resource, told, payload, now, &mut out);
         }
         let Some(a) = self.accounts.get_mut(account) else { return out };
         for (from, id) in a.requests.client_gone(resource) {
@@ -86,6 +67,40 @@ impl Accounts {
             out.push(Decision::Send { stanza });
         }
         out
+    }
+
+    /// The same, for one room.
+    #[allow(clippy::too_many_arguments)]
+    fn gone_from(
+        &mut self,
+        account: &str,
+        room: &str,
+        resource: &str,
+        told: bool,
+        payload: Option<&[u8]>,
+        now: u64,
+        out: &mut Vec<Decision>,
+    ) {
+        let stays = self.stays(account, room, false, now);
+        let Some(m) = self.membership_mut(account, room) else { return };
+        let gone = m.clients.iter().position(|c| &*c.resource == resource).map(|i| m.clients.remove(i));
+        m.nicknames.renames.retain(|r| &*r.resource != resource);
+        if let Some(client) = &gone
+            && told
+        {
+            m.serve_left(account, room, client, Id::Remove, &[110], out);
+        }
+        if m.is_leaving() {
+            return;
+        }
+        if m.is_used() || stays {
+            if gone.is_some() {
+                out.push(Decision::Persist { account: account.into() });
+            }
+            self.show_latest(account, room, out);
+        } else {
+            self.depart(account, room, payload, now, out);
+        }
     }
 
     /// The account leaves. Clients that are still there wait for the room to confirm it.
@@ -99,10 +114,9 @@ impl Accounts {
     ) {
         let id = self.new_id();
         let Some(m) = self.membership_mut(account, room) else { return };
-        let reached = m.phase != Phase::Away;
-        m.phase = Phase::Leaving;
+        let reached = !m.is_away();
         let stanza = build::leave(account, &at(room, &m.nick), &id, payload);
-        m.join_id = id;
+        m.phase = Phase::Leaving(Leaving { id, lingering: false });
         for client in &mut m.clients {
             if client.stays() {
                 client.stage = Stage::Leaving { id: None };
@@ -115,6 +129,24 @@ impl Accounts {
         }
     }
 
+    /// The room has not confirmed in time that the account left: its clients are told, and what it still says is not for them.
+    pub(crate) fn linger(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
+        let Some(m) = self.membership_mut(account, room) else { return };
+        m.serve_leaving(account, room, out);
+        self.linger_on(account, room, now);
+    }
+
+    /// The same, when they have been told.
+    fn linger_on(&mut self, account: &str, room: &str, now: u64) {
+        let Some(m) = self.membership_mut(account, room) else { return };
+        m.clients.clear();
+        if let Phase::Leaving(leaving) = &mut m.phase {
+            leaving.lingering = true;
+        }
+        self.wake(account, room, now + LINGER);
+    }
+
+    /// Nothing is known of the account in this room any more.
     pub(crate) fn remove(&mut self, account: &str, room: &str, out: &mut Vec<Decision>) {
         let Some(a) = self.accounts.get_mut(account) else { return };
         let Some(mut m) = a.rooms.remove(room) else { return };

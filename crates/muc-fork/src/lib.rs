@@ -52,6 +52,8 @@ mod restored;
 mod room;
 mod sending;
 mod serving;
+mod settling;
+mod stay;
 pub mod view;
 mod watching;
 

@@ -5,7 +5,7 @@ use crate::build;
 use crate::conditions::TOO_MANY;
 use crate::decision::{Decision, Outcome};
 use crate::input::FromClient;
-use crate::membership::{Membership, Phase};
+use crate::membership::Membership;
 
 impl Accounts {
     /// A client asks by iq for the account to join (MUC2-PAM), under a prepared nickname.
@@ -16,13 +16,11 @@ impl Accounts {
         a.online = true;
         let waiting = (from.resource.into(), from.id.unwrap_or("").into());
         let in_rooms = a.rooms.len();
-        let phase = a.rooms.get(from.room).map(|m| m.phase);
-        match phase {
-            Some(Phase::Joining | Phase::Joined) => {
-                let Some(m) = a.rooms.get_mut(from.room) else { return out };
-                m.pam = true;
-                m.pam_waiting.push(waiting);
-                if m.phase == Phase::Joined {
+        match a.rooms.get_mut(from.room) {
+            Some(m) if !m.is_ending() => {
+                m.pam.asked = true;
+                m.pam.waiting.push(waiting);
+                if m.is_joined() {
                     let nick = m.nick.clone();
                     m.answer_pam(from.account, from.room, Outcome::In(nick), &mut out);
                 }
@@ -31,8 +29,8 @@ impl Accounts {
             _ if in_rooms >= max => out.push(Decision::Refuse { condition: TOO_MANY }),
             _ => {
                 let mut m = Membership::new(nick, None, build::unattended(true).into(), now);
-                m.pam = true;
-                m.pam_waiting.push(waiting);
+                m.pam.asked = true;
+                m.pam.waiting.push(waiting);
                 self.begin_anew(from.account, from.room, m, now, &mut out);
             }
         }
@@ -41,6 +39,7 @@ impl Accounts {
 }
 
 impl Membership {
+    /// Those who wait for the account's being in are told how it went.
     pub(crate) fn answer_pam(
         &mut self,
         account: &str,
@@ -48,7 +47,7 @@ impl Membership {
         outcome: Outcome,
         out: &mut Vec<Decision>,
     ) {
-        for (resource, id) in self.pam_waiting.drain(..) {
+        for (resource, id) in self.pam.waiting.drain(..) {
             let outcome = outcome.clone();
             out.push(Decision::Joined { account: account.into(), resource, id, room: room.into(), outcome });
         }

@@ -5,9 +5,11 @@ use crate::build;
 use crate::change::Change;
 use crate::config::Offline;
 use crate::decision::Decision;
-use crate::history::Request;
-use crate::joining::WIDE_HISTORY;
-use crate::membership::{Client, Membership, Phase};
+use crate::joining::WIDE;
+use crate::membership::Membership;
+use crate::membership::client::Client;
+use crate::membership::codes::Codes;
+use crate::membership::repeats::Repeats;
 use crate::restored::Restored;
 use crate::room::Room;
 
@@ -20,16 +22,16 @@ impl Accounts {
         let rooms = self.accounts.get(account).into_iter().flat_map(|a| &a.rooms);
         let mut kept: Vec<Restored> = rooms
             .map(|(room, m)| Restored {
-                leaving: m.phase == Phase::Leaving,
+                leaving: m.is_leaving(),
                 room: room.to_string(),
                 nick: m.nick.to_string(),
                 password: m.password.as_deref().map(Into::into),
-                pam: m.pam,
-                pam_waiting: m.pam_waiting.iter().map(|(r, id)| (r.to_string(), id.to_string())).collect(),
+                pam: m.pam.asked,
+                pam_waiting: m.pam.waiting.iter().map(|(r, id)| (r.to_string(), id.to_string())).collect(),
                 joining: m.never_in,
                 other_ids: m.other_ids,
-                entry: m.entry.clone(),
-                untold: m.untold.clone(),
+                entry: m.codes.entry.clone(),
+                untold: m.codes.untold.clone(),
                 clients: {
                     let mut clients: Vec<&Client> = m.clients.iter().collect();
                     clients.sort_by_key(|c| c.turn);
@@ -56,38 +58,34 @@ impl Accounts {
         let memory = &self.memory;
         let room = self.rooms.entry(kept.room.as_str().into()).or_insert_with(|| Room::new(memory));
         room.compare(&mut m, known);
-        m.repeats = kept.said;
-        m.rejoined = true;
+        m.repeats = Repeats::of(kept.said);
         m.restored = true;
         m.never_in = kept.joining;
         m.other_ids = kept.other_ids;
-        m.entry = kept.entry;
-        m.untold = kept.untold;
-        m.pam = kept.pam;
-        m.pam_waiting = kept.pam_waiting.into_iter().map(|(r, id)| (r.into(), id.into())).collect();
+        m.codes = Codes { entry: kept.entry, untold: kept.untold };
+        m.pam.asked = kept.pam;
+        m.pam.waiting = kept.pam_waiting.into_iter().map(|(r, id)| (r.into(), id.into())).collect();
         for client in kept.clients {
             self.turn += 1;
             m.clients.push(Client::restored(client, self.turn));
         }
         if let Some(latest) = m.latest() {
-            m.shown = latest.presence.clone();
+            m.shown.presence = latest.presence.clone();
         }
         m.grace = if self.config(account).offline == Offline::Leave { 0 } else { now + GRACE };
         // Who asked to be let in is not there any more, the account was leaving, or it has no reason to be there.
-        let wanted = m.is_used() || (m.grace > 0 && (m.pam || !kept.joining));
+        let wanted = m.is_used() || (m.grace > 0 && (m.pam.asked || !kept.joining));
         if kept.leaving || !wanted {
             // The room may not have heard of it.
-            m.phase = Phase::Joined;
             let room = self.rooms.entry(kept.room.as_str().into()).or_default();
             room.accounts += 1;
-            m.known = None;
+            m.comparison.known = None;
             room.comparing -= 1;
             self.accounts.entry(account.into()).or_default().rooms.insert(kept.room.as_str().into(), m);
             self.depart(account, &kept.room, None, now, &mut out);
             return out;
         }
-        let wide = Request { maxstanzas: Some(WIDE_HISTORY), ..Request::default() };
-        self.begin(account, &kept.room, m, &wide, now, &mut out);
+        self.begin(account, &kept.room, m, &WIDE, now, &mut out);
         out
     }
 

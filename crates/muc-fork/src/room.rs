@@ -1,18 +1,19 @@
 //! A room as far as it is the same for all accounts in it.
 
 use crate::change::Change;
-use crate::history::HistoryMessage;
+use crate::history::{HistoryMessage, Mark};
 use crate::membership::Membership;
 use crate::memory::Meter;
 use crate::view::View;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-/// Messages of a room among which the same one is looked for.
-pub(crate) const RECENT: usize = 64;
+/// Among so many messages of a room the same one is looked for.
+const RECENT: usize = 64;
+/// They take so many bytes at most.
+const RECENT_BYTES: usize = 256 << 10;
 /// What several accounts are told within so many seconds is told of one message.
-pub(crate) const SAME: u64 = 2;
-pub(crate) const RECENT_BYTES: usize = 256 << 10;
+const SAME: u64 = 2;
 
 /// A room as far as it is the same for all accounts in it.
 #[derive(Debug, Default)]
@@ -36,7 +37,7 @@ impl Room {
 
     /// What an account was told holds no more; its clients may still go by it.
     pub(crate) fn forget_seen(&mut self, name: &str, m: &mut Membership, changes: &mut Vec<Change>) {
-        let comparing = m.known.is_some();
+        let comparing = m.comparison.known.is_some();
         self.view.forget(&mut m.seen, |nick| {
             if comparing {
                 self.doubtful.insert(nick);
@@ -57,8 +58,31 @@ impl Room {
         if self.view.remove(&mut m.seen, nick) {
             changes.push(Change::Gone { room: name.into(), nick: nick.into() });
         }
-        if let Some(known) = &mut m.known {
+        if let Some(known) = &mut m.comparison.known {
             known.remove(nick);
+        }
+    }
+
+    /// The message that another account was told, if this is the same. `had`: whether this account had that already.
+    pub(crate) fn recall(
+        &self,
+        stanza: &[u8],
+        mark: Mark,
+        had: impl Fn(&Arc<HistoryMessage>) -> bool,
+    ) -> Option<Arc<HistoryMessage>> {
+        let same =
+            |s: &&Arc<HistoryMessage>| *s.stanza == *stanza && s.mark.at.abs_diff(mark.at) <= SAME && !had(s);
+        self.recent.iter().rev().find(same).cloned()
+    }
+
+    /// Others may be told the same.
+    pub(crate) fn remember(&mut self, said: Arc<HistoryMessage>) {
+        self.recent.push_back(said);
+        let mut bytes: usize = self.recent.iter().map(|s| s.stanza.len()).sum();
+        while (self.recent.len() > RECENT || bytes > RECENT_BYTES)
+            && let Some(old) = self.recent.pop_front()
+        {
+            bytes -= old.stanza.len();
         }
     }
 }

@@ -2,13 +2,12 @@
 
 use crate::address::at;
 use crate::build;
-use crate::change::Change;
 use crate::decision::{Decision, Edit, Id};
 use crate::history::{self, HistoryMessage, Request};
 use crate::input::FromClient;
-use crate::membership::{Client, Membership, Stage};
-use crate::membership::{HISTORY, HISTORY_AWAY, HISTORY_BYTES, PERSONAL};
-use crate::room::Room;
+use crate::membership::Membership;
+use crate::membership::client::{Client, Stage};
+use crate::membership::codes::PERSONAL;
 use crate::view::View;
 use std::sync::Arc;
 
@@ -73,12 +72,17 @@ impl Membership {
         out: &mut Vec<Decision>,
     ) -> usize {
         let to = account.len() + 1 + client.resource.len();
-        let default = if self.asked_default { self.given.max(DEFAULT_HISTORY) } else { DEFAULT_HISTORY };
-        let begin = history::begin(&self.history, request, to, default.max(self.missed));
-        for said in self.history.range(begin..) {
+        let default = if self.discussion.asked_default {
+            self.discussion.given.max(DEFAULT_HISTORY)
+        } else {
+            DEFAULT_HISTORY
+        };
+        let begin =
+            history::begin(&self.discussion.history, request, to, default.max(self.discussion.missed));
+        for said in self.discussion.history.range(begin..) {
             self.serve_said(account, room, client, said, out);
         }
-        self.history.len() - begin
+        self.discussion.history.len() - begin
     }
 
     pub(crate) fn serve_said(
@@ -99,7 +103,7 @@ impl Membership {
     }
 
     pub(crate) fn serve_subject(&self, account: &str, room: &str, client: &Client, out: &mut Vec<Decision>) {
-        match &self.subject {
+        match &self.discussion.subject {
             Some(subject) => self.serve_said(account, room, client, subject, out),
             None => out.push(Decision::Serve {
                 account: account.into(),
@@ -107,6 +111,15 @@ impl Membership {
                 stanza: build::no_subject(room).into(),
                 edit: Edit::default(),
             }),
+        }
+    }
+
+    /// Clients that wait for the account's leave are told that they are out.
+    pub(crate) fn serve_leaving(&self, account: &str, room: &str, out: &mut Vec<Decision>) {
+        for client in &self.clients {
+            if let Stage::Leaving { id } = &client.stage {
+                self.serve_left(account, room, client, set_id(id.as_deref()), &[110], out);
+            }
         }
     }
 
@@ -126,65 +139,6 @@ impl Membership {
             stanza: build::unavailable(&at(room, &self.nick), affiliation(self.own.as_ref()), codes).into(),
             edit: Edit { id, ..Edit::default() },
         });
-    }
-
-    /// The history and subject of the account's join are complete: clients that asked for something in particular get it, and
-    /// those who were in before are told who is gone.
-    pub(crate) fn settle(
-        &mut self,
-        account: &str,
-        name: &str,
-        room: &mut Room,
-        changes: &mut Vec<Change>,
-        out: &mut Vec<Decision>,
-    ) {
-        if self.settled {
-            return;
-        }
-        self.settled = true;
-        self.ending = false;
-        self.tell_gone(account, name, room, changes, out);
-        for i in 0..self.clients.len() {
-            let Stage::In { held } = &mut self.clients[i].stage else { continue };
-            let held = held.take();
-            if let Some(request) = held {
-                let served = self.serve_history(account, name, &self.clients[i], &request, out);
-                let most = request.maxstanzas.map(|most| most.saturating_sub(served));
-                let late = Request { maxstanzas: most, ..request };
-                self.clients[i].late = (!request.is_default()).then_some(late);
-            }
-            if !std::mem::replace(&mut self.clients[i].has_subject, true) {
-                self.serve_subject(account, name, &self.clients[i], out);
-            }
-        }
-        self.release(account, name, changes, out);
-        // Some rooms send the history after that.
-        self.repeats.append(&mut self.held_marks);
-    }
-
-    /// What was said while the account joined goes to those who are in.
-    pub(crate) fn release(
-        &mut self,
-        account: &str,
-        room: &str,
-        changes: &mut Vec<Change>,
-        out: &mut Vec<Decision>,
-    ) {
-        let used = self.clients.iter().any(Client::is_in);
-        for said in std::mem::take(&mut self.held) {
-            for client in self.clients.iter().filter(|c| c.is_in()) {
-                self.serve_said(account, room, client, &said, out);
-            }
-            self.early.push(said.mark);
-            self.keep(said, if used { HISTORY } else { HISTORY_AWAY }, HISTORY_BYTES);
-            self.missed += 1;
-        }
-        if used {
-            self.missed = 0;
-        }
-        // Not before: who was not told when the server is killed is told after it.
-        let told = self.early.drain(..);
-        changes.extend(told.map(|mark| Change::Message { room: room.into(), mark }));
     }
 }
 

@@ -6,8 +6,13 @@ use crate::build;
 use crate::decision::{Decision, Edit, Id, Outcome};
 use crate::history::Request;
 use crate::input::FromRoom;
-use crate::membership::{Maybe, PERSONAL, Phase, REPEATING, SETTLE_TIMEOUT, SOON, Stage};
+use crate::membership::client::Stage;
+use crate::membership::codes::PERSONAL;
+use crate::membership::discussion::{SETTLE_TIMEOUT, SOON};
+use crate::membership::joining::Maybe;
+use crate::membership::{Membership, Phase};
 use crate::serving::set_id;
+use crate::stay::Stay;
 use std::sync::Arc;
 
 /// The account's own presence, when it is let in.
@@ -21,13 +26,46 @@ pub(crate) struct Answer<'a> {
     pub(crate) sure: bool,
 }
 
+/// How things stood before the account was let in.
+struct Before {
+    /// Whoever waits has not been told of the others yet.
+    quiet: bool,
+    nick: Box<str>,
+    own: Option<Arc<[u8]>>,
+    entry: Vec<u16>,
+}
+
+impl Membership {
+    /// From joining to joined.
+    fn be_in(&mut self, answer: &Answer, join_timeout: u64, now: u64) -> Option<Before> {
+        let quiet = self.is_quiet();
+        let guessed = (!answer.sure && quiet).then_some(now + join_timeout);
+        let joined = self.joining_mut()?.let_in(guessed, now + SETTLE_TIMEOUT);
+        if joined.guess.is_none() {
+            self.unconfirmed = 0;
+        }
+        self.phase = Phase::Joined(joined);
+        self.other_ids = !answer.sure;
+        self.contact.failures = 0;
+        self.contact.trouble = None;
+        self.repeats.history_begins();
+        self.repeats.end_soon(now);
+        let nick = std::mem::replace(&mut self.nick, answer.nick.into());
+        let own = self.own.replace(answer.presence.into());
+        let entry = self.codes.entry.clone();
+        if !std::mem::take(&mut self.restored) {
+            self.codes.entry.clear(); // it says what it is now; but not all do to whom they have still
+        }
+        self.codes.note(answer.codes);
+        Some(Before { quiet, nick, own, entry })
+    }
+}
+
 impl Accounts {
-    /// Something came that may be the answer to the join. If nothing better comes soon, it is.
-    #[allow(clippy::too_many_arguments)]
+    /// Something came that may be the answer to the join. If nothing better comes soon, it is. `marked`: it has status 110.
     pub(crate) fn may_be_in(
         &mut self,
         from: FromRoom,
-        nick: &str,
         codes: &[u16],
         marked: bool,
         presence: &[u8],
@@ -35,23 +73,26 @@ impl Accounts {
         out: &mut Vec<Decision>,
     ) {
         let Some(m) = self.membership_mut(from.account, from.room) else { return };
-        m.repeat_again();
+        m.repeats.history_begins();
         // The answer to a join before a restart, or before a leave that was lost, tells what that to the next one does not tell.
-        if m.note_news(codes) {
+        if m.codes.note_news(codes) {
             out.push(Decision::Persist { account: from.account.into() });
         }
-        if !marked && matches!(m.maybe, Some(Maybe::In { marked: true, .. })) {
+        let (quiet, due) = (m.is_quiet(), m.due);
+        let other_ids = m.other_ids;
+        let Some(joining) = m.joining_mut() else { return };
+        if !marked && matches!(joining.maybe, Some(Maybe::In { marked: true, .. })) {
             return;
         }
-        m.maybe =
-            Some(Maybe::In { nick: nick.into(), codes: codes.into(), marked, presence: presence.into() });
-        let at = match (m.is_quiet(), m.other_ids) {
+        let nick = from.nick.unwrap_or_default().into();
+        joining.maybe = Some(Maybe::In { nick, codes: codes.into(), marked, presence: presence.into() });
+        let at = match (quiet, other_ids) {
             (false, _) => now + SOON,
             (true, true) => now + SETTLE_TIMEOUT,
             // So far it had the join's.
-            (true, false) => m.until,
+            (true, false) => joining.until,
         };
-        if m.due > at {
+        if due > at {
             self.wake(from.account, from.room, at);
         }
     }
@@ -59,7 +100,7 @@ impl Accounts {
     /// What may be the answer to the join is taken for it.
     pub(crate) fn take_for_answer(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
         let Some(m) = self.membership_mut(account, room) else { return };
-        match m.maybe.take() {
+        match m.joining_mut().and_then(|joining| joining.maybe.take()) {
             Some(Maybe::In { nick, codes, presence, .. }) => {
                 let answer =
                     Answer { nick: &nick, codes: &codes, presence: &presence, in_hand: false, sure: false };
@@ -82,131 +123,125 @@ impl Accounts {
         out: &mut Vec<Decision>,
     ) {
         let join_timeout = self.config(account).join_timeout;
-        let Some(a) = self.accounts.get_mut(account) else { return };
-        let (Some(m), Some(room)) = (a.rooms.get_mut(name), self.rooms.get_mut(name)) else { return };
-        // Whoever waits has not been told of the others yet.
-        let silent = m.is_quiet();
-        m.phase = Phase::Joined;
-        m.failures = 0;
-        m.maybe = None;
-        m.other_ids = !answer.sure;
-        m.guessed = if answer.sure || !silent { 0 } else { now + join_timeout };
-        m.repeat_again();
-        m.repeats_until = now + REPEATING;
-        m.late_until = now + SETTLE_TIMEOUT;
-        m.trouble = None;
-        m.retry = false;
-        let restored = std::mem::take(&mut m.restored);
-        // Clients are told of a leave that the room never confirmed before they are told that they are in.
-        let old_nick = std::mem::replace(&mut m.nick, answer.nick.into());
-        let own: Arc<[u8]> = answer.presence.into();
-        let before = m.own.replace(own.clone());
-        let was = m.entry.clone();
-        if !restored {
-            m.entry.clear(); // it says what it is now; but not all do to whom they have still
-        }
-        m.note_codes(answer.codes);
+        let Some(mut stay) = self.stay(account, name, out) else { return };
+        let Some(before) = stay.m.be_in(&answer, join_timeout, now) else { return };
         // It may have been taken for somebody else's.
-        room.not_another(name, m, answer.nick, &mut self.changes);
-        room.doubt_no_more(name, &mut self.changes);
-        if m.guessed == 0 {
-            m.unconfirmed = 0;
+        stay.room.not_another(name, stay.m, answer.nick, stay.changes);
+        stay.room.doubt_no_more(name, stay.changes);
+        stay.confirm_leaves(&before.nick);
+        if stay.m.comparison.known.is_some() {
+            stay.compare_occupants(&before.nick);
+            stay.tell_new_nick(&before.nick);
+            stay.tell_changed_own(&answer, &before);
         }
-        m.started_over = false;
-        m.clients.retain(|client| match &client.stage {
-            Stage::Leaving { id } => {
-                let stanza = build::unavailable(&at(name, &old_nick), None, &[110]).into();
-                let edit = Edit { id: set_id(id.as_deref()), ..Edit::default() };
-                let (account, resource) = (account.into(), client.resource.clone());
-                out.push(Decision::Serve { account, resource, stanza, edit });
-                false
-            }
-            _ => true,
-        });
-        if let Some(known) = &mut m.known {
-            known.remove(&old_nick);
-            known.remove(answer.nick);
-            // Who of the others is gone is known when the last has come, before one's own presence (XEP-0045 §7.2.3). In some
-            // rooms they come after it: see `settle`.
-            let comparing = m.clients.iter().filter(|c| c.was_told() || m.never_in);
-            m.comparing = comparing.map(|c| c.resource.clone()).collect();
-            let complete = room.view.occupants(&m.seen).next().is_some();
-            if complete || m.clients.iter().any(|c| !c.is_in()) {
-                m.tell_gone(account, name, room, &mut self.changes, out);
-            }
-            if old_nick != m.nick {
-                let renamed: Arc<[u8]> = build::renamed(&at(name, &old_nick), &m.nick).into();
-                // Somebody else may have the old one by now.
-                let successor = room.view.get(&m.seen, &old_nick).cloned();
-                for client in m.clients.iter_mut().filter(|c| c.was_told()) {
-                    client.asked = m.nick.clone();
-                    for stanza in [Some(&renamed), successor.as_ref()].into_iter().flatten() {
-                        out.push(Decision::Serve {
-                            account: account.into(),
-                            resource: client.resource.clone(),
-                            stanza: stanza.clone(),
-                            edit: Edit::default(),
-                        });
-                    }
-                }
-            }
-            if before.as_deref() != Some(answer.presence) || was != m.entry || !m.untold.is_empty() {
-                let mut news = std::mem::take(&mut m.untold);
-                let mut told = false;
-                for client in m.clients.iter().filter(|c| c.was_told()) {
-                    m.serve_own(account, client, Id::Remove, &news, out);
-                    told = true;
-                    news.retain(|code| *code != 201);
-                }
-                if !told {
-                    m.untold = news;
-                }
+        stay.let_clients_in(&answer, before.quiet);
+        stay.m.never_in = false;
+        // Who asked for a part of the history gets that before.
+        let some_wait = stay.m.clients.iter().any(|c| matches!(c.stage, Stage::In { held: Some(_) }));
+        if !stay.m.repeats.expected && !some_wait {
+            stay.release();
+        }
+        if stay.m.discussion.ending && !answer.in_hand {
+            // All that was to come has come since.
+            stay.settle();
+        }
+        stay.m.answer_pam(account, name, Outcome::In(answer.nick.into()), stay.out);
+        stay.persist();
+        let soon = stay.m.discussion.ending || !stay.m.discussion.held.is_empty();
+        self.wake(account, name, now + if soon { SOON } else { SETTLE_TIMEOUT });
+        self.show_latest(account, name, out);
+        self.ask_for_nicks(account, name, out);
+    }
+}
+
+impl Stay<'_> {
+    /// Clients are told of a leave that the room never confirmed before they are told that they are in.
+    fn confirm_leaves(&mut self, old_nick: &str) {
+        let is_leaving = |stage: &Stage| matches!(stage, Stage::Leaving { .. });
+        for client in self.m.clients.extract_if(.., |client| is_leaving(&client.stage)) {
+            let Stage::Leaving { id } = &client.stage else { continue };
+            self.out.push(Decision::Serve {
+                account: self.account.into(),
+                resource: client.resource,
+                stanza: build::unavailable(&at(self.name, old_nick), None, &[110]).into(),
+                edit: Edit { id: set_id(id.as_deref()), ..Edit::default() },
+            });
+        }
+    }
+
+    /// Clients that were in before are told if the account has another nickname now.
+    fn tell_new_nick(&mut self, old_nick: &str) {
+        let m = &mut *self.m;
+        if *old_nick == *m.nick {
+            return;
+        }
+        let renamed: Arc<[u8]> = build::renamed(&at(self.name, old_nick), &m.nick).into();
+        // Somebody else may have the old one by now.
+        let successor = self.room.view.get(&m.seen, old_nick).cloned();
+        for client in m.clients.iter_mut().filter(|c| c.was_told()) {
+            client.asked = m.nick.clone();
+            for stanza in [Some(&renamed), successor.as_ref()].into_iter().flatten() {
+                self.out.push(Decision::Serve {
+                    account: self.account.into(),
+                    resource: client.resource.clone(),
+                    stanza: stanza.clone(),
+                    edit: Edit::default(),
+                });
             }
         }
-        let first = !m.rejoined;
+    }
+
+    /// And of its own presence, if that tells anything new.
+    fn tell_changed_own(&mut self, answer: &Answer, before: &Before) {
+        let m = &mut *self.m;
+        let same = before.own.as_deref() == Some(answer.presence) && before.entry == m.codes.entry;
+        if same && m.codes.untold.is_empty() {
+            return;
+        }
+        let mut news = std::mem::take(&mut m.codes.untold);
+        let mut told = false;
+        for client in m.clients.iter().filter(|c| c.was_told()) {
+            m.serve_own(self.account, client, Id::Remove, &news, self.out);
+            told = true;
+            // One client makes the room that is new.
+            news.retain(|code| *code != 201);
+        }
+        if !told {
+            m.codes.untold = news;
+        }
+    }
+
+    /// Clients that waited are told that they are in.
+    fn let_clients_in(&mut self, answer: &Answer, quiet: bool) {
+        let m = &mut *self.m;
+        let first = !m.repeats.expected;
         for i in 0..m.clients.len() {
             let Stage::Waiting { id, request, .. } = &mut m.clients[i].stage else { continue };
             let id = id.take();
             // What the room sends now is what was asked for, if nobody asked for anything in particular.
-            let in_full = first && !silent && m.asked_default && request.is_default();
+            let in_full = first && !quiet && m.discussion.asked_default && request.is_default();
             let held = (!in_full).then_some(*request);
-            if silent {
-                m.serve_occupants(account, &room.view, &m.clients[i], out);
+            if quiet {
+                m.serve_occupants(self.account, &self.room.view, &m.clients[i], self.out);
             }
             let client = &m.clients[i];
             // The first one is told what nobody has been told, that the room is new included.
-            let news = std::mem::take(&mut m.untold);
+            let news = std::mem::take(&mut m.codes.untold);
             let with = m.codes_for(client, &news);
             let edit = Edit { id: set_id(id.as_deref()), without: PERSONAL, with, ..Edit::default() };
             let resource = client.resource.clone();
-            out.push(if answer.in_hand {
-                Decision::Forward { resource, edit }
-            } else {
-                Decision::Serve { account: account.into(), resource, stanza: own.clone(), edit }
+            self.out.push(match &m.own {
+                Some(own) if !answer.in_hand => {
+                    Decision::Serve { account: self.account.into(), resource, stanza: own.clone(), edit }
+                }
+                _ => Decision::Forward { resource, edit },
             });
             m.clients[i].stage = Stage::In { held };
             m.clients[i].has_subject = false;
             if held.is_none() {
                 // Some rooms begin with it.
-                m.serve_history(account, name, &m.clients[i], &Request::default(), out);
+                m.serve_history(self.account, self.name, &m.clients[i], &Request::default(), self.out);
             }
         }
-        m.never_in = false;
-        if first {
-            // Who asked for a part of the history gets that before.
-            if !m.clients.iter().any(|c| matches!(c.stage, Stage::In { held: Some(_) })) {
-                m.release(account, name, &mut self.changes, out);
-            }
-        }
-        if m.ending && !answer.in_hand {
-            // All that was to come has come since.
-            m.settle(account, name, room, &mut self.changes, out);
-        }
-        m.answer_pam(account, name, Outcome::In(answer.nick.into()), out);
-        out.push(Decision::Persist { account: account.into() });
-        let settles = now + if m.ending || !m.held.is_empty() { SOON } else { SETTLE_TIMEOUT };
-        self.wake(account, name, settles);
-        self.show_latest(account, name, out);
-        self.ask_for_nicks(account, name, out);
     }
 }

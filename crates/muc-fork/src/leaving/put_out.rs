@@ -1,102 +1,63 @@
-//! The account is out of a room without having left it.
+//! The account is out of a room: thrown out, the room is gone, or its leave is confirmed.
 
 use crate::accounts::Accounts;
 use crate::build;
 use crate::decision::{Decision, Edit, Id};
 use crate::input::{FromRoom, MucUser};
-use crate::leaving::LINGER;
-use crate::membership::{Phase, Stage};
+use crate::membership::client::Stage;
+use crate::membership::joining::Joining;
+use crate::membership::{Membership, Phase};
 use crate::serving::set_id;
-use crate::view::likeness;
+use crate::stay::Stay;
 
 impl Accounts {
-    /// The account is out: kicked, banned, the room is gone, or it left.
+    /// The account's own unavailable presence: it was kicked, banned, the room is gone, or it left (XEP-0045 §7.14, §8.2, §9.1).
     pub(crate) fn out_of_room(&mut self, from: FromRoom, said: MucUser, now: u64, out: &mut Vec<Decision>) {
-        let join_timeout = self.config(from.account).join_timeout;
-        let Some(a) = self.accounts.get_mut(from.account) else { return };
-        let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
-            return;
-        };
-        if m.phase == Phase::Away {
-            return; // of a stay before
-        }
-        let before = match m.phase {
-            // Joining again without its clients' knowing, the account may have been in still.
-            Phase::Joining => m.is_quiet(),
-            _ => false,
-        };
-        if before {
-            // That was a stay before this join; what the room told until then holds no more.
-            m.unconfirmed = m.unconfirmed.saturating_sub(1);
-            m.maybe = None;
-            m.entry.clear();
-            m.untold.clear();
-            if m.known.is_none() {
-                m.forget_history();
-            }
-            room.forget_seen(from.room, m, &mut self.changes);
-            m.started_over = true;
-            m.clients.retain(|client| match &client.stage {
-                Stage::Leaving { id } => {
-                    let edit = Edit { id: set_id(id.as_deref()), ..Edit::default() };
-                    out.push(Decision::Forward { resource: client.resource.clone(), edit });
-                    false
-                }
-                _ => true,
-            });
-            return;
-        }
         let thrown_out =
             said.destroyed || said.codes.iter().any(|c| matches!(c, 301 | 307 | 321 | 322 | 332 | 333));
-        let guessed = m.phase == Phase::Joined && now < m.guessed;
-        if guessed && m.unconfirmed > 0 && !thrown_out {
-            // That was the stay before; what was taken for the answer to the join was of it.
-            if m.known.is_none() {
-                let known = room.view.occupants(&m.seen).map(|(n, p)| (n.into(), likeness(p))).collect();
-                room.compare(m, known);
-            }
-            room.forget_seen(from.room, m, &mut self.changes);
-            m.unconfirmed -= 1;
-            m.started_over = true;
-            m.phase = Phase::Joining;
-            m.ping = None;
-            m.doubt = false;
-            m.settled = false;
-            m.until = now + join_timeout;
-            let until = m.until;
-            self.wake(from.account, from.room, until);
+        let Some(mut stay) = self.stay(from.account, from.room, out) else { return };
+        let unconfirmed = stay.m.unconfirmed > 0;
+        let (guessed, left, confirmed) = match &stay.m.phase {
+            Phase::Away => return, // of a stay before
+            // Joining again without its clients' knowing, the account may have been in still.
+            Phase::Joining(_) if stay.m.is_quiet() => return stay.start_over(),
+            Phase::Joining(_) => (false, false, false),
+            Phase::Joined(joined) => (joined.is_guessed(now), false, false),
+            Phase::Leaving(leaving) => (false, true, from.id == Some(&leaving.id)),
+        };
+        if guessed && unconfirmed && !thrown_out {
+            self.guessed_wrong(from, now, out);
             return;
         }
-        let left = m.phase == Phase::Leaving;
-        for client in &m.clients {
-            let id = match &client.stage {
-                Stage::Leaving { id } | Stage::Waiting { id, .. } => set_id(id.as_deref()),
-                Stage::In { .. } => Id::Remove,
-            };
-            // Some rooms do not say whose it is.
-            let with = if said.codes.contains(&110) { Vec::new() } else { vec![110] };
-            out.push(Decision::Forward {
-                resource: client.resource.clone(),
-                edit: Edit { id, with, ..Edit::default() },
-            });
-        }
+        stay.m.tell_out(said.codes.contains(&110), stay.out);
         if guessed {
             // The answer to the join may be to come.
-            m.clients.clear();
+            stay.m.clients.clear();
             self.depart(from.account, from.room, None, now, out);
-            return;
-        }
-        if left && from.id != Some(&m.join_id) {
+        } else if left && !confirmed {
             // Not the answer to that leave: something else crossed it, and more may follow.
-            m.clients.clear();
-            m.lingering = true;
-            self.wake(from.account, from.room, now + LINGER);
+            self.linger_on(from.account, from.room, now);
             out.push(Decision::Persist { account: from.account.into() });
-            return;
+        } else {
+            stay.m.codes.untold.clear(); // it will be told anew if it is so
+            let technical = !left && !said.destroyed && said.codes.iter().any(|c| matches!(c, 332 | 333));
+            self.give_up(from.account, from.room, technical, now, out);
         }
-        m.untold.clear(); // it will be told anew if it is so
-        let technical = !left && !said.destroyed && said.codes.iter().any(|c| matches!(c, 332 | 333));
-        self.give_up(from.account, from.room, technical, now, out);
+    }
+
+    /// What was taken for the answer to the join was of the stay before, which is over: the account is joining still.
+    fn guessed_wrong(&mut self, from: FromRoom, now: u64, out: &mut Vec<Decision>) {
+        let until = now + self.config(from.account).join_timeout;
+        let Some(stay) = self.stay(from.account, from.room, out) else { return };
+        let m = stay.m;
+        stay.room.compare_seen(m);
+        stay.room.forget_seen(from.room, m, stay.changes);
+        m.unconfirmed -= 1;
+        m.discussion.settled = false;
+        if let Some(joined) = m.joined_mut() {
+            m.phase = Phase::Joining(Joining::resumed(joined, until));
+        }
+        self.wake(from.account, from.room, until);
     }
 
     /// The account is not in the room and its clients know. If it should be there and the room may come back, it will
@@ -113,23 +74,59 @@ impl Accounts {
             self.remove(account, room, out);
             return;
         }
-        let Some(a) = self.accounts.get_mut(account) else { return };
-        let Some(m) = a.rooms.get_mut(room) else { return };
-        if let Some(r) = self.rooms.get_mut(room) {
-            r.forget_seen(room, m, &mut self.changes);
-            r.compared(room, m, &mut self.changes);
-        }
+        let online = self.accounts.get(account).is_some_and(|a| a.online);
+        let Some(mut stay) = self.stay(account, room, out) else { return };
+        let m = &mut *stay.m;
+        stay.room.forget_seen(room, m, stay.changes);
+        stay.room.compared(room, m, stay.changes);
         m.clients.clear();
         m.own = None;
         m.phase = Phase::Away;
-        m.entry.clear();
+        m.codes.entry.clear();
         m.expect_repeats();
-        m.shown = build::unattended(a.online).into();
-        m.renames.clear();
-        m.trouble = None;
-        m.failures += 1;
-        let pause = 5u64 << m.failures.min(9);
-        out.push(Decision::Persist { account: account.into() });
+        m.shown.presence = build::unattended(online).into();
+        m.nicknames.renames.clear();
+        m.contact.trouble = None;
+        m.contact.failures += 1;
+        let pause = 5u64 << m.contact.failures.min(9);
+        stay.persist();
         self.wake(account, room, now + pause);
+    }
+}
+
+impl Stay<'_> {
+    /// A stay before the join that is under way is over; what the room told until then holds no more.
+    fn start_over(&mut self) {
+        let m = &mut *self.m;
+        m.unconfirmed = m.unconfirmed.saturating_sub(1);
+        m.codes.clear();
+        if m.comparison.known.is_none() {
+            m.forget_discussion();
+        }
+        self.room.forget_seen(self.name, m, self.changes);
+        if let Some(joining) = m.joining_mut() {
+            joining.maybe = None;
+            joining.started_over = true;
+        }
+        for client in m.clients.extract_if(.., |client| !client.stays()) {
+            let Stage::Leaving { id } = &client.stage else { continue };
+            let edit = Edit { id: set_id(id.as_deref()), ..Edit::default() };
+            self.out.push(Decision::Forward { resource: client.resource, edit });
+        }
+    }
+}
+
+impl Membership {
+    /// All clients are told that they are out, by the presence in hand. Some rooms do not say whose it is.
+    fn tell_out(&self, marked: bool, out: &mut Vec<Decision>) {
+        for client in &self.clients {
+            let id = match &client.stage {
+                Stage::Leaving { id } | Stage::Waiting { id, .. } => set_id(id.as_deref()),
+                Stage::In { .. } => Id::Remove,
+            };
+            let with = if marked { Vec::new() } else { vec![110] };
+            let edit = Edit { id, with, ..Edit::default() };
+            out.push(Decision::Forward { resource: client.resource.clone(), edit });
+        }
     }
 }

@@ -31,7 +31,7 @@ impl Accounts {
             let asked = requests.answered(id)?;
             let m = self.membership_mut(from.account, from.room);
             if let Some(m) = m {
-                m.heard = now;
+                m.contact.heard = now;
             }
             if let Some(resource) = asked.resource {
                 let came_from = from.nick.map_or_else(|| from.room.to_owned(), |nick| at(from.room, nick));
@@ -47,7 +47,7 @@ impl Accounts {
             return Some(out);
         }
         let m = self.membership_mut(from.account, from.room)?;
-        m.heard = now;
+        m.contact.heard = now;
         // What the room itself asks is the account's to answer, like some of what occupants ask.
         if for_account || from.nick.is_none() {
             return None;

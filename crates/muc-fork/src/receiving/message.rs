@@ -3,7 +3,7 @@
 use crate::accounts::Accounts;
 use crate::decision::{Decision, Edit};
 use crate::input::{FromRoom, Message, is_about_the_way};
-use crate::membership::{Client, Phase};
+use crate::membership::Membership;
 
 impl Accounts {
     /// A message that is no groupchat: a private one, a voice request, or an error. Nobody gets it if no client is in
@@ -17,7 +17,7 @@ impl Accounts {
     ) -> Option<Vec<Decision>> {
         let mut out = Vec::new();
         let m = self.membership_mut(from.account, from.room)?;
-        m.heard = now;
+        m.contact.heard = now;
         let everybody = m.clients.iter().filter(|c| c.is_in());
         if kind != Message::Error {
             for client in everybody {
@@ -36,7 +36,7 @@ impl Accounts {
         }
         let doubtful =
             condition.is_some_and(|c| c == "not-acceptable" || (from.nick.is_none() && is_about_the_way(c)));
-        if doubtful && m.phase == Phase::Joined {
+        if doubtful && m.is_joined() {
             // Look first: it may have been about the one whom it was for.
             self.doubt(from.account, from.room, now, &mut out);
         }
@@ -45,6 +45,6 @@ impl Accounts {
 
     /// Whether the account is in the room, and whether a client of it is.
     pub fn is_attended(&self, account: &str, room: &str) -> Option<bool> {
-        self.membership(account, room).map(|m| m.clients.iter().any(Client::is_in))
+        self.membership(account, room).map(Membership::is_attended)
     }
 }

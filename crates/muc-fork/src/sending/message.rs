@@ -3,7 +3,6 @@
 use crate::accounts::Accounts;
 use crate::decision::{Decision, Id};
 use crate::input::{FromClient, Message};
-use crate::membership::Phase;
 
 /// A client is taken for gone when it answered so many stanzas of a room in a row with one of these conditions.
 const BROKEN: u32 = 5;
@@ -58,13 +57,13 @@ impl Accounts {
             return out;
         }
         let client = m.clients.remove(i);
-        m.renames.retain(|r| *r.resource != *from.resource);
+        m.nicknames.renames.retain(|r| *r.resource != *from.resource);
         m.serve_left(from.account, from.room, &client, Id::Remove, &[110, 333], &mut out);
         out.push(Decision::Persist { account: from.account.into() });
-        let (used, phase) = (m.is_used(), m.phase);
+        let (used, ending) = (m.is_used(), m.is_ending());
         if used || self.stays(from.account, from.room, false, now) {
             self.show_latest(from.account, from.room, &mut out);
-        } else if matches!(phase, Phase::Joining | Phase::Joined) {
+        } else if !ending {
             self.depart(from.account, from.room, None, now, &mut out);
         }
         out
