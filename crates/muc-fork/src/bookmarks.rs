@@ -150,7 +150,7 @@ impl Accounts {
             m.unconfirmed = if old.is_leaving() { old.unconfirmed + 1 } else { 0 };
             // They wait for the answer to their leave.
             m.clients = std::mem::take(&mut old.clients);
-            self.remove(account, room, &mut Vec::new());
+            self.take_out(account, room);
         }
         self.begin(account, room, m, &Request::default(), now, out);
     }

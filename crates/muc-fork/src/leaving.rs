@@ -2,7 +2,7 @@
 
 mod put_out;
 
-use crate::accounts::Accounts;
+use crate::accounts::{Account, Accounts};
 use crate::address::at;
 use crate::build;
 use crate::change::Change;
@@ -148,12 +148,20 @@ impl Accounts {
 
     /// Nothing is known of the account in this room any more.
     pub(crate) fn remove(&mut self, account: &str, room: &str, out: &mut Vec<Decision>) {
-        let Some(a) = self.accounts.get_mut(account) else { return };
-        let Some(mut m) = a.rooms.remove(room) else { return };
-        a.requests.out_of(room);
-        if a.is_empty() {
+        if !self.take_out(account, room) {
+            return;
+        }
+        if self.accounts.get(account).is_some_and(Account::is_empty) {
             self.accounts.remove(account);
         }
+        out.push(Decision::Persist { account: account.into() });
+    }
+
+    /// The same, where another membership follows. Says whether there was one.
+    pub(crate) fn take_out(&mut self, account: &str, room: &str) -> bool {
+        let Some(a) = self.accounts.get_mut(account) else { return false };
+        let Some(mut m) = a.rooms.remove(room) else { return false };
+        a.requests.out_of(room);
         if let Some(r) = self.rooms.get_mut(room) {
             r.accounts -= 1;
             if r.accounts == 0 {
@@ -164,7 +172,7 @@ impl Accounts {
                 r.compared(room, &mut m, &mut self.changes);
             }
         }
-        out.push(Decision::Persist { account: account.into() });
+        true
     }
 
     /// The account was deleted: it leaves everything and nothing is kept.

@@ -12,6 +12,7 @@ use crate::membership::codes::Codes;
 use crate::membership::repeats::Repeats;
 use crate::restored::Restored;
 use crate::room::Room;
+use std::collections::HashSet;
 
 /// How long the account waits for its clients after a restart, in seconds.
 pub const GRACE: u64 = 300;
@@ -94,9 +95,25 @@ impl Accounts {
         std::mem::take(&mut self.changes)
     }
 
-    /// Everything that [`Accounts::take_changes`] would have told of the rooms as they are.
+    /// Everything that [`Accounts::take_changes`] would have told of the rooms as they are, and of what clients know of them
+    /// from before: those who are gone meanwhile, and messages that the room may repeat.
     pub fn snapshot(&self) -> Vec<Change> {
         let mut all = Vec::new();
+        let mut marks = HashSet::new();
+        let memberships = self.accounts.values().flat_map(|a| &a.rooms);
+        for (name, m) in memberships.filter(|(_, m)| m.comparison.known.is_some()) {
+            let Some(room) = self.rooms.get(name) else { continue };
+            for (nick, &likeness) in m.comparison.known.iter().flatten() {
+                if room.doubtful.contains(nick) {
+                    all.push(Change::Occupant { room: name.clone(), nick: nick.clone(), likeness });
+                }
+            }
+            for &mark in m.repeats.before.iter().filter(|_| m.restored) {
+                if marks.insert((name, mark)) {
+                    all.push(Change::Message { room: name.clone(), mark });
+                }
+            }
+        }
         for (name, room) in &self.rooms {
             for (nick, likeness) in room.view.all() {
                 all.push(Change::Occupant { room: name.clone(), nick: nick.into(), likeness });
