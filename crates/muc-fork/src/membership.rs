@@ -247,6 +247,14 @@ impl Membership {
         self.sent.push_back((id.into(), resource.into()));
     }
 
+    /// Whether the room has said, to the join that is under way, which presence is the account's own (status 110, which XEP-0045
+    /// §7.2.2 asks for and some rooms do not give): then one without it is of somebody who has the nickname that the account
+    /// asks for.
+    pub fn room_marks_own(&self) -> bool {
+        let Phase::Joining(joining) = &self.phase else { return false };
+        matches!(joining.maybe, Some(Maybe::In { marked: true, .. }))
+    }
+
     /// Whether a client has been told that it is in.
     pub fn is_in(&self, resource: &str) -> bool {
         self.client(resource).is_some_and(Client::is_in)

@@ -24,6 +24,9 @@ impl Accounts {
             let Some(Reverse((_, account, room))) = self.due.pop() else { break };
             self.look(&account, &room, now, &mut out);
         }
+        // A room of the same server answers within the call that sends, and tells all accounts in it: whoever is served from what
+        // was known before is served before that.
+        out.sort_by_key(|decision| matches!(decision, Decision::Send { .. }));
         out
     }
 

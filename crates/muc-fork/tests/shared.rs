@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
 use enjamb_muc_fork::decision::Decision;
-use enjamb_muc_fork::input::{FromClient, FromRoom, MucUser, Presence};
+use enjamb_muc_fork::input::{FromClient, FromRoom, Join, MucUser, Presence};
 use enjamb_muc_fork::view::{Likeness, likeness};
 use enjamb_muc_fork::{Accounts, Change, Config, Mark, Offline, Restored, RestoredClient, chat};
 use std::collections::BTreeMap;
@@ -145,4 +145,64 @@ fn a_join_by_iq_while_the_account_leaves_finds_it_online() {
         accounts.tick(now);
     }
     assert!(accounts.clients(ADA, ROOM).is_some(), "it is there as the account's own");
+}
+
+/// An account joins with two clients, of which the second one shows something else.
+fn join_by_name(accounts: &mut Accounts, account: &str) {
+    for (resource, show) in [("phone", "<presence/>"), ("desk", "<presence><show>dnd</show></presence>")] {
+        let client = FromClient { account, resource, room: ROOM, nick: Some(&account[..3]), id: Some("j") };
+        let join = Some(Join::default());
+        accounts.presence_from_client(client, Presence::Available, join, show.as_bytes(), 1).unwrap();
+    }
+    // The room says neither whose presence it is nor what it answers.
+    occupant(accounts, account, &account[..3], "");
+}
+
+#[test]
+fn nobody_is_told_what_another_account_has_changed_meanwhile() {
+    let mut accounts = Accounts::new(random);
+    join_by_name(&mut accounts, ADA);
+    join_by_name(&mut accounts, BOB);
+    let all = accounts.tick(10);
+    // A room of the same server answers the first of these within the call, and everybody hears of it.
+    let sends = all.iter().position(|d| matches!(d, Decision::Send { .. })).unwrap();
+    let sent = all[sends..].iter().filter(|d| matches!(d, Decision::Send { .. })).count();
+    assert!(sent >= 2);
+    assert!(!all[sends..].iter().any(|d| matches!(d, Decision::Serve { .. })), "{all:?}");
+}
+
+#[test]
+fn another_occupant_who_leaves_is_not_taken_for_the_account_that_asks_for_its_nickname() {
+    let mut accounts = Accounts::new(random);
+    accounts.configure("a.example", Config { offline: Offline::Leave, ..Config::default() });
+    let client =
+        |resource, nick| FromClient { account: ADA, resource, room: ROOM, nick: Some(nick), id: None };
+    let join = || Some(Join::default());
+    let phone = client("phone", "ada");
+    let first =
+        id_of(&accounts.presence_from_client(phone, Presence::Available, join(), b"<presence/>", 1).unwrap());
+    accounts.presence_from_client(phone, Presence::Unavailable, None, b"<presence/>", 1).unwrap();
+    accounts.presence_from_client(client("desk", "eve"), Presence::Available, join(), b"<presence/>", 1);
+    // What the room says of the stay that is ending, in which somebody else has been eve.
+    let_in(&mut accounts, ADA, &first);
+    occupant(&mut accounts, ADA, "eve", "");
+    let left = accounts.presence_from_room(
+        from(ADA, "eve", None),
+        Presence::Unavailable,
+        MucUser::default(),
+        b"<presence/>",
+        3,
+    );
+    let told = |all: Option<Vec<Decision>>| {
+        let all = all.unwrap();
+        all.iter()
+            .filter(|d| matches!(d, Decision::Forward { resource, .. } if &**resource == "phone"))
+            .count()
+    };
+    assert!(told(left) <= 1);
+    // This is what the phone waits for.
+    let said = MucUser { codes: &[110], ..MucUser::default() };
+    let left =
+        accounts.presence_from_room(from(ADA, "ada", None), Presence::Unavailable, said, b"<presence/>", 3);
+    assert_eq!(told(left), 1);
 }

@@ -97,7 +97,7 @@ impl Accounts {
             self.take_for_answer(from.account, from.room, now, out);
         }
         let Some(m) = self.membership(from.account, from.room) else { return };
-        let own = said.codes.contains(&110) || from.nick == Some(&m.nick);
+        let own = said.codes.contains(&110) || (from.nick == Some(&m.nick) && !m.room_marks_own());
         if !own {
             let joined = m.is_joined();
             self.occupant_gone(from, from.nick.unwrap_or(""), out);
