@@ -1048,7 +1048,10 @@ impl World {
                 let prompt = order == XEP_ORDER && subject == Subject::Plain;
                 world.slow |= !world.up.is_empty() || !world.down.is_empty() || !prompt;
                 // What is kept is the room's: another account may have been told what this one has not.
-                world.behind |= !world.down.is_empty() && world.places.len() > world.rooms.len();
+                let (account, room) = (world.account_name(), world.room_name());
+                let forgotten = world.us().is_none() && world.fork.clients(account, room).is_some();
+                let shared = world.places.len() > world.rooms.len();
+                world.behind |= shared && (forgotten || !world.down.is_empty());
             });
         }
         self.keep();
@@ -1542,6 +1545,12 @@ proptest! {
         }
         world.check();
     }
+
+}
+
+proptest! {
+    // Each is a case for all of them.
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn pictures_are_the_rooms_of_several_accounts(

@@ -17,10 +17,11 @@ impl Accounts {
             said.destroyed || said.codes.iter().any(|c| matches!(c, 301 | 307 | 321 | 322 | 332 | 333));
         let Some(mut stay) = self.stay(from.account, from.room, out) else { return };
         let unconfirmed = stay.m.unconfirmed > 0;
+        let marked = said.codes.contains(&110);
         let (guessed, left, confirmed) = match &stay.m.phase {
             Phase::Away => return, // of a stay before
             // Joining again without its clients' knowing, the account may have been in still.
-            Phase::Joining(_) if stay.m.is_quiet() => return stay.start_over(),
+            Phase::Joining(_) if stay.m.is_quiet() => return stay.start_over(marked),
             Phase::Joining(_) => (false, false, false),
             Phase::Joined(joined) => (joined.is_guessed(now), false, false),
             Phase::Leaving(leaving) => (false, true, from.id == Some(&leaving.id)),
@@ -29,7 +30,7 @@ impl Accounts {
             self.guessed_wrong(from, now, out);
             return;
         }
-        stay.m.tell_out(said.codes.contains(&110), stay.out);
+        stay.m.tell_out(marked, stay.out);
         if guessed {
             // The answer to the join may be to come.
             stay.m.clients.clear();
@@ -94,9 +95,14 @@ impl Accounts {
     }
 }
 
+/// Some rooms do not say whose presence it is.
+fn missing(marked: bool) -> Vec<u16> {
+    if marked { Vec::new() } else { vec![110] }
+}
+
 impl Stay<'_> {
     /// A stay before the join that is under way is over; what the room told until then holds no more.
-    fn start_over(&mut self) {
+    fn start_over(&mut self, marked: bool) {
         let m = &mut *self.m;
         m.unconfirmed = m.unconfirmed.saturating_sub(1);
         m.codes.clear();
@@ -110,22 +116,21 @@ impl Stay<'_> {
         }
         for client in m.clients.extract_if(.., |client| !client.stays()) {
             let Stage::Leaving { id } = &client.stage else { continue };
-            let edit = Edit { id: set_id(id.as_deref()), ..Edit::default() };
+            let edit = Edit { id: set_id(id.as_deref()), with: missing(marked), ..Edit::default() };
             self.out.push(Decision::Forward { resource: client.resource, edit });
         }
     }
 }
 
 impl Membership {
-    /// All clients are told that they are out, by the presence in hand. Some rooms do not say whose it is.
+    /// All clients are told that they are out, by the presence in hand.
     fn tell_out(&self, marked: bool, out: &mut Vec<Decision>) {
         for client in &self.clients {
             let id = match &client.stage {
                 Stage::Leaving { id } | Stage::Waiting { id, .. } => set_id(id.as_deref()),
                 Stage::In { .. } => Id::Remove,
             };
-            let with = if marked { Vec::new() } else { vec![110] };
-            let edit = Edit { id, with, ..Edit::default() };
+            let edit = Edit { id, with: missing(marked), ..Edit::default() };
             out.push(Decision::Forward { resource: client.resource.clone(), edit });
         }
     }
