@@ -121,7 +121,8 @@ impl Accounts {
         let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
             return;
         };
-        let growth = room.view.growth(nick, presence);
+        let news = room.view.find(nick, presence);
+        let growth = news.growth();
         let full = if room.view.bytes() + growth > self.limits.room {
             Some((&mut room.full, Full::Room(from.room.into())))
         } else if a.memory.used() + presence.len() > self.limits.account {
@@ -142,19 +143,19 @@ impl Accounts {
             if room.view.remove(&mut m.seen, nick) {
                 self.changes.push(Change::Gone { room: from.room.into(), nick: nick.into() });
             }
-        } else if let Some(likeness) = room.view.tell(&mut m.seen, nick, presence) {
+        } else if let Some(likeness) = room.view.tell(&mut m.seen, news) {
             self.changes.push(Change::Occupant { room: from.room.into(), nick: nick.into(), likeness });
         }
         let quiet = m.is_quiet();
-        let mut news = true;
+        let mut is_news = true;
         if let Some(known) = &mut m.comparison.known {
             let likeness = likeness(presence);
             let before = if kept { known.insert(nick.into(), likeness) } else { known.remove(nick) };
-            news = before.is_none_or(|before| likeness.is_news_after(before));
+            is_news = before.is_none_or(|before| likeness.is_news_after(before));
         }
         for client in &m.clients {
             let gets = match client.stage {
-                Stage::In { held: None } => news,
+                Stage::In { held: None } => is_news,
                 // It has just been let in, and has been told of nobody who comes after that.
                 Stage::In { held: Some(_) } => true,
                 // While the account joins again they wait for all of it.
