@@ -10,7 +10,6 @@ use arbitrary::{Arbitrary, Unstructured};
 
 pub mod accounts;
 pub mod disk;
-
 pub mod journal;
 pub mod sessions;
 pub mod stanza;
