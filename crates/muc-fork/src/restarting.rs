@@ -53,12 +53,35 @@ impl Accounts {
             return out;
         }
         self.accounts.entry(account.into()).or_default().online |= online;
-        let mut m =
-            Membership::new(&kept.nick, kept.password.as_deref(), build::unattended(online).into(), now);
-        let known = kept.occupants.into_iter().map(|(n, likeness)| (n.into(), likeness)).collect();
+        let name = kept.room.clone();
+        let known = kept.occupants.iter().map(|(nick, likeness)| (nick.as_str().into(), *likeness)).collect();
+        let (leaving, joining) = (kept.leaving, kept.joining);
+        let mut m = self.restored(kept, online, now);
         let memory = &self.memory;
-        let room = self.rooms.entry(kept.room.as_str().into()).or_insert_with(|| Room::new(memory));
+        let room = self.rooms.entry(name.as_str().into()).or_insert_with(|| Room::new(memory));
         room.compare(&mut m, known);
+        m.grace = if self.config(account).offline == Offline::Leave { 0 } else { now + GRACE };
+        // Who asked to be let in is not there any more, the account was leaving, or it has no reason to be there.
+        let wanted = m.is_used() || (m.grace > 0 && (m.pam.asked || !joining));
+        if !leaving && wanted {
+            self.begin(account, &name, m, &WIDE, now, &mut out);
+            return out;
+        }
+        // The room may not have heard of it.
+        if let Some(room) = self.rooms.get_mut(name.as_str()) {
+            room.accounts += 1;
+            m.comparison.known = None;
+            room.comparing -= 1;
+        }
+        self.accounts.entry(account.into()).or_default().rooms.insert(name.as_str().into(), m);
+        self.depart(account, &name, None, now, &mut out);
+        out
+    }
+
+    /// A membership as it was kept, of an account that has not asked the room yet.
+    fn restored(&mut self, kept: Restored, online: bool, now: u64) -> Membership {
+        let shown = build::unattended(online).into();
+        let mut m = Membership::new(&kept.nick, kept.password.as_deref(), shown, now);
         m.repeats = Repeats::of(kept.said);
         m.restored = true;
         m.never_in = kept.joining;
@@ -73,21 +96,7 @@ impl Accounts {
         if let Some(latest) = m.latest() {
             m.shown.presence = latest.presence.clone();
         }
-        m.grace = if self.config(account).offline == Offline::Leave { 0 } else { now + GRACE };
-        // Who asked to be let in is not there any more, the account was leaving, or it has no reason to be there.
-        let wanted = m.is_used() || (m.grace > 0 && (m.pam.asked || !kept.joining));
-        if kept.leaving || !wanted {
-            // The room may not have heard of it.
-            let room = self.rooms.entry(kept.room.as_str().into()).or_default();
-            room.accounts += 1;
-            m.comparison.known = None;
-            room.comparing -= 1;
-            self.accounts.entry(account.into()).or_default().rooms.insert(kept.room.as_str().into(), m);
-            self.depart(account, &kept.room, None, now, &mut out);
-            return out;
-        }
-        self.begin(account, &kept.room, m, &WIDE, now, &mut out);
-        out
+        m
     }
 
     /// What changed in rooms since the last call, for whoever keeps that across a restart.

@@ -21,30 +21,9 @@ impl Accounts {
         asks: Asks,
         now: u64,
     ) -> Option<Vec<Decision>> {
-        let mut out = Vec::new();
-        let id = from.id?;
+        from.id?;
         if kind != Iq::Request {
-            let requests = &mut self.accounts.get_mut(from.account)?.requests;
-            if *requests.asked_mut(id)?.room != *from.room {
-                return None;
-            }
-            let asked = requests.answered(id)?;
-            let m = self.membership_mut(from.account, from.room);
-            if let Some(m) = m {
-                m.contact.heard = now;
-            }
-            if let Some(resource) = asked.resource {
-                let came_from = from.nick.map_or_else(|| from.room.to_owned(), |nick| at(from.room, nick));
-                let from = (came_from != asked.to).then_some(asked.to);
-                out.push(Decision::Forward {
-                    resource,
-                    edit: Edit { from, id: Id::Set(asked.id.into()), ..Edit::default() },
-                });
-            }
-            if asked.ping {
-                self.pinged(from, kind, condition, now, &mut out);
-            }
-            return Some(out);
+            return self.iq_answered(from, kind, condition, now);
         }
         let m = self.membership_mut(from.account, from.room)?;
         m.contact.heard = now;
@@ -56,6 +35,45 @@ impl Accounts {
         if ping && from.nick == Some(&m.nick) {
             return Some(vec![Decision::Answer]);
         }
+        self.iq_given(from, asks, now)
+    }
+
+    /// The answer to a request of a client, or of the account's.
+    fn iq_answered(
+        &mut self,
+        from: FromRoom,
+        kind: Iq,
+        condition: Option<&str>,
+        now: u64,
+    ) -> Option<Vec<Decision>> {
+        let mut out = Vec::new();
+        let id = from.id?;
+        let requests = &mut self.accounts.get_mut(from.account)?.requests;
+        if *requests.asked_mut(id)?.room != *from.room {
+            return None;
+        }
+        let asked = requests.answered(id)?;
+        if let Some(m) = self.membership_mut(from.account, from.room) {
+            m.contact.heard = now;
+        }
+        if let Some(resource) = asked.resource {
+            let came_from = from.nick.map_or_else(|| from.room.to_owned(), |nick| at(from.room, nick));
+            let from = (came_from != asked.to).then_some(asked.to);
+            out.push(Decision::Forward {
+                resource,
+                edit: Edit { from, id: Id::Set(asked.id.into()), ..Edit::default() },
+            });
+        }
+        if asked.ping {
+            self.pinged(from, kind, condition, now, &mut out);
+        }
+        Some(out)
+    }
+
+    /// An occupant's request is given to the client that has what it belongs to, else to the one that spoke last.
+    fn iq_given(&mut self, from: FromRoom, asks: Asks, now: u64) -> Option<Vec<Decision>> {
+        let mut out = Vec::new();
+        let id = from.id?;
         let sender = from.nick.map_or_else(|| from.room.to_owned(), |nick| at(from.room, nick));
         let a = self.accounts.get_mut(from.account)?;
         let m = a.rooms.get(from.room)?;
