@@ -6,16 +6,18 @@
 //!
 //! It holds no socket, no clock, no file, no thread and no Lua. Time comes in as the seconds of a clock that only
 //! goes forward, stanzas as bytes with the little that was read from them ([`input`]), and what to do comes out as
-//! [`Decision`]s, in order. A caller that sends something to a room of its own server may be back with the room's answer before the sending returns;
-//! everything is recorded before the decisions are handed out, so that is as good as an answer that comes later.
+//! [`Decision`]s, in order. A caller that sends something to a room of its own server may be back with the room's answer
+//! before the sending returns; everything is recorded before the decisions are handed out, so that is as good as an answer
+//! that comes later.
 //!
-//! - [`accounts`]: the accounts, and what all that happens to them needs. `membership` is one account in one room, `room` what
-//!   is the same for all accounts in it.
+//! - [`accounts`]: the accounts, and what all that happens to them needs. `membership` is one account in one room, with what is so
+//!   in one phase of it in the variants of its `Phase`; `room` is what is the same for all accounts in it, `stay` both, borrowed
+//!   for a step.
 //! - What comes in stands in a file per kind of stanza: `sending` for that of clients, `receiving` for that of rooms; time is in
 //!   `watching` and `pinging`.
-//! - What follows stands in a file per transition: `joining`, `entering`, `nicknames`, `leaving`; by whose wish beside a
-//!   client's presence in `bookmarks` and `pam`; across a restart in `restarting` and `comparing`. `serving` is what one
-//!   client is told from what is known, `requests` are those without an answer yet, `queries` what others may ask.
+//! - What follows stands in a file per transition: `joining` (let in, refused), `settling`, `entering`, `nicknames`, `leaving` (put
+//!   out); what is wished beside a client's presence in `bookmarks` and `pam`; across a restart in `restarting` and `comparing`.
+//!   `serving` is what one client is told from what is known, `requests` are those without an answer yet, `queries` what others may ask.
 //! - [`view`]: what rooms told about their occupants, kept once for all accounts.
 //! - [`chat`]: what a groupchat message says.
 //! - [`history`]: the discussion that a client gets when it joins.
