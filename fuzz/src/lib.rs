@@ -8,8 +8,8 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 
+pub mod accounts;
 pub mod disk;
-pub mod fork;
 pub mod journal;
 pub mod sessions;
 pub mod stanza;
@@ -24,7 +24,7 @@ pub const TARGETS: [(&str, Target); 5] = [
     ("stanza", stanza::run),
     ("journal", journal::run),
     ("sessions", sessions::run),
-    ("fork", fork::run),
+    ("accounts", accounts::run),
 ];
 
 /// With `ENJAMB_FUZZ_SHOW` set what a target tries is written to stderr: the only way to see what a failing input means.

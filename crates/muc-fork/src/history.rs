@@ -59,7 +59,7 @@ impl HistoryMessage {
 }
 
 /// What is known of a message when it comes again from the room's history. Stays the same across restarts of a build.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Mark {
     /// Who said it, its `origin-id` or `id`, and its text.
     pub words: u64,

@@ -5,15 +5,20 @@
 //! joins, leaves, looks whether it is still there, or joins again.
 //!
 //! It holds no socket, no clock, no file, no thread and no Lua. Time comes in as the seconds of a clock that only
-//! goes forward, stanzas as bytes, and what to do comes out as [`Decision`]s, in order. A caller
-//! that sends something to a room of its own server may be back with the room's answer before the sending returns;
-//! everything is recorded before the decisions are handed out, so that is as good as an answer that comes later.
+//! goes forward, stanzas as bytes, and what to do comes out as [`Decision`]s, in order. A caller that sends something to a room of its own server may be back with the room's answer
+//! before the sending returns; everything is recorded before the decisions are handed out, so that is as good as an answer
+//! that comes later.
 //!
-//! - [`accounts`]: the accounts and their memberships. What happens to them stands in a file per side it comes from:
-//!   `joining` (a client's presence), `sending` (what else clients send), `receiving` (what rooms send), `watching` (time),
-//!   `account` (bookmarks, devices, restarts); `requests` are those without an answer yet; `serving` is what one client is told from what is known.
+//! - [`accounts`]: the accounts, and what all that happens to them needs. `membership` is one account in one room, with what is so
+//!   in one phase of it in the variants of its `Phase`; `room` is what is the same for all accounts in it, `stay` both, borrowed
+//!   for a step.
+//! - What it means stands in a file per kind of stanza: `sending` for that of clients, `receiving` for that of rooms; time is in
+//!   `watching` and `pinging`.
 //! - `from_clients`, `from_rooms`: where stanzas come in. They read what decisions hang on ([`input`]) with `presence`, `asks`
 //!   (iqs), `mediated` (invitations and declines) and `private` (messages that nobody is in the room for).
+//! - What follows stands in a file per transition: `joining` (let in, refused), `settling`, `entering`, `nicknames`, `leaving` (put
+//!   out); what is wished beside a client's presence in `bookmarks` and `pam`; across a restart in `restarting` and `comparing`.
+//!   `serving` is what one client is told from what is known, `requests` are those without an answer yet, `queries` what others may ask.
 //! - [`view`]: what rooms told about their occupants, kept once for all accounts.
 //! - [`chat`]: what a groupchat message says.
 //! - [`history`]: the discussion that a client gets when it joins.
@@ -22,32 +27,52 @@
 
 #![forbid(unsafe_code)]
 
-mod account;
 pub mod accounts;
+mod address;
 mod asks;
+mod bookmarks;
 pub mod build;
+mod change;
 pub mod chat;
+mod comparing;
+mod conditions;
+mod config;
 pub mod decision;
 mod element;
+mod entering;
 mod from_clients;
 mod from_rooms;
 pub mod history;
 pub mod input;
 mod joining;
+mod leaving;
 mod mediated;
 mod membership;
 pub mod memory;
+mod nicknames;
+mod pam;
+mod pinging;
 mod presence;
 mod private;
+mod queries;
 mod receiving;
 mod requests;
+mod restarting;
+mod restored;
+mod room;
 mod sending;
 mod serving;
+mod settling;
+mod stay;
 mod time;
 pub mod view;
 mod watching;
 
-pub use accounts::{Accounts, Change, Config, Offline, Restored, RestoredClient, Waits};
+pub use accounts::Accounts;
+pub use change::Change;
+pub use config::{Config, Offline};
 pub use decision::{Condition, Decision, Edit, Id, Outcome};
 pub use history::{Mark, Request};
 pub use memory::{Full, Limits};
+pub use restarting::GRACE;
+pub use restored::{Restored, RestoredClient, Waits};

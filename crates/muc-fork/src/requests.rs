@@ -1,10 +1,11 @@
 //! Requests without an answer yet, and which client goes on with what it began.
 
-use crate::accounts::ANSWER_TIMEOUT;
-use crate::decision::Condition;
 use crate::input::Asks;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Answers to requests are waited for this long, in seconds.
+pub(crate) const ANSWER_TIMEOUT: u64 = 1800;
 
 /// A request that went out as the account's.
 #[derive(Debug)]
@@ -63,12 +64,6 @@ const MOST: usize = 1 << 20;
 const OVERHEAD: usize = 200;
 /// Exchanges of an account that are remembered.
 const EXCHANGES: usize = 64;
-
-pub(crate) const BUSY: Condition = Condition {
-    kind: "wait",
-    name: "resource-constraint",
-    text: "Too many requests are waiting for their answers",
-};
 
 fn weight_asked(id: &str, asked: &Asked) -> usize {
     OVERHEAD + id.len() + asked.to.len() + asked.id.len() + asked.room.len()

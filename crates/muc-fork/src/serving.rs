@@ -1,15 +1,30 @@
 //! What one client is served from what is known of the room.
 
-use crate::accounts::{
-    Change, DEFAULT_HISTORY, HISTORY, HISTORY_AWAY, HISTORY_BYTES, PERSONAL, Room, affiliation, at, set_id,
-};
+use crate::address::at;
 use crate::build;
-use crate::decision::{Decision, Edit, Id, Outcome};
+use crate::decision::{Decision, Edit, Id};
 use crate::history::{self, HistoryMessage, Request};
 use crate::input::FromClient;
-use crate::membership::{Client, Membership, Stage};
+use crate::membership::Membership;
+use crate::membership::client::{Client, Stage};
+use crate::membership::codes::PERSONAL;
 use crate::view::View;
 use std::sync::Arc;
+
+/// How many messages a client that asks for no number gets at most; both Prosody's and ejabberd's default.
+const DEFAULT_HISTORY: usize = 20;
+
+pub(crate) fn set_id(id: Option<&str>) -> Id {
+    id.map_or(Id::Remove, |id| Id::Set(id.into()))
+}
+
+/// The account's affiliation, as its own presence says.
+pub(crate) fn affiliation(own: Option<&Arc<[u8]>>) -> Option<&str> {
+    let own = std::str::from_utf8(own?).ok()?;
+    let (_, after) = own.split_once("muc#user")?;
+    let (_, value) = after.split_once(" affiliation='")?;
+    value.split('\'').next()
+}
 
 impl Membership {
     /// The account's own presence for one client.
@@ -57,12 +72,17 @@ impl Membership {
         out: &mut Vec<Decision>,
     ) -> usize {
         let to = account.len() + 1 + client.resource.len();
-        let default = if self.asked_default { self.given.max(DEFAULT_HISTORY) } else { DEFAULT_HISTORY };
-        let begin = history::begin(&self.history, request, to, default.max(self.missed));
-        for said in self.history.range(begin..) {
+        let default = if self.discussion.asked_default {
+            self.discussion.given.max(DEFAULT_HISTORY)
+        } else {
+            DEFAULT_HISTORY
+        };
+        let begin =
+            history::begin(&self.discussion.history, request, to, default.max(self.discussion.missed));
+        for said in self.discussion.history.range(begin..) {
             self.serve_said(account, room, client, said, out);
         }
-        self.history.len() - begin
+        self.discussion.history.len() - begin
     }
 
     pub(crate) fn serve_said(
@@ -83,7 +103,7 @@ impl Membership {
     }
 
     pub(crate) fn serve_subject(&self, account: &str, room: &str, client: &Client, out: &mut Vec<Decision>) {
-        match &self.subject {
+        match &self.discussion.subject {
             Some(subject) => self.serve_said(account, room, client, subject, out),
             None => out.push(Decision::Serve {
                 account: account.into(),
@@ -91,6 +111,15 @@ impl Membership {
                 stanza: build::no_subject(room).into(),
                 edit: Edit::default(),
             }),
+        }
+    }
+
+    /// Clients that wait for the account's leave are told that they are out.
+    pub(crate) fn serve_leaving(&self, account: &str, room: &str, out: &mut Vec<Decision>) {
+        for client in &self.clients {
+            if let Stage::Leaving { id } = &client.stage {
+                self.serve_left(account, room, client, set_id(id.as_deref()), &[110], out);
+            }
         }
     }
 
@@ -111,133 +140,9 @@ impl Membership {
             edit: Edit { id, ..Edit::default() },
         });
     }
-
-    /// A client that waits while the account is in, between two nicknames, gets the account's presence in hand, and the rest.
-    pub(crate) fn let_client_in(&mut self, account: &str, room: &str, i: usize, out: &mut Vec<Decision>) {
-        let settled = self.settled;
-        let Stage::Waiting { id, request, .. } = &mut self.clients[i].stage else { return };
-        let (id, request) = (id.take(), *request);
-        self.clients[i].stage = Stage::In { held: (!settled).then_some(request) };
-        let news = std::mem::take(&mut self.untold);
-        let client = &self.clients[i];
-        let with = self.codes_for(client, &news);
-        let edit = Edit { id: set_id(id.as_deref()), without: PERSONAL, with, ..Edit::default() };
-        out.push(Decision::Forward { resource: client.resource.clone(), edit });
-        if settled {
-            self.serve_history(account, room, client, &request, out);
-            self.serve_subject(account, room, client, out);
-        }
-        self.clients[i].has_subject = settled;
-    }
-
-    /// The history and subject of the account's join are complete: clients that asked for something in particular get it, and
-    /// those who were in before are told who is gone.
-    pub(crate) fn settle(
-        &mut self,
-        account: &str,
-        name: &str,
-        room: &mut Room,
-        changes: &mut Vec<Change>,
-        out: &mut Vec<Decision>,
-    ) {
-        if self.settled {
-            return;
-        }
-        self.settled = true;
-        self.ending = false;
-        self.tell_gone(account, name, room, changes, out);
-        for i in 0..self.clients.len() {
-            let Stage::In { held } = &mut self.clients[i].stage else { continue };
-            let held = held.take();
-            if let Some(request) = held {
-                let served = self.serve_history(account, name, &self.clients[i], &request, out);
-                let most = request.maxstanzas.map(|most| most.saturating_sub(served));
-                let late = Request { maxstanzas: most, ..request };
-                self.clients[i].late = (!request.is_default()).then_some(late);
-            }
-            if !std::mem::replace(&mut self.clients[i].has_subject, true) {
-                self.serve_subject(account, name, &self.clients[i], out);
-            }
-        }
-        self.release(account, name, changes, out);
-        // Some rooms send the history after that.
-        self.repeats.append(&mut self.held_marks);
-    }
-
-    /// The account has joined again, and the room has told who is there: its clients are told who is gone.
-    pub(crate) fn tell_gone(
-        &mut self,
-        account: &str,
-        name: &str,
-        room: &mut Room,
-        changes: &mut Vec<Change>,
-        out: &mut Vec<Decision>,
-    ) {
-        if let Some(known) = room.compared(name, self, changes) {
-            let mut gone: Vec<_> = known
-                .keys()
-                .filter(|nick| {
-                    **nick != self.nick && !nick.is_empty() && room.view.get(&self.seen, nick).is_none()
-                })
-                .collect();
-            gone.sort();
-            for nick in gone {
-                let stanza: Arc<[u8]> = build::unavailable(&at(name, nick), None, &[]).into();
-                for client in
-                    self.clients.iter().filter(|c| c.stays() && self.comparing.contains(&c.resource))
-                {
-                    out.push(Decision::Serve {
-                        account: account.into(),
-                        resource: client.resource.clone(),
-                        stanza: stanza.clone(),
-                        edit: Edit::default(),
-                    });
-                }
-            }
-        }
-        self.comparing.clear();
-    }
-
-    /// What was said while the account joined goes to those who are in.
-    pub(crate) fn release(
-        &mut self,
-        account: &str,
-        room: &str,
-        changes: &mut Vec<Change>,
-        out: &mut Vec<Decision>,
-    ) {
-        let used = self.clients.iter().any(Client::is_in);
-        for said in std::mem::take(&mut self.held) {
-            for client in self.clients.iter().filter(|c| c.is_in()) {
-                self.serve_said(account, room, client, &said, out);
-            }
-            self.early.push(said.mark);
-            self.keep(said, if used { HISTORY } else { HISTORY_AWAY }, HISTORY_BYTES);
-            self.missed += 1;
-        }
-        if used {
-            self.missed = 0;
-        }
-        // Not before: who was not told when the server is killed is told after it.
-        let told = self.early.drain(..);
-        changes.extend(told.map(|mark| Change::Message { room: room.into(), mark }));
-    }
 }
 
 impl Membership {
-    pub(crate) fn answer_pam(
-        &mut self,
-        account: &str,
-        room: &str,
-        outcome: Outcome,
-        out: &mut Vec<Decision>,
-    ) {
-        for (resource, id) in self.pam_waiting.drain(..) {
-            let outcome = outcome.clone();
-            out.push(Decision::Joined { account: account.into(), resource, id, room: room.into(), outcome });
-        }
-    }
-
     /// Where a client's stanza goes: who was given another nickname than it asked for may still use that for itself.
     pub(crate) fn address(&self, from: FromClient) -> String {
         match from.nick {

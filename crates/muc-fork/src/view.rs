@@ -32,15 +32,17 @@ pub fn likeness(presence: &[u8]) -> Likeness {
     let mut hasher = DefaultHasher::new();
     let mut jid = None;
     let (mut bytes, mut is_root) = (presence, true);
+    let mut sorted: Vec<(&[u8], &[u8])> = Vec::new();
     while let Some((text, tag, after)) = read::tag(bytes) {
         bytes = after;
         hasher.write(text);
         let (name, attributes) = read::name(tag);
-        let mut attributes: Vec<(&[u8], &[u8])> = read::attributes(attributes).collect();
-        attributes.sort_unstable();
+        sorted.clear();
+        sorted.extend(read::attributes(attributes));
+        sorted.sort_unstable();
         hasher.write(b"<");
         hasher.write(name);
-        for (key, value) in attributes {
+        for &(key, value) in &sorted {
             if name == b"item" && key == b"jid" {
                 // One nickname may be of several sessions, in any order.
                 let mut one = DefaultHasher::new();
@@ -98,6 +100,24 @@ pub struct Seen {
     own: Weight,
 }
 
+/// What an account is told about an occupant: see [`View::find`]. Holds until the view changes.
+#[derive(Clone, Copy, Debug)]
+pub struct News<'a> {
+    nick: &'a str,
+    presence: &'a [u8],
+    slot: Option<u32>,
+    number: Option<u32>,
+}
+
+impl News<'_> {
+    /// How many bytes more the view takes when it has been told.
+    pub fn growth(&self) -> usize {
+        let presence = if self.number.is_some() { 0 } else { PRESENCE + self.presence.len() };
+        let occupant = if self.slot.is_some() { 0 } else { OCCUPANT + 2 * self.nick.len() };
+        presence + occupant
+    }
+}
+
 impl View {
     /// Counted by `meter`.
     pub fn new(meter: &Meter) -> View {
@@ -109,23 +129,18 @@ impl View {
         self.weight.bytes()
     }
 
-    /// How many bytes more it takes to tell this.
-    pub fn growth(&self, nick: &str, presence: &[u8]) -> usize {
-        let presence = if self.numbers.contains_key(presence) { 0 } else { PRESENCE + presence.len() };
-        let occupant = if self.has(nick) { 0 } else { OCCUPANT + 2 * nick.len() };
-        presence + occupant
+    /// What an account is told about an occupant, as far as others were told it.
+    pub fn find<'a>(&self, nick: &'a str, presence: &'a [u8]) -> News<'a> {
+        let (slot, number) = (self.slots.get(nick).copied(), self.numbers.get(presence).copied());
+        News { nick, presence, slot, number }
     }
 
-    /// Notes what an account was told about an occupant. Gives its likeness, if nobody was told that before.
-    pub fn tell(&mut self, seen: &mut Seen, nick: &str, presence: &[u8]) -> Option<Likeness> {
-        let number = match self.numbers.get(presence) {
-            Some(&number) => number,
-            None => self.intern(presence),
-        };
-        let slot = match self.slots.get(nick) {
-            Some(&slot) => slot,
-            None => self.slot(nick),
-        };
+    /// Notes what an account was told about an occupant, and was looked for just now. Gives its likeness, if nobody was told that
+    /// before.
+    pub fn tell(&mut self, seen: &mut Seen, news: News) -> Option<Likeness> {
+        let News { nick, presence, slot, number } = news;
+        let number = number.unwrap_or_else(|| self.intern(presence));
+        let slot = slot.unwrap_or_else(|| self.slot(nick));
         let at = slot as usize;
         if seen.told.len() <= at {
             seen.told.resize(at + 1, 0);
@@ -350,7 +365,9 @@ mod tests {
         let mut accounts: Vec<Seen> = (0..1000).map(|_| Seen::default()).collect();
         for seen in &mut accounts {
             for n in 0..1000 {
-                view.tell(seen, &format!("nick{n}"), format!("<presence from='r@c/nick{n}'/>").as_bytes());
+                let (nick, presence) = (format!("nick{n}"), format!("<presence from='r@c/nick{n}'/>"));
+                let news = view.find(&nick, presence.as_bytes());
+                view.tell(seen, news);
             }
         }
         assert_eq!((view.len(), view.presences()), (1000, 1000));
@@ -383,7 +400,12 @@ mod tests {
                     }
                     _ => {
                         let first = !naive.iter().any(|n| n.contains_key(&nick));
-                        let told = view.tell(&mut seen[account], &nick, &[what]);
+                        let presence = [what];
+                        let news = view.find(&nick, &presence);
+                        let (before, growth) = (view.bytes(), news.growth());
+                        let told = view.tell(&mut seen[account], news);
+                        // What it was told before may be let go of.
+                        prop_assert!(view.bytes() <= before + growth);
                         prop_assert!(!first || told == Some(likeness(&[what])));
                         prop_assert!(told.is_none() || naive[account].get(&nick) != Some(&vec![what]));
                         naive[account].insert(nick, vec![what]);

@@ -1,157 +1,115 @@
-//! Time: rooms that do not answer, and whether the account is still in those that are silent (XEP-0410).
+//! Time: what is due, and servers that come and go.
 
-use crate::accounts::{
-    ANSWER_TIMEOUT, Accounts, DOUBT_PAUSE, LINGER, LOOKS, PING_TRIES, SETTLE_TIMEOUT, SILENT, at, set_id,
-};
-use crate::build;
-use crate::decision::{Decision, Edit, Id, Outcome};
+use crate::accounts::Accounts;
+use crate::address;
+use crate::decision::Decision;
 use crate::history::Request;
-use crate::input::{FromRoom, Iq, is_about_the_way};
-use crate::membership::{Client, Phase, Stage};
-use crate::requests::Asked;
+use crate::membership::discussion::SETTLE_TIMEOUT;
+use crate::membership::{Membership, Phase};
+use crate::requests::ANSWER_TIMEOUT;
 use std::cmp::Reverse;
 
+/// So many rooms are looked at in a second when a server is back.
+const LOOKS: u64 = 500;
+
 impl Accounts {
-    pub(crate) fn ping(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
-        let patience = self.config(account).patience();
-        let id = self.new_id();
-        let Some(m) = self.membership_mut(account, room) else { return };
-        if m.ping.is_some() {
-            return;
+    /// Time passed.
+    pub fn tick(&mut self, now: u64) -> Vec<Decision> {
+        let mut out = Vec::new();
+        if now >= self.swept + ANSWER_TIMEOUT {
+            self.swept = now;
+            self.sweep(now);
         }
-        let to = at(room, &m.nick);
-        m.ping = Some(id.clone());
-        out.push(Decision::Send { stanza: build::self_ping(account, &to, &id) });
-        let until = now + ANSWER_TIMEOUT;
-        let asked = Asked { room: room.into(), resource: None, to, id: "".into(), ping: true, until };
-        if let Some(a) = self.accounts.get_mut(account) {
-            a.requests.ask(&id, asked, now);
+        while self.due.peek().is_some_and(|Reverse((at, _, _))| *at <= now) {
+            let Some(Reverse((_, account, room))) = self.due.pop() else { break };
+            self.look(&account, &room, now, &mut out);
         }
-        self.wake(account, room, now + patience);
+        // A room of the same server answers within the call that sends, and tells all accounts in it: whoever is served from what
+        // was known before is served before that.
+        out.sort_by_key(|decision| matches!(decision, Decision::Send { .. }));
+        out
     }
 
-    /// What a ping to one's own nickname told (XEP-0410 §3.3).
-    pub(crate) fn pinged(
-        &mut self,
-        from: FromRoom,
-        kind: Iq,
-        condition: Option<&str>,
-        now: u64,
-        out: &mut Vec<Decision>,
-    ) {
-        let silence = self.config(from.account).silence;
-        let Some(m) = self.membership_mut(from.account, from.room) else { return };
-        if m.phase != Phase::Joined {
-            return;
+    /// When to call [`Accounts::tick`] next, in seconds of the clock that it is told of.
+    pub fn next_due(&self) -> Option<u64> {
+        self.due.peek().map(|Reverse((at, _, _))| *at)
+    }
+
+    /// Requests without an answer are forgotten, and accounts of which there is nothing to know. What was full and is not any more
+    /// is said again if it is reached again.
+    fn sweep(&mut self, now: u64) {
+        let most = |limit: usize| limit / 4 * 3;
+        let (room, account) = (most(self.limits.room), most(self.limits.account));
+        self.full &= self.memory.used() > most(self.limits.server);
+        self.rooms.values_mut().for_each(|r| r.full &= r.view.bytes() > room);
+        self.accounts.retain(|_, a| {
+            a.full &= a.memory.used() > account;
+            a.requests.sweep(now);
+            !a.is_empty()
+        });
+    }
+
+    /// A membership is due.
+    fn look(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
+        let Some(m) = self.membership_mut(account, room) else { return };
+        if m.due > now {
+            return; // it was put off, and is in the heap again
         }
-        m.ping = None;
-        m.doubt = false;
-        m.looked = now;
-        // Somebody under another nickname is in; but it is known which nickname the account has.
-        let between_nicks = m.own.is_none() || !m.renames.is_empty();
-        let there = kind == Iq::Result
-            || matches!(condition, Some("service-unavailable" | "feature-not-implemented"))
-            || (condition == Some("item-not-found") && between_nicks);
-        let unknown = condition.is_some_and(is_about_the_way);
-        if there {
-            m.failures = 0;
-            m.trouble = None;
-            self.wake(from.account, from.room, now + silence);
-        } else if unknown {
-            self.unanswered(from.account, from.room, now, out);
-        } else {
-            self.rejoin(from.account, from.room, now, out);
+        m.due = u64::MAX;
+        match &m.phase {
+            Phase::Joining(joining) if joining.put_off => self.rejoin(account, room, now, out),
+            Phase::Joining(joining)
+                if joining.maybe.is_some() && (now < joining.until || m.unconfirmed == 0) =>
+            {
+                self.take_for_answer(account, room, now, out);
+            }
+            Phase::Joining(joining) if now < joining.until => {
+                let until = joining.until;
+                self.wake(account, room, until);
+            }
+            Phase::Joining(_) => self.unanswered_join(account, room, now, out),
+            Phase::Leaving(leaving) if leaving.lingering => self.remove(account, room, out),
+            Phase::Leaving(_) => self.linger(account, room, now, out),
+            Phase::Joined(_) => self.look_inside(account, room, now, out),
+            Phase::Away => self.try_again(account, room, now, out),
         }
     }
 
-    pub(crate) fn unanswered(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
-        let (patience, outage) = (self.config(account).patience(), self.config(account).outage());
-        let Some(m) = self.membership_mut(account, room) else { return };
-        m.failures += 1;
-        let trouble = *m.trouble.get_or_insert(now);
-        if m.failures < PING_TRIES || now < trouble + outage {
-            self.wake(account, room, now + patience);
-            return;
-        }
-        for client in &m.clients {
-            m.serve_left(account, room, client, Id::Remove, &[110, 333], out);
-        }
-        self.give_up(account, room, true, now, out);
-    }
-
-    /// Something that a room said gives reason to look whether the account is still in.
-    pub(crate) fn doubt(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
-        let Some(m) = self.membership_mut(account, room) else { return };
-        m.doubt = true;
-        let next = m.looked + DOUBT_PAUSE;
-        if m.ping.is_some() {
-            // The answer tells.
-        } else if next <= now {
+    /// The account is in a room: its join is complete by now, it may have no reason to be there any more, and it may be time to
+    /// look whether it is.
+    fn look_inside(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
+        let silence = self.config(account).silence;
+        let stays = self.stays(account, room, false, now);
+        let Some(mut stay) = self.stay(account, room, out) else { return };
+        stay.settle();
+        let m = stay.m;
+        let (used, grace, next) = (m.is_used(), m.grace, m.contact.heard + silence);
+        let Some(joined) = m.joined_mut() else { return };
+        if !used && !stays {
+            self.depart(account, room, None, now, out);
+        } else if std::mem::take(&mut joined.ping) {
+            self.unanswered(account, room, now, out);
+        } else if joined.doubt || next <= now {
             self.ping(account, room, now, out);
         } else {
+            let next = if grace > now { next.min(grace) } else { next };
             self.wake(account, room, next);
         }
     }
 
-    /// A join failed for now. Clients that have been told that they are in, or that have waited since before a restart, are not
-    /// told of it while there is hope: it is tried again, with growing pauses. Says whether it is. Others that wait are told the
-    /// error, that in hand (`error`) or that the room does not answer.
-    pub(crate) fn put_off(
-        &mut self,
-        account: &str,
-        room: &str,
-        error: bool,
-        now: u64,
-        out: &mut Vec<Decision>,
-    ) -> bool {
-        let (join_timeout, outage) = (self.config(account).join_timeout, self.config(account).outage());
-        let Some(m) = self.membership_mut(account, room) else { return false };
-        let hope = if m.clients.iter().any(|c| c.stays() && c.was_told()) {
-            outage
-        } else if m.restored && m.is_used() {
-            join_timeout
-        } else {
-            return false;
-        };
-        if now >= *m.trouble.get_or_insert(now) + hope {
-            return false;
+    /// A room that could not be joined is tried again, if the account should be in it still.
+    fn try_again(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
+        if !self.stays(account, room, false, now) {
+            self.remove(account, room, out);
+            return;
         }
-        let restored = m.restored && m.never_in;
-        let told: Vec<Client> = m
-            .clients
-            .extract_if(.., |c| match c.stage {
-                Stage::In { .. } | Stage::Waiting { was_in: true, .. } => false,
-                Stage::Waiting { .. } => !restored,
-                Stage::Leaving { .. } => true,
-            })
-            .collect();
-        for client in &told {
-            match &client.stage {
-                Stage::Waiting { id, .. } if error => {
-                    let from = Some(at(room, &client.asked));
-                    let edit = Edit { from, id: set_id(id.as_deref()), ..Edit::default() };
-                    out.push(Decision::Forward { resource: client.resource.clone(), edit });
-                }
-                Stage::Waiting { id, .. } => out.push(Decision::Serve {
-                    account: account.into(),
-                    resource: client.resource.clone(),
-                    stanza: build::presence_error(&at(room, &client.asked), SILENT).into(),
-                    edit: Edit { id: set_id(id.as_deref()), ..Edit::default() },
-                }),
-                Stage::Leaving { id } => {
-                    m.serve_left(account, room, client, set_id(id.as_deref()), &[110], out);
-                }
-                Stage::In { .. } => {}
-            }
+        let Some(mut m) = self.accounts.get_mut(account).and_then(|a| a.rooms.remove(room)) else { return };
+        // What was said before is kept, and comes again.
+        m.repeats.expected = true;
+        if let Some(r) = self.rooms.get_mut(room) {
+            r.accounts -= 1;
         }
-        m.retry = true;
-        m.failures += 1;
-        let pause = 1u64 << m.failures.min(6);
-        if !told.is_empty() {
-            out.push(Decision::Persist { account: account.into() });
-        }
-        self.wake(account, room, now + pause);
-        true
+        self.begin(account, room, m, &Request::default(), now, out);
     }
 
     /// A server can be reached again: rooms of it that could not be joined are tried at once. If it may have forgotten everything
@@ -159,169 +117,42 @@ impl Accounts {
     pub fn server_up(&mut self, host: &str, anew: bool, now: u64) {
         let mut n = 0;
         for (account, a) in &mut self.accounts {
-            for (room, m) in a.rooms.iter_mut().filter(|(room, _)| crate::accounts::host(room) == host) {
-                let waits = m.phase == Phase::Away || (m.phase == Phase::Joining && m.retry);
-                if m.phase == Phase::Joined && (anew || m.failures > 0) {
-                    m.doubt = true;
-                    m.ping = None;
-                } else if !waits {
-                    continue;
+            for (room, m) in a.rooms.iter_mut().filter(|(room, _)| address::host(room) == host) {
+                if m.is_due_to_server(anew) {
+                    m.due = now + n / LOOKS;
+                    n += 1;
+                    self.due.push(Reverse((m.due, account.clone(), room.clone())));
                 }
-                m.due = now + n / LOOKS;
-                n += 1;
-                self.due.push(Reverse((m.due, account.clone(), room.clone())));
             }
         }
     }
 
     /// The connection to a server was lost: look, soon, whether its rooms still have us.
     pub fn server_lost(&mut self, host: &str, now: u64) {
-        let rooms: Vec<(Box<str>, Box<str>)> = self
-            .accounts
-            .iter()
-            .flat_map(|(account, a)| a.rooms.iter().map(move |(room, m)| (account, room, m)))
-            .filter(|(_, room, m)| m.phase == Phase::Joined && crate::accounts::host(room) == host)
-            .map(|(account, room, _)| (account.clone(), room.clone()))
-            .collect();
-        for (account, room) in rooms {
-            if let Some(m) = self.membership_mut(&account, &room) {
-                m.doubt = true;
+        let due = now + SETTLE_TIMEOUT;
+        for (account, a) in &mut self.accounts {
+            for (room, m) in a.rooms.iter_mut().filter(|(room, _)| address::host(room) == host) {
+                let Some(joined) = m.joined_mut() else { continue };
+                joined.doubt = true;
+                m.due = due;
+                self.due.push(Reverse((due, account.clone(), room.clone())));
             }
-            self.wake(&account, &room, now + SETTLE_TIMEOUT);
         }
     }
+}
 
-    /// Time passed.
-    pub fn tick(&mut self, now: u64) -> Vec<Decision> {
-        let mut out = Vec::new();
-        if now >= self.swept + ANSWER_TIMEOUT {
-            self.swept = now;
-            // Said again if it is reached again.
-            let (room, account, server) =
-                (self.limits.room / 4 * 3, self.limits.account / 4 * 3, self.limits.server / 4 * 3);
-            self.full &= self.memory.used() > server;
-            self.rooms.values_mut().for_each(|r| r.full &= r.view.bytes() > room);
-            self.accounts.retain(|_, a| {
-                a.full &= a.memory.used() > account;
-                a.requests.sweep(now);
-                !a.is_empty()
-            });
-        }
-        while self.due.peek().is_some_and(|Reverse((at, _, _))| *at <= now) {
-            let Some(Reverse((_, account, room))) = self.due.pop() else { break };
-            self.look(&account, &room, now, &mut out);
-        }
-        out
-    }
-
-    /// When to call [`Accounts::tick`] next.
-    pub fn next_due(&self) -> Option<u64> {
-        self.due.peek().map(|Reverse((at, _, _))| *at)
-    }
-
-    pub(crate) fn look(&mut self, account: &str, room: &str, now: u64, out: &mut Vec<Decision>) {
-        let silence = self.config(account).silence;
-        let stays = self.stays(account, room, false, now);
-        let Some(m) = self.accounts.get_mut(account).and_then(|a| a.rooms.get_mut(room)) else { return };
-        if m.due > now {
-            return; // it was put off, and is in the heap again
-        }
-        m.due = u64::MAX;
-        match m.phase {
-            Phase::Joining if m.retry => self.rejoin(account, room, now, out),
-            Phase::Joining if m.maybe.is_some() && (now < m.until || m.unconfirmed == 0) => {
-                self.take_for_answer(account, room, now, out);
+impl Membership {
+    /// Whether it is to be looked at now that its server can be reached again.
+    fn is_due_to_server(&mut self, anew: bool) -> bool {
+        match &mut self.phase {
+            Phase::Joined(joined) if anew || self.contact.failures > 0 => {
+                joined.doubt = true;
+                joined.ping = false;
+                true
             }
-            Phase::Joining if now < m.until => {
-                let until = m.until;
-                self.wake(account, room, until);
-            }
-            Phase::Joining => {
-                if self.put_off(account, room, false, now, out) {
-                    return;
-                }
-                let Some(m) = self.accounts.get_mut(account).and_then(|a| a.rooms.get_mut(room)) else {
-                    return;
-                };
-                for client in &m.clients {
-                    match &client.stage {
-                        Stage::Waiting { id, .. } => out.push(Decision::Serve {
-                            account: account.into(),
-                            resource: client.resource.clone(),
-                            stanza: build::presence_error(&at(room, &client.asked), SILENT).into(),
-                            edit: Edit { id: set_id(id.as_deref()), ..Edit::default() },
-                        }),
-                        Stage::In { .. } => {}
-                        Stage::Leaving { id } => {
-                            m.serve_left(account, room, client, set_id(id.as_deref()), &[110], out)
-                        }
-                    }
-                    if client.was_told() {
-                        m.serve_left(account, room, client, Id::Remove, &[110, 333], out);
-                    }
-                }
-                m.answer_pam(account, room, Outcome::Failed(SILENT), out);
-                m.clients.clear();
-                if let Some(r) = self.rooms.get_mut(room) {
-                    r.compared(room, m, &mut self.changes);
-                }
-                if stays {
-                    self.give_up(account, room, true, now, out);
-                } else {
-                    // Should it answer after all, it is told at once that nobody is there.
-                    self.depart(account, room, None, now, out);
-                }
-            }
-            Phase::Leaving => {
-                if m.lingering {
-                    self.remove(account, room, out);
-                    return;
-                }
-                for client in &m.clients {
-                    if let Stage::Leaving { id } = &client.stage {
-                        m.serve_left(account, room, client, set_id(id.as_deref()), &[110], out);
-                    }
-                }
-                m.clients.clear();
-                m.lingering = true;
-                self.wake(account, room, now + LINGER);
-            }
-            Phase::Joined => {
-                if let Some(r) = self.rooms.get_mut(room) {
-                    m.settle(account, room, r, &mut self.changes, out);
-                }
-                if !m.is_used() && !stays {
-                    self.depart(account, room, None, now, out);
-                    return;
-                }
-                if m.ping.take().is_some() {
-                    self.unanswered(account, room, now, out);
-                    return;
-                }
-                let grace = m.grace;
-                let next = m.heard + silence;
-                if m.doubt || next <= now {
-                    self.ping(account, room, now, out);
-                } else {
-                    let next = if grace > now { next.min(grace) } else { next };
-                    self.wake(account, room, next);
-                }
-            }
-            Phase::Away => {
-                if !stays {
-                    self.remove(account, room, out);
-                    return;
-                }
-                let Some(mut m) = self.accounts.get_mut(account).and_then(|a| a.rooms.remove(room)) else {
-                    return;
-                };
-                // What was said before is kept, and comes again.
-                m.rejoined = true;
-                if let Some(r) = self.rooms.get_mut(room) {
-                    r.accounts -= 1;
-                }
-                self.begin(account, room, m, &Request::default(), now, out);
-            }
+            Phase::Joining(joining) => joining.put_off,
+            Phase::Away => true,
+            Phase::Joined(_) | Phase::Leaving(_) => false,
         }
     }
 }

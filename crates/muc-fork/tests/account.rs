@@ -1,6 +1,6 @@
 //! What follows for an account from what is known of it, and what is not.
 
-use enjamb_muc_fork::accounts::GRACE;
+use enjamb_muc_fork::GRACE;
 use enjamb_muc_fork::chat;
 use enjamb_muc_fork::decision::Decision;
 use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Message, MucUser, Presence};

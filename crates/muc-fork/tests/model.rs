@@ -1,5 +1,6 @@
-//! The engine between clients and a room, both simulated, with a wire that delivers late: after any interleaving, what
-//! each client was told adds up to what the room has.
+//! The engine between clients and rooms, both simulated, with a wire that delivers late: after any interleaving, what each
+//! client was told adds up to what the room has. One to three accounts, of one to three clients each, are in one to three
+//! rooms, where they are occupants for each other.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
@@ -9,10 +10,11 @@ use enjamb_muc_fork::view::Likeness;
 use enjamb_muc_fork::{Accounts, Change, Config, Limits, Mark, Offline, Request, Restored, chat};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::{Deref, DerefMut};
 use std::time::{Duration, UNIX_EPOCH};
 
-const ACCOUNT: &str = "ada@a.example";
-const ROOM: &str = "room@c.example";
+const ACCOUNTS: [&str; 3] = ["ada@a.example", "bob@a.example", "eve@a.example"];
+const ROOMS: [&str; 3] = ["room@c.example", "hall@c.example", "yard@c.example"];
 const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 
 fn random() -> u128 {
@@ -141,15 +143,23 @@ struct Kept {
     gone: bool,
 }
 
-/// A room as XEP-0045 has it, with one session of the account at most.
+/// A room as XEP-0045 has it, with one session of each account at most.
 struct Room {
     occupants: BTreeMap<String, u32>,
-    us: Option<String>,
+    /// Our accounts, by number, and their nicknames.
+    us: BTreeMap<usize, String>,
     history: Vec<Kept>,
     shape: Shape,
     /// What it is, as status codes: 100, 170.
     is: BTreeSet<u16>,
+    /// When it last said something of each occupant.
+    moved: BTreeMap<String, u32>,
+    /// What outlives the engine: occupants and messages.
+    kept: (BTreeMap<String, Likeness>, Vec<Mark>),
 }
+
+/// What a room says, and to which account.
+type Said = (usize, Down);
 
 impl Room {
     fn told(&self, nick: &str, codes: &[u16], id: Option<String>) -> Down {
@@ -188,30 +198,51 @@ impl Room {
         }
     }
 
-    fn say(&mut self, n: u32, nick: &str, words: Words, now: u64) -> Down {
-        self.history.push(Kept { n, nick: nick.into(), words, at: now, gone: false });
-        Down::Talk { nick: nick.into(), n, words, stamp: None, gone: false }
+    /// The same for all accounts that are in.
+    fn to_all(&self, down: &Down) -> Vec<Said> {
+        self.us.keys().map(|account| (*account, down.clone())).collect()
     }
 
-    fn take(&mut self, up: Up, now: u64) -> Vec<Down> {
+    fn to_others(&self, account: usize, down: &Down) -> Vec<Said> {
+        self.to_all(down).into_iter().filter(|(to, _)| *to != account).collect()
+    }
+
+    fn say(&mut self, n: u32, nick: &str, words: Words, now: u64) -> Vec<Said> {
+        self.history.push(Kept { n, nick: nick.into(), words, at: now, gone: false });
+        self.to_all(&Down::Talk { nick: nick.into(), n, words, stamp: None, gone: false })
+    }
+
+    /// An account is out of the room, and the others are told.
+    fn lose(&mut self, account: usize) -> Vec<Said> {
+        let Some(nick) = self.us.remove(&account) else { return Vec::new() };
+        self.occupants.remove(&nick);
+        self.to_all(&Room::gone(&nick, &[], None))
+    }
+
+    fn take(&mut self, account: usize, up: Up, now: u64, version: u32) -> Vec<Said> {
         let mut out = Vec::new();
         match up {
-            Up::Presence { nick, id, join, version } => {
-                if self.us.is_none() && !join {
-                    return vec![Room::refusal(&nick, "item-not-found", id)];
+            Up::Presence { nick, id, join, version: shown } => {
+                let was = self.us.get(&account).cloned();
+                if was.is_none() && !join {
+                    return vec![(account, Room::refusal(&nick, "item-not-found", id))];
                 }
-                let taken = self.occupants.contains_key(&nick) && self.us.as_deref() != Some(&nick);
+                let taken = self.occupants.contains_key(&nick) && was.as_deref() != Some(&nick);
                 if taken {
-                    return vec![Room::refusal(&nick, "conflict", id)];
+                    return vec![(account, Room::refusal(&nick, "conflict", id))];
                 }
                 // Nobody keeps a room that nobody is in.
                 let new = self.occupants.is_empty();
-                let was = self.us.replace(nick.clone());
+                self.us.insert(account, nick.clone());
                 if let Some(old) = was.as_ref().filter(|old| **old != nick) {
                     self.occupants.remove(old);
-                    out.push(Room::gone(old, &[303, 110], Some(nick.clone())));
+                    self.moved.insert(old.clone(), version);
+                    out.push((account, Room::gone(old, &[303, 110], Some(nick.clone()))));
+                    out.extend(self.to_others(account, &Room::gone(old, &[303], Some(nick.clone()))));
                 }
-                self.occupants.insert(nick.clone(), version);
+                self.occupants.insert(nick.clone(), shown);
+                self.moved.insert(nick.clone(), version);
+                out.extend(self.to_others(account, &self.told(&nick, &[], None)));
                 let id = match self.shape.ids {
                     Ids::Echo => id,
                     Ids::Other => Some(format!("room{}", random())),
@@ -222,40 +253,48 @@ impl Room {
                     codes.extend(&self.is);
                     codes.extend(new.then_some(201));
                 }
-                for part in self.shape.order {
-                    match part {
-                        Part::Own => out.push(self.told(&nick, &codes, id.clone())),
-                        Part::Others if join => {
-                            let others = self.occupants.keys().filter(|o| **o != nick);
-                            out.extend(others.map(|other| self.told(other, &[], None)));
-                        }
-                        Part::History if join => {
-                            out.extend(self.history.iter().cloned().map(|kept| {
-                                let Kept { n, nick, words, at, gone } = kept;
-                                Down::Talk { nick, n, words, stamp: Some(at), gone }
-                            }));
-                        }
-                        Part::Subject if join && self.shape.subject != Subject::Missing => {
-                            out.push(Down::Subject { stamped: self.shape.subject == Subject::Stamped });
-                        }
-                        _ => {}
-                    }
-                }
+                out.extend(self.answer(&nick, &codes, id, join).into_iter().map(|down| (account, down)));
             }
             Up::Leave => {
-                if let Some(nick) = self.us.take() {
-                    self.occupants.remove(&nick);
-                    out.push(Room::gone(&nick, &[110], None));
+                if let Some(nick) = self.us.get(&account).cloned() {
+                    self.moved.insert(nick.clone(), version);
+                    out.push((account, Room::gone(&nick, &[110], None)));
+                    out.extend(self.lose(account));
                 }
             }
             Up::Talk { n } => {
-                if let Some(nick) = self.us.clone() {
-                    out.push(self.say(n, &nick, Words::Own, now));
+                if let Some(nick) = self.us.get(&account).cloned() {
+                    out.extend(self.say(n, &nick, Words::Own, now));
                 }
             }
             Up::Ping { id, nick } => {
-                let result = self.us.as_ref().map(|_| ()).ok_or("not-acceptable");
-                out.push(Down::Iq { nick, id, result });
+                let result = self.us.get(&account).map(|_| ()).ok_or("not-acceptable");
+                out.push((account, Down::Iq { nick, id, result }));
+            }
+        }
+        out
+    }
+
+    /// What an account is told that is in now, or has changed its presence.
+    fn answer(&self, nick: &str, codes: &[u16], id: Option<String>, join: bool) -> Vec<Down> {
+        let mut out = Vec::new();
+        for part in self.shape.order {
+            match part {
+                Part::Own => out.push(self.told(nick, codes, id.clone())),
+                Part::Others if join => {
+                    let others = self.occupants.keys().filter(|o| **o != nick);
+                    out.extend(others.map(|other| self.told(other, &[], None)));
+                }
+                Part::History if join => {
+                    out.extend(self.history.iter().cloned().map(|kept| {
+                        let Kept { n, nick, words, at, gone } = kept;
+                        Down::Talk { nick, n, words, stamp: Some(at), gone }
+                    }));
+                }
+                Part::Subject if join && self.shape.subject != Subject::Missing => {
+                    out.push(Down::Subject { stamped: self.shape.subject == Subject::Stamped });
+                }
+                _ => {}
             }
         }
         out
@@ -287,33 +326,21 @@ fn learn(is: &mut BTreeSet<u16>, code: u16) {
     }
 }
 
-struct World {
-    fork: Accounts,
-    room: Room,
+/// One account and one room, and what is between them.
+#[derive(Default)]
+struct Place {
     up: VecDeque<Up>,
     down: VecDeque<Down>,
     clients: BTreeMap<String, Client>,
-    now: u64,
-    version: u32,
-    /// Answers come within the call that sends, as from a room of the same server.
-    local: bool,
-    offline: Offline,
-    limits: Limits,
-    /// When the room last said something of each occupant.
-    moved: BTreeMap<String, u32>,
     /// What was said while the room had not the account, or got lost on the way.
     said_away: BTreeSet<u32>,
     /// Something was under way for longer than clocks may differ, or when the server was killed: what is not sure to have come,
     /// comes again.
     slow: bool,
-    /// The account's server was killed.
-    killed: bool,
+    /// The server was killed when others had been told what the account had not, which its clients are not told after that.
+    behind: bool,
     /// Messages that the account was told were taken back.
     taken_back: BTreeSet<u32>,
-    /// The account's server was killed, and this is what it kept of the account.
-    dead: Option<Vec<Restored>>,
-    /// The room cannot be reached: what goes there comes back as an error.
-    cut_off: bool,
     /// The bookmark's autojoin, and whether the room put the account out since, for good.
     autojoin: Option<bool>,
     put_out: bool,
@@ -324,8 +351,40 @@ struct World {
     untold: bool,
     /// The room did not hear of a leave: the account is in, and does not know.
     leave_lost: bool,
-    /// What outlives the engine: occupants and messages.
-    kept: (BTreeMap<String, Likeness>, Vec<Mark>),
+}
+
+struct World {
+    fork: Accounts,
+    rooms: Vec<Room>,
+    /// Those of the first account first.
+    places: Vec<Place>,
+    /// Where something happens: at one of the places.
+    at: usize,
+    now: u64,
+    version: u32,
+    /// Answers come within the call that sends, as from a room of the same server.
+    local: bool,
+    offline: Offline,
+    limits: Limits,
+    /// The accounts' server was killed.
+    killed: bool,
+    /// It was killed, and this is what it kept of each account.
+    dead: Option<Vec<Vec<Restored>>>,
+    /// The rooms cannot be reached: what goes there comes back as an error.
+    cut_off: bool,
+}
+
+impl Deref for World {
+    type Target = Place;
+    fn deref(&self) -> &Place {
+        &self.places[self.at]
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Place {
+        &mut self.places[self.at]
+    }
 }
 
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
@@ -348,39 +407,35 @@ fn nick_of(jid: &str) -> &str {
 
 impl World {
     fn new(local: bool, offline: Offline, shape: Shape) -> World {
+        World::of(1, local, offline, &[shape])
+    }
+
+    /// So many accounts in rooms of these shapes.
+    fn of(accounts: usize, local: bool, offline: Offline, shapes: &[Shape]) -> World {
         let mut fork = Accounts::new(random);
         fork.configure("a.example", Config { offline, ..Config::default() });
+        let rooms = shapes.iter().map(|shape| Room {
+            occupants: BTreeMap::new(),
+            us: BTreeMap::new(),
+            history: Vec::new(),
+            shape: *shape,
+            is: BTreeSet::new(),
+            moved: BTreeMap::new(),
+            kept: Default::default(),
+        });
         World {
             fork,
-            room: Room {
-                occupants: BTreeMap::new(),
-                us: None,
-                history: Vec::new(),
-                shape,
-                is: BTreeSet::new(),
-            },
-            up: VecDeque::new(),
-            down: VecDeque::new(),
-            clients: BTreeMap::new(),
+            rooms: rooms.collect(),
+            places: (0..accounts * shapes.len()).map(|_| Place::default()).collect(),
+            at: 0,
             now: 1_000_000,
             version: 1,
             local,
             offline,
             limits: Limits::default(),
-            moved: BTreeMap::new(),
-            said_away: BTreeSet::new(),
-            slow: false,
             killed: false,
-            taken_back: BTreeSet::new(),
             dead: None,
             cut_off: false,
-            autojoin: None,
-            put_out: false,
-            bounced: false,
-            new: false,
-            untold: false,
-            leave_lost: false,
-            kept: Default::default(),
         }
     }
 
@@ -392,6 +447,57 @@ impl World {
         world
     }
 
+    fn account(&self) -> usize {
+        self.at / self.rooms.len()
+    }
+
+    fn account_name(&self) -> &'static str {
+        ACCOUNTS[self.account()]
+    }
+
+    fn room_name(&self) -> &'static str {
+        ROOMS[self.at % self.rooms.len()]
+    }
+
+    fn room(&mut self) -> &mut Room {
+        let n = self.at % self.rooms.len();
+        &mut self.rooms[n]
+    }
+
+    fn room_here(&self) -> &Room {
+        &self.rooms[self.at % self.rooms.len()]
+    }
+
+    /// The account's nickname, as the room has it.
+    fn us(&self) -> Option<&String> {
+        self.room_here().us.get(&self.account())
+    }
+
+    /// The places of the account.
+    fn of_account(&self, account: usize) -> std::ops::Range<usize> {
+        account * self.rooms.len()..(account + 1) * self.rooms.len()
+    }
+
+    fn place_of(&self, account: &str, room: &str) -> usize {
+        let account = ACCOUNTS.iter().position(|name| *name == account).unwrap();
+        let room = ROOMS.iter().position(|name| *name == room).unwrap();
+        assert!(room < self.rooms.len());
+        account * self.rooms.len() + room
+    }
+
+    /// Something happens at a place.
+    fn there<T>(&mut self, at: usize, f: impl FnOnce(&mut World) -> T) -> T {
+        let before = std::mem::replace(&mut self.at, at);
+        let result = f(self);
+        self.at = before;
+        result
+    }
+
+    /// Whether the account has a client.
+    fn online(&self) -> bool {
+        self.of_account(self.account()).any(|at| !self.places[at].clients.is_empty())
+    }
+
     /// What becomes of something that cannot reach the room.
     fn bounce(up: Up) -> Vec<Down> {
         match up {
@@ -401,31 +507,34 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, up: Up) -> Vec<Down> {
+    fn deliver(&mut self, up: Up) -> Vec<Said> {
+        let account = self.account();
         if self.cut_off {
             self.leave_lost |= matches!(up, Up::Leave);
-            return World::bounce(up);
+            return World::bounce(up).into_iter().map(|down| (account, down)).collect();
         }
-        self.room.take(up, self.now)
+        let now = self.now;
+        self.version += 1;
+        let version = self.version;
+        self.room().take(account, up, now, version)
     }
 
     fn bookmark(&mut self, autojoin: bool) {
-        let online = !self.clients.is_empty();
-        let decisions =
-            self.fork.bookmark(ACCOUNT, ROOM, Some(autojoin), Some("nick0"), None, online, self.now);
+        let (account, room, online) = (self.account_name(), self.room_name(), self.online());
+        let nick = format!("nick{}", self.account());
+        let now = self.now;
+        let decisions = self.fork.bookmark(account, room, Some(autojoin), Some(&nick), None, online, now);
         self.perform(decisions, None, None);
     }
 
     fn send(&mut self, up: Up) {
         if std::env::var_os("TRACE").is_some() {
-            eprintln!("{} up {up:?}", self.now);
+            eprintln!("{} {} to {} up {up:?}", self.now, self.account_name(), self.room_name());
         }
         self.untold &= !matches!(up, Up::Leave);
         if self.local {
-            let answers = self.deliver(up);
-            for answer in answers {
-                self.receive(answer);
-            }
+            let said = self.deliver(up);
+            self.tell(said);
         } else {
             self.up.push_back(up);
         }
@@ -443,7 +552,9 @@ impl World {
     ) {
         // Such a one says all that the room is; those that the room sends to who is in need not.
         let entry = !edit.without.is_empty();
-        let Some(client) = self.clients.get_mut(resource) else { return };
+        let version_now = self.version;
+        let place = &mut self.places[self.at];
+        let Some(client) = place.clients.get_mut(resource) else { return };
         for code in edit.without {
             codes.remove(code);
         }
@@ -462,16 +573,16 @@ impl World {
                     }
                     // Whoever is told first makes the room.
                     assert!(
-                        codes.contains(&201) || !self.untold,
+                        codes.contains(&201) || !place.untold,
                         "{resource} is not told that the room is new"
                     );
                     assert!(
-                        !codes.contains(&201) || self.new,
+                        !codes.contains(&201) || place.new,
                         "{resource} is told that the room is new again"
                     );
-                    (self.new, self.untold) = (self.new && !codes.contains(&201), false);
+                    (place.new, place.untold) = (place.new && !codes.contains(&201), false);
                     if entry || client.waiting || !client.inside {
-                        client.entered = self.version;
+                        client.entered = version_now;
                     }
                     client.inside = true;
                     client.waiting = false;
@@ -497,24 +608,25 @@ impl World {
             match decision {
                 Decision::Forward { resource, edit } => match hand {
                     Some(Down::Presence { nick, kind, codes, version, .. }) => {
-                        let from = format!("{ROOM}/{nick}");
+                        let from = format!("{}/{nick}", self.room_name());
                         self.show(&resource, &from, *kind, *version, codes.iter().copied().collect(), &edit);
                     }
                     Some(Down::Iq { .. }) => {}
                     other => panic!("forwarded {other:?}"),
                 },
                 Decision::Serve { account, resource, stanza, edit } => {
-                    assert_eq!(&*account, ACCOUNT);
                     let text = String::from_utf8(stanza.to_vec()).unwrap();
-                    let from = value(&text, "from").unwrap().to_owned();
+                    let from = edit.from.clone().unwrap_or_else(|| value(&text, "from").unwrap().to_owned());
+                    let at = self.place_of(&account, from.split('/').next().unwrap());
                     if text.starts_with("<message") {
-                        if let Some(client) = self.clients.get_mut(&*resource)
+                        let place = &mut self.places[at];
+                        if let Some(client) = place.clients.get_mut(&*resource)
                             && let Some(n) = value(&text, "n")
                         {
                             let n = n.parse().unwrap();
                             client.heard.push(n);
                             assert!(
-                                !self.taken_back.contains(&n) || !text.contains("<body>"),
+                                !place.taken_back.contains(&n) || !text.contains("<body>"),
                                 "{resource} is told what was taken back: {text}"
                             );
                         }
@@ -530,7 +642,9 @@ impl World {
                         .skip(1)
                         .map(|rest| rest.split('\'').next().unwrap().parse().unwrap())
                         .collect();
-                    self.show(&resource, &from, kind, version_in(&text), codes, &edit);
+                    self.there(at, |world| {
+                        world.show(&resource, &from, kind, version_in(&text), codes, &edit);
+                    });
                 }
                 Decision::ToRoom { to, id } => {
                     let mut up = sent.clone().unwrap();
@@ -544,8 +658,9 @@ impl World {
                 }
                 Decision::Send { stanza } => {
                     let text = String::from_utf8(stanza).unwrap();
-                    assert_eq!(value(&text, "from"), Some(ACCOUNT));
-                    let nick = nick_of(value(&text, "to").unwrap()).to_owned();
+                    let to = value(&text, "to").unwrap();
+                    let at = self.place_of(value(&text, "from").unwrap(), to.split('/').next().unwrap());
+                    let nick = nick_of(to).to_owned();
                     let id = value(&text, "id").map(str::to_owned);
                     let up = if text.starts_with("<iq") {
                         Up::Ping { id: id.unwrap(), nick }
@@ -555,7 +670,7 @@ impl World {
                         let join = text.contains("<x xmlns='http://jabber.org/protocol/muc'");
                         Up::Presence { nick, id, join, version: version_in(&text) }
                     };
-                    self.send(up);
+                    self.there(at, |world| world.send(up));
                 }
                 Decision::Refuse { .. }
                 | Decision::Persist { .. }
@@ -569,9 +684,11 @@ impl World {
 
     fn receive(&mut self, down: Down) {
         if std::env::var_os("TRACE").is_some() {
-            eprintln!("{} down {down:?}", self.now);
+            eprintln!("{} {} in {} down {down:?}", self.now, self.account_name(), self.room_name());
         }
-        let from = |nick, id| FromRoom { account: ACCOUNT, room: ROOM, nick, id };
+        let (room, now) = (self.room_name(), self.now);
+        let account = self.account_name();
+        let from = |nick, id| FromRoom { account, room, nick, id };
         match &down {
             Down::Presence { nick, kind, codes, new, condition, id, version } => {
                 if codes.contains(&201) {
@@ -593,7 +710,7 @@ impl World {
                 } else {
                     format!("<v n='{version}'/>")
                 };
-                let mut bytes = format!("<presence from='{ROOM}/{nick}'{kind_of}>{what}");
+                let mut bytes = format!("<presence from='{room}/{nick}'{kind_of}>{what}");
                 for code in codes {
                     bytes += &format!("<status code='{code}'/>");
                 }
@@ -608,7 +725,7 @@ impl World {
                     *kind,
                     said,
                     bytes.as_bytes(),
-                    self.now,
+                    now,
                 );
                 // What the account does not know of must not reach its clients.
                 if let Some(decisions) = decisions {
@@ -617,13 +734,13 @@ impl World {
             }
             Down::Configured { code } => {
                 let bytes = format!(
-                    "<message from='{ROOM}' type='groupchat'><x xmlns='{MUC_USER}'><status code='{code}'/></x></message>"
+                    "<message from='{room}' type='groupchat'><x xmlns='{MUC_USER}'><status code='{code}'/></x></message>"
                 );
-                let chat = chat::read(bytes.as_bytes(), ROOM);
+                let chat = chat::read(bytes.as_bytes(), room);
                 let mut to = Vec::new();
                 let decisions = self
                     .fork
-                    .groupchat(from(None, None), &chat, self.now, |resource| to.push(resource.to_owned()));
+                    .groupchat(from(None, None), &chat, now, |resource| to.push(resource.to_owned()));
                 self.perform(decisions.unwrap_or_default(), None, None);
                 for resource in to {
                     if let Some(client) = self.clients.get_mut(&resource) {
@@ -633,11 +750,11 @@ impl World {
             }
             Down::TakenBack { n } => {
                 let bytes = format!(
-                    "<message from='{ROOM}'><retract id='a{n}' xmlns='urn:xmpp:message-retract:1'>\
+                    "<message from='{room}'><retract id='a{n}' xmlns='urn:xmpp:message-retract:1'>\
                      <moderated xmlns='urn:xmpp:message-moderate:1'/></retract></message>"
                 );
-                let chat = chat::read(bytes.as_bytes(), ROOM);
-                let decisions = self.fork.groupchat(from(None, None), &chat, self.now, |_| {});
+                let chat = chat::read(bytes.as_bytes(), room);
+                let decisions = self.fork.groupchat(from(None, None), &chat, now, |_| {});
                 self.taken_back.insert(*n);
                 self.perform(decisions.unwrap_or_default(), None, None);
             }
@@ -651,20 +768,20 @@ impl World {
                 } else {
                     format!("<body>{body}</body>")
                 };
-                let mut bytes = format!("<message from='{ROOM}/{nick}' n='{n}'{id}>{left}");
-                if self.room.shape.archives {
-                    bytes += &format!("<stanza-id xmlns='urn:xmpp:sid:0' by='{ROOM}' id='a{n}'/>");
+                let mut bytes = format!("<message from='{room}/{nick}' n='{n}'{id}>{left}");
+                if self.room_here().shape.archives {
+                    bytes += &format!("<stanza-id xmlns='urn:xmpp:sid:0' by='{room}' id='a{n}'/>");
                 }
                 if let Some(stamp) = stamp {
                     let stamp = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(*stamp));
-                    bytes += &format!("<delay xmlns='urn:xmpp:delay' from='{ROOM}' stamp='{stamp}'/>");
+                    bytes += &format!("<delay xmlns='urn:xmpp:delay' from='{room}' stamp='{stamp}'/>");
                 }
                 bytes += "</message>";
                 let mut to = Vec::new();
                 let decisions = self.fork.groupchat(
                     from(Some(nick), None),
-                    &chat::read(bytes.as_bytes(), ROOM),
-                    self.now,
+                    &chat::read(bytes.as_bytes(), room),
+                    now,
                     |resource| to.push(resource.to_owned()),
                 );
                 if decisions.is_none() && stamp.is_none() {
@@ -684,9 +801,9 @@ impl World {
                 } else {
                     ""
                 };
-                let bytes = format!("<message from='{ROOM}'><subject/>{stamp}</message>");
-                let chat = chat::read(bytes.as_bytes(), ROOM);
-                let decisions = self.fork.groupchat(from(None, None), &chat, self.now, |_| {});
+                let bytes = format!("<message from='{room}'><subject/>{stamp}</message>");
+                let chat = chat::read(bytes.as_bytes(), room);
+                let decisions = self.fork.groupchat(from(None, None), &chat, now, |_| {});
                 self.perform(decisions.unwrap_or_default(), None, None);
             }
             Down::Iq { nick, id, result } => {
@@ -699,7 +816,7 @@ impl World {
                     false,
                     condition,
                     Asks::default(),
-                    self.now,
+                    now,
                 );
                 self.perform(decisions.unwrap_or_default(), Some(&down), None);
             }
@@ -710,9 +827,10 @@ impl World {
         self.version += 1;
         let id = format!("c{}", self.version);
         let payload = payload(self.version);
-        let from = FromClient { account: ACCOUNT, resource, room: ROOM, nick: Some(nick), id: Some(&id) };
+        let (account, room, now) = (self.account_name(), self.room_name(), self.now);
+        let from = FromClient { account, resource, room, nick: Some(nick), id: Some(&id) };
         let join_request = join.then(|| Join { password: None, history: Request::default() });
-        let decisions = self.fork.presence_from_client(from, kind, join_request, &payload, self.now);
+        let decisions = self.fork.presence_from_client(from, kind, join_request, &payload, now);
         if let Some(decisions) = decisions {
             if let Some(client) = self.clients.get_mut(resource)
                 && kind == Presence::Available
@@ -742,16 +860,23 @@ impl World {
         match step {
             Step::Join(c, nick) => {
                 let resource = format!("c{c}");
+                if !self.online() {
+                    let (account, now) = (self.account_name(), self.now);
+                    let decisions = self.fork.online(account, now);
+                    self.perform(decisions, None, None);
+                }
+                let version = self.version;
                 let client = self.clients.entry(resource.clone()).or_default();
                 // Who joins again is told everything again.
                 client.heard.clear();
-                client.since = self.version;
-                client.entered = self.version;
+                client.since = version;
+                client.entered = version;
                 if !client.inside {
                     client.picture.clear();
                     client.waiting = true;
                 }
-                self.presence(&resource, &format!("nick{nick}"), Presence::Available, true);
+                let nick = self.nick(*nick);
+                self.presence(&resource, &nick, Presence::Available, true);
             }
             Step::Leave(c) => {
                 let resource = format!("c{c}");
@@ -761,14 +886,17 @@ impl World {
             Step::Rename(c, nick) => {
                 let resource = format!("c{c}");
                 if self.clients.get(&resource).is_some_and(|c| c.inside || c.waiting) {
-                    self.presence(&resource, &format!("nick{nick}"), Presence::Available, false);
+                    let nick = self.nick(*nick);
+                    self.presence(&resource, &nick, Presence::Available, false);
                 }
             }
             Step::Gone(c) => {
                 let resource = format!("c{c}");
-                self.clients.remove(&resource);
-                let online = !self.clients.is_empty();
-                let decisions = self.fork.client_gone(ACCOUNT, &resource, online, false, None, self.now);
+                for at in self.of_account(self.account()) {
+                    self.places[at].clients.remove(&resource);
+                }
+                let (account, online, now) = (self.account_name(), self.online(), self.now);
+                let decisions = self.fork.client_gone(account, &resource, online, false, None, now);
                 self.perform(decisions, None, None);
             }
             Step::Say(c) => {
@@ -777,9 +905,9 @@ impl World {
                 let resource = format!("c{c}");
                 let id = n.to_string();
                 let from = FromClient {
-                    account: ACCOUNT,
+                    account: self.account_name(),
                     resource: &resource,
-                    room: ROOM,
+                    room: self.room_name(),
                     nick: None,
                     id: Some(&id),
                 };
@@ -791,8 +919,8 @@ impl World {
             }
             Step::Up => {
                 if let Some(up) = self.up.pop_front() {
-                    let answers = self.deliver(up);
-                    self.tell_all(answers);
+                    let said = self.deliver(up);
+                    self.tell(said);
                 }
             }
             Step::Down => {
@@ -803,81 +931,101 @@ impl World {
             Step::Other(nick, version) => {
                 let nick = format!("other{nick}");
                 self.version += 1;
-                self.moved.insert(nick.clone(), self.version);
+                let now = self.version;
+                let room = self.room();
+                room.moved.insert(nick.clone(), now);
                 if *version == 0 {
-                    if self.room.occupants.remove(&nick).is_some() && self.room.us.is_some() {
-                        self.tell_all(vec![Room::gone(&nick, &[], None)]);
+                    if room.occupants.remove(&nick).is_some() {
+                        let said = room.to_all(&Room::gone(&nick, &[], None));
+                        self.tell(said);
                     }
                 } else {
                     // Few of them, so that somebody comes back as it was.
-                    self.room.occupants.insert(nick.clone(), u32::from(*version));
-                    if self.room.us.is_some() {
-                        let told = self.room.told(&nick, &[], None);
-                        self.tell_all(vec![told]);
-                    }
+                    room.occupants.insert(nick.clone(), u32::from(*version));
+                    let said = room.to_all(&room.told(&nick, &[], None));
+                    self.tell(said);
                 }
             }
             Step::Steal(nick) => {
-                let nick = format!("nick{nick}");
-                if !self.room.occupants.contains_key(&nick) {
-                    self.room.occupants.insert(nick.clone(), self.version);
-                    if self.room.us.is_some() {
-                        let told = self.room.told(&nick, &[], None);
-                        self.tell_all(vec![told]);
-                    }
+                let (nick, version) = (self.nick(*nick), self.version);
+                let room = self.room();
+                if !room.occupants.contains_key(&nick) {
+                    room.occupants.insert(nick.clone(), version);
+                    let said = room.to_all(&room.told(&nick, &[], None));
+                    self.tell(said);
                 }
             }
             Step::OtherSays(words) => {
                 self.version += 1;
-                let said = self.room.say(self.version, "other0", *words, self.now);
-                if self.room.us.is_some() {
-                    self.tell_all(vec![said]);
-                } else {
-                    self.said_away.insert(self.version);
-                }
+                let (n, now) = (self.version, self.now);
+                let said = self.room().say(n, "other0", *words, now);
+                self.tell(said);
+                self.note_away(n);
             }
             Step::TakeBack(which) => {
-                let said = self.room.history.iter_mut().rev().nth(usize::from(*which));
-                if let Some(kept) = said.filter(|kept| !kept.gone && self.room.shape.archives) {
+                let room = self.room();
+                let said = room.history.iter_mut().rev().nth(usize::from(*which));
+                if let Some(kept) = said.filter(|kept| !kept.gone && room.shape.archives) {
                     kept.gone = true;
                     let n = kept.n;
-                    if self.room.us.is_some() {
-                        self.tell_all(vec![Down::TakenBack { n }]);
-                    }
+                    let said = room.to_all(&Down::TakenBack { n });
+                    self.tell(said);
                 }
             }
             Step::Configure(code) => {
-                learn(&mut self.room.is, *code);
-                if self.room.us.is_some() {
-                    self.tell_all(vec![Down::Configured { code: *code }]);
-                }
+                let room = self.room();
+                learn(&mut room.is, *code);
+                let said = room.to_all(&Down::Configured { code: *code });
+                self.tell(said);
             }
             Step::Kick(code) => {
-                if let Some(nick) = self.room.us.take() {
+                if let Some(nick) = self.us().cloned() {
                     self.untold = false;
-                    self.room.occupants.remove(&nick);
-                    self.tell_all(vec![Room::gone(&nick, &[*code, 110], None)]);
+                    self.version += 1;
+                    let (account, now) = (self.account(), self.version);
+                    let room = self.room();
+                    room.moved.insert(nick.clone(), now);
+                    let mut said = vec![(account, Room::gone(&nick, &[*code, 110], None))];
+                    said.extend(room.lose(account));
+                    self.tell(said);
                 }
             }
             Step::Forget => {
-                if let Some(nick) = self.room.us.take() {
+                if self.us().is_some() {
                     self.untold = false;
-                    self.room.occupants.remove(&nick);
                     self.up.clear();
-                    self.lose(self.down.len());
+                    let lost = self.down.len();
+                    self.lose(lost);
+                    self.drop_us();
+                }
+            }
+            Step::Delete => {
+                for at in self.of_account(self.account()) {
+                    let place = &mut self.places[at];
+                    place.clients.clear();
+                    place.autojoin = None;
+                }
+                let account = self.account_name();
+                let decisions = self.fork.account_deleted(account);
+                self.perform(decisions, None, None);
+                assert!(ROOMS.iter().all(|room| self.fork.clients(account, room).is_none()));
+                // Nobody is given its name before the rooms have heard of it.
+                for at in self.of_account(self.account()) {
+                    self.there(at, World::flush_place);
                 }
             }
             Step::CutOff(cut_off) => {
                 self.cut_off = *cut_off;
                 // A leave may be lost, and then two joins are answered by what is the same stay.
-                self.slow |= *cut_off;
+                self.places.iter_mut().for_each(|place| place.slow |= *cut_off);
                 if !cut_off {
                     self.fork.server_up("c.example", false, self.now);
                 }
             }
             Step::Hiccup => {
-                if self.room.us.is_some() {
-                    self.tell_all(vec![Room::refusal("", "internal-server-error", None)]);
+                if self.us().is_some() {
+                    let account = self.account();
+                    self.tell(vec![(account, Room::refusal("", "internal-server-error", None))]);
                 }
             }
             Step::Bookmark(autojoin) => {
@@ -891,85 +1039,170 @@ impl World {
         }
     }
 
-    /// The account's server is killed. Of what it sent, the first few stanzas reach the room still. What the room sends
+    /// The accounts' server is killed. Of what it sent, the first few stanzas reach each room still. What the rooms send
     /// it meanwhile is waiting for it.
     fn kill(&mut self, reached: usize) {
         self.killed = true;
-        // Of what was under way some clients may have been told, and others not.
-        let Shape { order, subject, .. } = self.room.shape;
-        let prompt = order == XEP_ORDER && subject == Subject::Plain;
-        self.slow |= !self.up.is_empty() || !self.down.is_empty() || !prompt;
-        for change in self.fork.take_changes() {
-            match change {
-                Change::Occupant { nick, likeness, .. } => drop(self.kept.0.insert(nick.into(), likeness)),
-                Change::Gone { nick, .. } => drop(self.kept.0.remove(&*nick)),
-                Change::Message { mark, .. } => self.kept.1.push(mark),
-                Change::Forgotten { .. } => self.kept = Default::default(),
-            }
+        for at in 0..self.places.len() {
+            self.there(at, |world| {
+                // Of what was under way some clients may have been told, and others not.
+                let Shape { order, subject, .. } = world.room_here().shape;
+                let prompt = order == XEP_ORDER && subject == Subject::Plain;
+                world.slow |= !world.up.is_empty() || !world.down.is_empty() || !prompt;
+                // What is kept is the room's: another account may have been told what this one has not.
+                let (account, room) = (world.account_name(), world.room_name());
+                let forgotten = world.us().is_none() && world.fork.clients(account, room).is_some();
+                let shared = world.places.len() > world.rooms.len();
+                world.behind |= shared && (forgotten || !world.down.is_empty());
+            });
         }
-        let kept = self.fork.memberships(ACCOUNT);
-        for up in std::mem::take(&mut self.up).into_iter().take(reached) {
-            let answers = self.deliver(up);
-            self.down.extend(answers);
-        }
-        self.fork = World::new(self.local, self.offline, self.room.shape).fork;
-        self.fork.limit(self.limits);
+        self.keep();
+        let accounts = self.places.len() / self.rooms.len();
+        let kept = ACCOUNTS[..accounts].iter().map(|account| self.fork.memberships(account)).collect();
         self.dead = Some(kept);
+        for at in 0..self.places.len() {
+            self.there(at, |world| {
+                for up in std::mem::take(&mut world.up).into_iter().take(reached) {
+                    let said = world.deliver(up);
+                    world.tell(said);
+                }
+            });
+        }
+        self.fork = World::of(1, self.local, self.offline, &[]).fork;
+        self.fork.limit(self.limits);
         if self.local {
             // A room of the same server is killed with it, and remembers no occupants.
-            self.room.occupants.clear();
-            self.room.us = None;
-            self.untold = false;
+            for room in &mut self.rooms {
+                room.occupants.clear();
+                room.us.clear();
+            }
+            self.places.iter_mut().for_each(|place| place.untold = false);
         }
     }
 
-    /// It starts again. Of what the room sent meanwhile, or shortly before, the first few stanzas are lost. Clients come
+    /// What changed is written down.
+    fn keep(&mut self) {
+        for change in self.fork.take_changes() {
+            let (Change::Occupant { room, .. }
+            | Change::Gone { room, .. }
+            | Change::Message { room, .. }
+            | Change::Forgotten { room }) = &change;
+            let n = ROOMS.iter().position(|name| *name == &**room).unwrap();
+            let (occupants, said) = &mut self.rooms[n].kept;
+            match change {
+                Change::Occupant { nick, likeness, .. } => drop(occupants.insert(nick.into(), likeness)),
+                Change::Gone { nick, .. } => drop(occupants.remove(&*nick)),
+                Change::Message { mark, .. } => said.push(mark),
+                Change::Forgotten { .. } => self.rooms[n].kept = Default::default(),
+            }
+        }
+    }
+
+    /// It starts again. Of what the rooms sent meanwhile, or shortly before, the first few stanzas are lost. Clients come
     /// back as `back` has a bit for each.
     fn start(&mut self, lost: usize, back: u8) {
-        let Some(memberships) = self.dead.take() else { return };
-        self.lose(lost.min(self.down.len()));
-        for n in (0..3).filter(|n| back & (1 << n) == 0) {
-            self.clients.remove(&format!("c{n}"));
+        let Some(accounts) = self.dead.take() else { return };
+        for at in 0..self.places.len() {
+            self.there(at, |world| {
+                let lost = lost.min(world.down.len());
+                world.lose(lost);
+                for n in (0..3).filter(|n| back & (1 << n) == 0) {
+                    world.clients.remove(&format!("c{n}"));
+                }
+            });
         }
-        for mut membership in memberships {
-            membership.clients.retain(|client| self.clients.contains_key(&client.resource));
-            membership.occupants = self.kept.0.clone().into_iter().collect();
-            membership.said = self.kept.1.clone();
-            let online = !self.clients.is_empty();
-            let decisions = self.fork.restore(ACCOUNT, membership, online, self.now);
-            self.perform(decisions, None, None);
+        for (account, memberships) in accounts.into_iter().enumerate() {
+            for mut membership in memberships {
+                let at = self.place_of(ACCOUNTS[account], &membership.room);
+                self.there(at, |world| {
+                    membership.clients.retain(|client| world.clients.contains_key(&client.resource));
+                    let (occupants, said) = world.room_here().kept.clone();
+                    membership.occupants = occupants.into_iter().collect();
+                    membership.said = said;
+                    let (online, now) = (world.online(), world.now);
+                    let decisions = world.fork.restore(ACCOUNTS[account], membership, online, now);
+                    world.perform(decisions, None, None);
+                });
+            }
         }
-        if let Some(autojoin) = self.autojoin {
-            self.bookmark(autojoin);
+        for at in 0..self.places.len() {
+            self.there(at, |world| {
+                if let Some(autojoin) = world.autojoin {
+                    world.bookmark(autojoin);
+                }
+            });
         }
     }
 
+    /// What the room sends the account gets lost.
     fn lose(&mut self, lost: usize) {
-        let said = self.down.drain(..lost).filter_map(|down| match down {
+        let place = &mut self.places[self.at];
+        let said = place.down.drain(..lost).filter_map(|down| match down {
             Down::Talk { n, .. } => Some(n),
             _ => None,
         });
-        self.said_away.extend(said);
+        place.said_away.extend(said);
     }
 
-    fn tell_all(&mut self, downs: Vec<Down>) {
-        for down in downs {
+    /// The room has not the account any more, and the others are told.
+    fn drop_us(&mut self) {
+        let (account, version) = (self.account(), self.version + 1);
+        if let Some(nick) = self.us().cloned() {
+            self.version = version;
+            let room = self.room();
+            room.moved.insert(nick, version);
+            let said = room.lose(account);
+            self.tell(said);
+        }
+    }
+
+    fn tell(&mut self, said: Vec<Said>) {
+        let room = self.at % self.rooms.len();
+        for (account, down) in said {
+            let at = account * self.rooms.len() + room;
             if self.local && self.dead.is_none() {
-                self.receive(down);
+                self.there(at, |world| world.receive(down));
             } else if !self.local {
-                self.down.push_back(down);
+                self.places[at].down.push_back(down);
             }
         }
     }
 
+    /// Accounts that were not in missed a message.
+    fn note_away(&mut self, n: u32) {
+        let rooms = self.rooms.len();
+        for account in 0..self.places.len() / rooms {
+            if !self.room_here().us.contains_key(&account) {
+                let at = account * rooms + self.at % rooms;
+                self.places[at].said_away.insert(n);
+            }
+        }
+    }
+
+    /// Accounts want partly the same ones.
+    fn nick(&self, n: u8) -> String {
+        format!("nick{}", usize::from(n) + self.account())
+    }
+
     fn pass(&mut self, seconds: u64) {
-        self.slow |= !self.down.is_empty() && seconds > 0;
+        self.places.iter_mut().for_each(|place| place.slow |= !place.down.is_empty() && seconds > 0);
         self.now += seconds;
         let decisions = self.fork.tick(self.now);
         self.perform(decisions, None, None);
     }
 
     fn flush(&mut self) {
+        while self.places.iter().any(|place| !place.up.is_empty() || !place.down.is_empty()) {
+            for at in 0..self.places.len() {
+                self.there(at, |world| {
+                    world.step(&Step::Up);
+                    world.step(&Step::Down);
+                });
+            }
+        }
+    }
+
+    fn flush_place(&mut self) {
         while !self.up.is_empty() || !self.down.is_empty() {
             self.step(&Step::Up);
             self.step(&Step::Down);
@@ -978,8 +1211,8 @@ impl World {
 
     /// A client is told of all that happens while it is in, whether there is room to keep it or not.
     fn check_what_it_saw(&self, resource: &str, client: &Client) {
-        for (nick, version) in &self.room.occupants {
-            let told = self.moved.get(nick).is_some_and(|n| *n > client.entered);
+        for (nick, version) in &self.room_here().occupants {
+            let told = self.room_here().moved.get(nick).is_some_and(|n| *n > client.entered);
             match client.picture.get(nick) {
                 // Who joined anew while the account did, too, is told only of those who are kept.
                 Some(_) if !told => {}
@@ -987,11 +1220,11 @@ impl World {
                 None => assert!(!told && *nick != client.nick, "{resource} does not see {nick}: {client:?}"),
             }
         }
-        let said = self.room.history.iter().filter(|kept| kept.n > client.entered);
+        let said = self.room_here().history.iter().filter(|kept| kept.n > client.entered);
         for kept in said.filter(|kept| !self.said_away.contains(&kept.n)) {
             assert!(client.heard.contains(&kept.n), "{resource} missed {kept:?}: {client:?}");
         }
-        let most = self.limits.server + 600;
+        let most = self.limits.server + 600 * self.places.len();
         let bytes = self.fork.totals().2;
         assert!(bytes <= most, "{bytes} bytes are kept of {}", self.limits.server);
     }
@@ -1005,48 +1238,105 @@ impl World {
             self.pass(60);
             self.flush();
         }
-        // Who was cut off while it left is thrown out when it is spoken to.
-        self.bounced = false;
-        self.step(&Step::OtherSays(Words::Own));
-        self.flush();
-        if self.bounced
-            && let Some(nick) = self.room.us.take()
-        {
-            self.room.occupants.remove(&nick);
+        for at in 0..self.places.len() {
+            self.places[at].bounced = false;
         }
-        let (nick, inside) = self.fork.clients(ACCOUNT, ROOM).unwrap_or_default();
+        // Who was cut off while it left is thrown out when it is spoken to.
+        for at in 0..self.rooms.len() {
+            self.there(at, |world| world.step(&Step::OtherSays(Words::Own)));
+        }
+        self.flush();
+        for at in 0..self.places.len() {
+            if self.places[at].bounced {
+                self.there(at, World::drop_us);
+            }
+        }
+        self.flush();
+        for at in 0..self.places.len() {
+            self.there(at, |world| world.check_place());
+        }
+        self.check_totals();
+    }
+
+    /// What is counted is what is there, and what nobody needs is not kept.
+    fn check_totals(&mut self) {
+        let rooms = self.rooms.len();
+        let accounts = self.places.len() / rooms;
+        let is_in = |world: &World, account: &str, room: &str| world.fork.clients(account, room).is_some();
+        let pairs = ACCOUNTS[..accounts].iter().flat_map(|account| ROOMS.map(|room| (account, room)));
+        let memberships = pairs.filter(|(account, room)| is_in(self, account, room)).count();
+        assert_eq!(self.fork.totals().1, memberships);
+        for (n, room) in ROOMS[..rooms].iter().enumerate() {
+            let used = ACCOUNTS[..accounts].iter().any(|account| is_in(self, account, room));
+            assert_eq!(self.fork.has_room(room), used, "{room}");
+            self.check_kept(n, used);
+        }
+        for account in &ACCOUNTS[..accounts] {
+            self.fork.account_deleted(account);
+        }
+        assert_eq!(self.fork.totals(), (0, 0, 0), "nothing is kept of accounts that are gone");
+    }
+
+    /// What outlives the engine is what it has.
+    fn check_kept(&mut self, room: usize, used: bool) {
+        self.keep();
+        let snapshot = self.fork.snapshot();
+        let of_room = snapshot.into_iter().filter_map(|change| match change {
+            Change::Occupant { room: name, nick, likeness } if *name == *ROOMS[room] => {
+                Some((String::from(nick), likeness))
+            }
+            _ => None,
+        });
+        let occupants: BTreeMap<String, Likeness> = of_room.collect();
+        assert!(used || occupants.is_empty());
+        // What is kept of a room that no account is in any more since the server was killed is of no use to anybody.
+        if used || !self.killed {
+            assert_eq!(self.rooms[room].kept.0, occupants, "what is kept of {}", ROOMS[room]);
+        }
+    }
+
+    fn check_place(&mut self) {
+        let (account, room) = (self.account_name(), self.room_name());
+        let (nick, inside) = self.fork.clients(account, room).unwrap_or_default();
         for (resource, client) in &self.clients {
             assert!(!client.waiting, "{resource} waits for ever: {client:?}");
             assert_eq!(client.inside, inside.contains(resource), "{resource}: {client:?}, {inside:?}");
             if client.inside {
-                assert_eq!(Some(&nick), self.room.us.as_ref());
+                assert_eq!(Some(&nick), self.us());
                 assert_eq!(client.nick, nick);
                 if self.limits != Limits::default() {
                     self.check_what_it_saw(resource, client);
                     continue;
                 }
-                assert_eq!(client.picture, self.room.occupants, "the picture of {resource}");
+                if self.behind {
+                    continue;
+                }
+                assert_eq!(client.picture, self.room_here().occupants, "the picture of {resource}");
                 assert!(!self.untold, "nobody is told that the room is new");
                 // A room that changed while the server was down may not say what it is not any more.
-                let is = if self.killed { &client.is & &self.room.is } else { client.is.clone() };
-                assert_eq!(is, self.room.is, "what the room is, as {resource} was told");
+                let is = if self.killed { &client.is & &self.room_here().is } else { client.is.clone() };
+                assert_eq!(is, self.room_here().is, "what the room is, as {resource} was told");
                 let heard = &client.heard;
                 let weak = |n: u32| {
-                    self.room
+                    self.room_here()
                         .history
                         .iter()
-                        .any(|k| k.n == n && k.words == Words::Same && !self.room.shape.archives)
+                        .any(|k| k.n == n && k.words == Words::Same && !self.room_here().shape.archives)
                 };
                 // What was said twice within seconds, in the same words and without any id, is not told apart after a restart.
                 let apart = |k: &Kept| {
                     let close = |o: &&Kept| o.n != k.n && weak(o.n) && o.at.abs_diff(k.at) <= 3;
-                    !self.killed || !self.room.history.iter().any(|o| close(&o))
+                    !self.killed || !self.room_here().history.iter().any(|o| close(&o))
                 };
-                let said =
-                    self.room.history.iter().filter(|k| k.n > client.since && weak(k.n) && apart(k)).count();
+                let said = self
+                    .room_here()
+                    .history
+                    .iter()
+                    .filter(|k| k.n > client.since && weak(k.n) && apart(k))
+                    .count();
                 let came = heard.iter().filter(|n| weak(**n)).count();
                 assert!(came >= said, "{resource} heard {came} of {said} alarms: {heard:?}");
-                for kept in &self.room.history {
+                for kept in &self.room_here().history {
                     let times = heard.iter().filter(|n| **n == kept.n).count();
                     // One is as good as the other.
                     let unsure = weak(kept.n);
@@ -1060,20 +1350,20 @@ impl World {
                 }
             }
         }
-        if self.autojoin == Some(true) && !self.put_out && !self.clients.is_empty() {
-            assert!(self.room.us.is_some(), "the bookmark says autojoin, and the account is not in");
+        if self.autojoin == Some(true) && !self.put_out && self.online() {
+            assert!(self.us().is_some(), "the bookmark says autojoin, and the account is not in");
         }
         match self.offline {
             Offline::Leave if self.autojoin == Some(true) => {
-                let us = self.fork.clients(ACCOUNT, ROOM).map(|(nick, _)| nick);
-                assert_eq!(self.room.us, us, "the room and the account differ on whether it is there");
+                let us = self.fork.clients(account, room).map(|(nick, _)| nick);
+                assert_eq!(self.us(), us.as_ref(), "the room and the account differ on whether it is there");
             }
             Offline::Leave if inside.is_empty() => {
-                assert_eq!(self.room.us, None, "nobody is in, and the room has the account");
+                assert_eq!(self.us(), None, "nobody is in, and the room has the account");
             }
             _ => {
-                let us = self.fork.clients(ACCOUNT, ROOM).map(|(nick, _)| nick);
-                assert_eq!(self.room.us, us, "the room and the account differ on whether it is there");
+                let us = self.fork.clients(account, room).map(|(nick, _)| nick);
+                assert_eq!(self.us(), us.as_ref(), "the room and the account differ on whether it is there");
             }
         }
     }
@@ -1095,6 +1385,7 @@ enum Step {
     Configure(u16),
     Kick(u16),
     Forget,
+    Delete,
     CutOff(bool),
     Hiccup,
     Bookmark(bool),
@@ -1140,6 +1431,34 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Bookmark),
         1 => (0..20u64).prop_map(Step::Pass),
     ]
+}
+
+/// Where each step happens, as a number of which the rest counts. The account's own steps are at its places, what a room does is
+/// for all.
+fn several(restarts: bool) -> impl Strategy<Value = Vec<(usize, Step)>> {
+    let step = prop_oneof![30 => step(), 1 => Just(Step::Delete)];
+    let restart = (any::<proptest::sample::Index>(), 0..6usize, 0..6u8, 0..6u8, any::<u8>());
+    let steps = proptest::collection::vec((0..9usize, step), 0..120);
+    let restarts = proptest::collection::vec(restart, if restarts { 1..3 } else { 0..1 });
+    (steps, restarts).prop_map(|(mut steps, restarts)| {
+        for (at, length, reached, lost, back) in restarts {
+            let at = at.index(steps.len() + 1);
+            steps.insert((at + length).min(steps.len()), (0, Step::Start { lost, back }));
+            steps.insert(at, (0, Step::Kill { reached }));
+        }
+        steps
+    })
+}
+
+fn run_several(world: &mut World, steps: &[(usize, Step)]) {
+    for (at, step) in steps {
+        world.there(at % world.places.len(), |world| world.step(step));
+    }
+    world.check();
+}
+
+fn shapes(shape: impl Strategy<Value = Shape>) -> impl Strategy<Value = Vec<Shape>> {
+    proptest::collection::vec(shape, 1..4)
 }
 
 fn tiny() -> impl Strategy<Value = Limits> {
@@ -1227,5 +1546,56 @@ proptest! {
             world.step(step);
         }
         world.check();
+    }
+
+}
+
+proptest! {
+    // Each is a case for all of them.
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn pictures_are_the_rooms_of_several_accounts(
+        accounts in 2..4usize,
+        steps in several(false),
+        shapes in shapes(marked()),
+        offline in prop_oneof![Just(Offline::Stay), Just(Offline::Leave)],
+    ) {
+        run_several(&mut World::of(accounts, false, offline, &shapes), &steps);
+    }
+
+    #[test]
+    fn pictures_are_the_rooms_of_several_accounts_if_they_answer_within_the_call(
+        accounts in 2..4usize,
+        steps in several(false),
+        shapes in shapes(shape()),
+    ) {
+        run_several(&mut World::of(accounts, true, Offline::Leave, &shapes), &steps);
+    }
+
+    #[test]
+    fn pictures_are_the_rooms_of_several_accounts_across_restarts(
+        accounts in 2..4usize,
+        steps in several(true),
+        shapes in shapes(echoing()),
+        offline in prop_oneof![Just(Offline::Stay), Just(Offline::Leave)],
+        local in any::<bool>(),
+    ) {
+        let offline = if local { Offline::Leave } else { offline };
+        run_several(&mut World::of(accounts, local, offline, &shapes), &steps);
+    }
+
+    #[test]
+    fn several_accounts_keep_to_their_bounds(
+        accounts in 2..4usize,
+        steps in several(false),
+        shapes in shapes(echoing()),
+        limits in tiny(),
+        local in any::<bool>(),
+    ) {
+        let mut world = World::of(accounts, local, Offline::Leave, &shapes);
+        world.limits = limits;
+        world.fork.limit(limits);
+        run_several(&mut world, &steps);
     }
 }

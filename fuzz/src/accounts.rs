@@ -136,15 +136,15 @@ fn iq(kind: Three) -> Iq {
     }
 }
 
-fn new_fork() -> Accounts {
-    let mut fork = Accounts::new(random);
+fn new_engine() -> Accounts {
+    let mut engine = Accounts::new(random);
     let config = Config { offline: Offline::Bookmarked, max_rooms: 2, join_timeout: 60, silence: 900 };
-    fork.configure("one.example", config);
-    fork
+    engine.configure("one.example", config);
+    engine
 }
 
 struct World {
-    fork: Accounts,
+    engine: Accounts,
     now: u64,
     /// Ids that went out, the newest last.
     ids: Vec<String>,
@@ -211,7 +211,7 @@ impl World {
     fn act(&mut self, operation: &Operation) {
         let now = self.now;
         // What the engine borrows from here it does not keep.
-        let mut fork = std::mem::replace(&mut self.fork, Accounts::new(random));
+        let mut engine = std::mem::replace(&mut self.engine, Accounts::new(random));
         let decisions = match operation {
             Operation::PresenceFromClient { from, kind, join, payload } => {
                 let join = join.map(|(maxstanzas, password)| Join {
@@ -219,16 +219,16 @@ impl World {
                     history: Request { maxstanzas: maxstanzas.map(usize::from), ..Request::default() },
                 });
                 let payload = pick(&PAYLOADS, *payload);
-                fork.presence_from_client(self.client(*from), presence(*kind), join, payload, now)
+                engine.presence_from_client(self.client(*from), presence(*kind), join, payload, now)
             }
             Operation::MessageFromClient(from, kind) => {
-                fork.message_from_client(self.client(*from), message(*kind), None, now)
+                engine.message_from_client(self.client(*from), message(*kind), None, now)
             }
-            Operation::ProbeFromClient(from) => fork.probe_from_client(self.client(*from), now),
+            Operation::ProbeFromClient(from) => engine.probe_from_client(self.client(*from), now),
             Operation::IqFromClient(from, kind, ping) => {
-                fork.iq_from_client(self.client(*from), iq(*kind), *ping, Asks::default(), now)
+                engine.iq_from_client(self.client(*from), iq(*kind), *ping, Asks::default(), now)
             }
-            Operation::ClientGone { account, resource, online, told } => Some(fork.client_gone(
+            Operation::ClientGone { account, resource, online, told } => Some(engine.client_gone(
                 ACCOUNTS[usize::from(*account)],
                 pick(&RESOURCES, *resource),
                 *online,
@@ -248,19 +248,19 @@ impl World {
                 let from = self.room(*from);
                 let nick = from.nick.unwrap_or_default().replace('\'', "&apos;");
                 let bytes = format!("<presence from='{}/{nick}'/>", from.room);
-                fork.presence_from_room(from, presence(*kind), said, bytes.as_bytes(), now)
+                engine.presence_from_room(from, presence(*kind), said, bytes.as_bytes(), now)
             }
             Operation::LetIn(account, room) => {
                 let (account, room) = (ACCOUNTS[usize::from(*account)], ROOMS[usize::from(*room)]);
-                let nick = fork.clients(account, room).map(|(nick, _)| nick).unwrap_or_default();
+                let nick = engine.clients(account, room).map(|(nick, _)| nick).unwrap_or_default();
                 let from = FromRoom { account, room, nick: Some(&nick), id: self.ids.last().map(|id| &**id) };
                 let said = MucUser { codes: &[110], ..MucUser::default() };
                 let bytes = format!("<presence from='{room}/{}'/>", nick.replace('\'', "&apos;"));
                 let mut decisions =
-                    fork.presence_from_room(from, Presence::Available, said, bytes.as_bytes(), now);
+                    engine.presence_from_room(from, Presence::Available, said, bytes.as_bytes(), now);
                 let from = FromRoom { nick: None, id: None, ..from };
                 let subject =
-                    fork.groupchat(from, &chat::read(b"<message><subject/></message>", room), now, |_| {});
+                    engine.groupchat(from, &chat::read(b"<message><subject/></message>", room), now, |_| {});
                 if let Some(decisions) = &mut decisions {
                     decisions.extend(subject.unwrap_or_default());
                 }
@@ -282,10 +282,11 @@ impl World {
                 let delay = delay.unwrap_or_default();
                 let bytes =
                     format!("<message from='{}' type='groupchat'>{inside}{delay}</message>", from.room);
-                let there: Vec<String> = fork.resources(from.account, from.room).map(str::to_owned).collect();
+                let there: Vec<String> =
+                    engine.resources(from.account, from.room).map(str::to_owned).collect();
                 let mut copies = Vec::new();
                 let to = |resource: &str| copies.push(resource.to_owned());
-                let decisions = fork.groupchat(from, &chat::read(bytes.as_bytes(), from.room), now, to);
+                let decisions = engine.groupchat(from, &chat::read(bytes.as_bytes(), from.room), now, to);
                 let mut rest = there.iter();
                 assert!(
                     copies.iter().all(|copy| rest.any(|resource| resource == copy)),
@@ -295,11 +296,11 @@ impl World {
             }
             Operation::MessageFromRoom(from, kind, condition) => {
                 let condition = condition.map(|n| pick(&CONDITIONS, n));
-                fork.message_from_room(self.room(*from), message(*kind), condition, now)
+                engine.message_from_room(self.room(*from), message(*kind), condition, now)
             }
             Operation::IqFromRoom { from, kind, ping, for_account, condition } => {
                 let condition = condition.map(|n| pick(&CONDITIONS, n));
-                fork.iq_from_room(
+                engine.iq_from_room(
                     self.room(*from),
                     iq(*kind),
                     *ping,
@@ -309,54 +310,56 @@ impl World {
                     now,
                 )
             }
-            Operation::Online(account) => Some(fork.online(ACCOUNTS[usize::from(*account)], now)),
+            Operation::Online(account) => Some(engine.online(ACCOUNTS[usize::from(*account)], now)),
             Operation::Bookmark { account, room, autojoin, nick, online } => {
                 let nick = nick.map(|n| pick(&NICKS, n));
                 let (account, room) = (ACCOUNTS[usize::from(*account)], ROOMS[usize::from(*room)]);
-                Some(fork.bookmark(account, room, *autojoin, nick, None, *online, now))
+                Some(engine.bookmark(account, room, *autojoin, nick, None, *online, now))
             }
-            Operation::PamJoin(from) => Some(fork.pam_join(self.client(*from), "me", now)),
+            Operation::PamJoin(from) => Some(engine.pam_join(self.client(*from), "me", now)),
             Operation::ServerLost => {
-                fork.server_lost("rooms.example", now);
+                engine.server_lost("rooms.example", now);
                 None
             }
             Operation::Later(seconds) => {
                 self.now += u64::from(*seconds);
-                Some(fork.tick(self.now))
+                Some(engine.tick(self.now))
             }
             Operation::MuchLater => {
-                self.now = fork.next_due().unwrap_or(now).max(now);
-                Some(fork.tick(self.now))
+                self.now = engine.next_due().unwrap_or(now).max(now);
+                Some(engine.tick(self.now))
             }
-            Operation::AccountDeleted(account) => Some(fork.account_deleted(ACCOUNTS[usize::from(*account)])),
+            Operation::AccountDeleted(account) => {
+                Some(engine.account_deleted(ACCOUNTS[usize::from(*account)]))
+            }
             Operation::Restart => {
-                let mut next = new_fork();
+                let mut next = new_engine();
                 let mut decisions = Vec::new();
                 for account in ACCOUNTS {
-                    for kept in fork.memberships(account) {
+                    for kept in engine.memberships(account) {
                         decisions.extend(next.restore(account, kept, true, now));
                     }
                 }
-                fork = next;
+                engine = next;
                 Some(decisions)
             }
         };
-        fork.take_changes();
-        self.fork = fork;
+        engine.take_changes();
+        self.engine = engine;
         self.check(decisions.unwrap_or_default());
     }
 }
 
 /// See the module.
 pub fn run(data: &[u8]) {
-    let mut world = World { fork: new_fork(), now: 1_800_000_000, ids: Vec::new() };
+    let mut world = World { engine: new_engine(), now: 1_800_000_000, ids: Vec::new() };
     for operation in operations::<Operation>(data) {
         world.act(&operation);
     }
     world.act(&Operation::Restart);
     for account in ACCOUNTS {
-        world.fork.account_deleted(account);
+        world.engine.account_deleted(account);
     }
-    let (_, memberships, _) = world.fork.totals();
+    let (_, memberships, _) = world.engine.totals();
     assert_eq!(memberships, 0);
 }
