@@ -5,7 +5,6 @@
 
 local datetime = require "util.datetime";
 local jid = require "util.jid";
-local parse_xml = require "util.xml".parse;
 local st = require "util.stanza";
 
 local enjamb = require "enjamb";
@@ -18,14 +17,11 @@ local mx = enjamb.minimix;
 local serialize = enjamb.serialize;
 
 local has, groupchat_in, write_down = mx.has, mx.groupchat_in, mx.write_down;
-local error_reply, st_clone, st_reply = st.error_reply, st.clone, st.reply;
+local st_clone = st.clone;
 local ipairs, next, pairs, select, tonumber = ipairs, next, pairs, select, tonumber;
 local find, sub = string.find, string.sub;
 local os_time = os.time;
 
-local xmlns_errors = "urn:ietf:params:xml:ns:xmpp-stanzas";
-local xmlns_muc2 = "urn:xmpp:muc:0";
-local xmlns_delay = "urn:xmpp:delay";
 local xmlns_muc = "http://jabber.org/protocol/muc";
 local xmlns_muc_user = "http://jabber.org/protocol/muc#user";
 local xmlns_ping = "urn:xmpp:ping";
@@ -82,180 +78,15 @@ do
 		get_bytes("minimix_max_server_bytes", 1 << 30));
 end
 
+local actions = module:require "actions";
+local deliver, is_not_muc, perform = actions.deliver, actions.is_not_muc, actions.perform;
+
 local function split(full)
 	local slash = find(full, "/", 1, true);
 	if slash then
 		return sub(full, 1, slash - 1), sub(full, slash + 1);
 	end
 	return full;
-end
-
--- Doing what was decided ----------------------------------------------------------------------------------------------
-
--- By host, what saves an account there: the library decides for all hosts at once.
-local savers = module:shared("/*/minimix/savers");
--- Accounts whose memberships changed, until what is being done is done.
-local unsaved = module:shared("/*/minimix/unsaved");
-local depth = 0;
-local stopping = false;
-
-local function save()
-	local account = next(unsaved);
-	while account do
-		unsaved[account] = nil;
-		local save_account = savers[jid.host(account)];
-		if save_account then
-			local ok, err = xpcall(save_account, debug.traceback, account);
-			if not ok then
-				module:log("error", "The rooms of %s could not be saved: %s", account, err);
-			end
-		end
-		account = next(unsaved);
-	end
-end
-
--- Adds and takes away status codes in the MUC extension of a presence.
-local function set_codes(stanza, without, with)
-	local x = stanza:get_child("x", xmlns_muc_user);
-	if not x then return; end
-	local present = {};
-	x:maptags(function (tag)
-		if tag.name == "status" then
-			local code = tag.attr.code;
-			if code and (without and without[code] or present[code]) then return nil; end
-			present[code or ""] = true;
-		end
-		return tag;
-	end);
-	for code in pairs(with or {}) do
-		if not present[code] then
-			x:tag("status", { code = code }):up();
-		end
-	end
-end
-
--- The room knows an account of ours by its bare JID. Who may see real JIDs gets a full one (XEP-0045 7.2.3): that of the
--- client whose presence it is.
-local function complete_jids(stanza)
-	local x = stanza:get_child("x", xmlns_muc_user);
-	if not x then return; end
-	local room = split(stanza.attr.from);
-	for item in x:childtags("item") do
-		local real = item.attr.jid;
-		local resource = real and not find(real, "/", 1, true) and mx.shown(real, room);
-		if resource then
-			item.attr.jid = real.."/"..resource;
-		end
-	end
-end
-
-local function send_to_client(account, resource, stanza, edit)
-	local user = bare_sessions[account];
-	local session = user and user.sessions[resource];
-	if not session then return; end
-	local attr = stanza.attr;
-	attr.to = session.full_jid;
-	if edit.from then
-		attr.from = edit.from;
-	end
-	if edit.id ~= nil then
-		attr.id = edit.id or nil;
-	end
-	if edit.without or edit.with then
-		set_codes(stanza, edit.without, edit.with);
-	end
-	if stanza.name == "presence" and attr.from then
-		complete_jids(stanza);
-	end
-	if edit.delay_from then
-		stanza:reset():tag("delay", { xmlns = xmlns_delay, from = edit.delay_from, stamp = datetime.datetime(edit.delay_at) }):up();
-	end
-	session.send(stanza);
-end
-
-local function is_not_muc(tag)
-	if tag.name == "x" and tag.attr.xmlns == xmlns_muc then return nil; end
-	return tag;
-end
-
-local actions = {};
-
-function actions.forward(d, account, stanza)
-	send_to_client(account, d.resource, st_clone(stanza), d);
-end
-
-function actions.serve(d)
-	send_to_client(d.account, d.resource, parse_xml(d.stanza), d);
-end
-
-function actions.room(d, account, stanza)
-	local copy = st_clone(stanza);
-	copy.attr.from, copy.attr.to = account, d.to;
-	if d.id ~= nil then
-		copy.attr.id = d.id or nil;
-	end
-	if copy.name == "presence" then
-		copy:maptags(is_not_muc);
-	end
-	module:send(copy);
-end
-
-function actions.send(d)
-	module:send(parse_xml(d.stanza));
-end
-
-function actions.refuse(d, _, stanza, origin)
-	origin.send(error_reply(stanza, d.type, d.condition, d.text));
-end
-
-function actions.answer(_, _, stanza)
-	module:send(st_reply(stanza));
-end
-
-function actions.persist(d)
-	unsaved[d.account] = true;
-end
-
-function actions.joined(d, _, stanza)
-	local answer = st.iq({ type = d.nick and "result" or "error", id = d.id, from = d.account });
-	if d.nick then
-		answer:tag("join", { xmlns = xmlns_muc2, room = d.room }):text_tag("nickname", d.nick);
-	elseif d.condition then
-		answer:tag("error", { type = d.type }):tag(d.condition, { xmlns = xmlns_errors }):up()
-			:text_tag("text", d.text, { xmlns = xmlns_errors });
-	else
-		answer:add_child(stanza:get_child("error"));
-	end
-	send_to_client(d.account, d.resource, answer, {});
-end
-
--- What is done may bring the next thing in before it returns: rooms of this server answer at once.
-local function act(decisions, account, stanza, origin)
-	depth = depth + 1;
-	for i = 1, #decisions do
-		local d = decisions[i];
-		-- What goes wrong with one must not keep the others from being done.
-		local ok, err = xpcall(actions[d.what], debug.traceback, d, account, stanza, origin);
-		if not ok then
-			module:log("error", "Could not %s: %s", d.what, err);
-		end
-	end
-	depth = depth - 1;
-end
-
--- All that an event leads to has been sent, and so is queued.
-local function done()
-	if depth > 0 then return; end
-	if next(unsaved) then
-		save();
-	end
-	write_down();
-end
-
-local function perform(decisions, account, stanza, origin)
-	act(decisions, account, stanza, origin);
-	done();
-	return true;
 end
 
 -- Reading stanzas -------------------------------------------------------------------------------------------------------
@@ -314,30 +145,6 @@ local function read_room_presence(stanza)
 	return said;
 end
 
--- The time in the room's own delay.
-local function room_stamp(stanza, room)
-	for delay in stanza:childtags("delay", xmlns_delay) do
-		local from = delay.attr.from;
-		if not from or from == room or from == jid.host(room) then
-			return datetime.parse(delay.attr.stamp or "");
-		end
-	end
-end
-
--- What rooms keep: as Prosody's do.
-local function kind_of_talk(stanza)
-	local body = stanza:get_child("body");
-	if not body and stanza:get_child("subject") and not stanza:get_child("thread") then
-		return "subject";
-	elseif stanza:get_child("no-store", "urn:xmpp:hints") or stanza:get_child("no-permanent-store", "urn:xmpp:hints") then
-		return "passing";
-	elseif body or stanza:get_child("store", "urn:xmpp:hints") or stanza:get_child("encryption", "urn:xmpp:eme:0")
-	or stanza:get_child(nil, "urn:xmpp:chat-markers:0") then
-		return "said";
-	end
-	return "passing";
-end
-
 local function bytes_of(stanza, without_id)
 	local attr = stanza.attr;
 	local to, id = attr.to, attr.id;
@@ -353,6 +160,8 @@ end
 local function account_of(session)
 	return session.username.."@"..session.host;
 end
+
+local stopping = false;
 
 -- From clients --------------------------------------------------------------------------------------------------------
 
@@ -482,42 +291,6 @@ local function presence_from_room(event)
 	end
 	local decisions = mx.presence_in(account, room, nick, kind, attr.id, bytes_of(stanza, own), said);
 	return decisions and perform(decisions, account, stanza, event.origin);
-end
-
--- A copy for each client: serialised before the next, so one table serves all.
-local function send_copies(stanza, account, ...)
-	local user = bare_sessions[account];
-	if not user then return; end
-	local attr, sessions = stanza.attr, user.sessions;
-	for i = 1, select("#", ...) do
-		local session = sessions[(select(i, ...))];
-		if session then
-			attr.to = session.full_jid;
-			session.send(stanza);
-		end
-	end
-	attr.to = account;
-end
-
-local function deliver(event, account, pending, ...)
-	local stanza = event.stanza;
-	stanza.attr.to = account;
-	if pending == nil then
-		return;
-	elseif pending == true then
-		act(mx.pending(), account, stanza);
-	elseif pending then
-		module:log("error", "A message from %s cannot be handed on: %s", stanza.attr.from, pending);
-		return true;
-	end
-	if select("#", ...) > 0 then
-		send_copies(stanza, account, ...);
-	elseif not bare_sessions[account] and kind_of_talk(stanza) == "said" and not room_stamp(stanza, split(stanza.attr.from)) then
-		-- Nobody is there: whoever wakes devices may want to know (mod_cloud_notify does).
-		module:fire_event("message/bare/groupchat", { origin = event.origin, stanza = stanza });
-	end
-	done();
-	return true;
 end
 
 local function groupchat_from_room(event)
@@ -675,7 +448,7 @@ local bookmarks = module:require "bookmarks";
 local memberships = module:require "memberships";
 
 bookmarks.watch(mx, perform);
-memberships.watch(mx, perform, savers, bookmarks.load);
+memberships.watch(mx, perform, actions.savers, bookmarks.load);
 
 module:hook("resource-bind", function (event)
 	local account = account_of(event.session);
