@@ -20,6 +20,16 @@ pub fn attribute(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     out.push(b'\'');
 }
 
+/// Writes one attribute of the open start tag, whose value is escaped already.
+#[inline]
+pub fn escaped_attribute(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    out.push(b' ');
+    out.extend_from_slice(key);
+    out.extend_from_slice(b"='");
+    out.extend_from_slice(value);
+    out.push(b'\'');
+}
+
 /// Writes an attribute that is in a namespace, with the declaration of its prefix. `n` counts such attributes of
 /// this element from 1.
 pub fn attribute_in_namespace(out: &mut Vec<u8>, n: u32, namespace: &[u8], key: &[u8], value: &[u8]) {
