@@ -18,6 +18,7 @@
 //! - [`history`]: the discussion that a client gets when it joins.
 //! - [`memory`]: how much is kept at most.
 //! - [`build`]: the few stanzas that are made here.
+//! - `copies`: the final bytes of what a client is served.
 
 #![forbid(unsafe_code)]
 
@@ -25,6 +26,7 @@ mod account;
 pub mod accounts;
 pub mod build;
 pub mod chat;
+mod copies;
 pub mod decision;
 pub mod history;
 pub mod input;

@@ -26,7 +26,7 @@ pub enum Attribute<'a> {
 /// Gives the resource to complete a bare JID with, if it is to be completed.
 pub type Complete<'a> = &'a dyn Fn(&str) -> Option<&'a str>;
 
-/// How a copy differs from the stanza that it is made of.
+/// How a copy differs from the stanza that it is made of. The namespace of clients, which is the stream's, is declared by none.
 #[derive(Clone, Copy, Default)]
 pub struct Splice<'a> {
     /// Its `to`.
@@ -88,7 +88,8 @@ impl Splice<'_> {
         let edit_of = |key: &[u8]| edits.iter().find(|(name, _)| *name == key).map(|(_, edit)| *edit);
         let mut list = read::attributes(attributes);
         for (key, value) in &mut list {
-            if matches!(edit_of(key), None | Some(Attribute::Keep)) {
+            let declares = key == b"xmlns" && value == b"jabber:client";
+            if !declares && matches!(edit_of(key), None | Some(Attribute::Keep)) {
                 write::escaped_attribute(out, key, value);
             }
         }

@@ -75,6 +75,7 @@ impl Element {
     /// The slow and plain way.
     fn spliced(&self, splice: &Splice) -> Element {
         let mut copy = self.clone();
+        copy.attributes.retain(|(k, v)| k != "xmlns" || v != "jabber:client");
         copy.set("to", splice.to);
         copy.set("from", splice.from);
         copy.set("id", splice.id);
@@ -236,12 +237,18 @@ fn stanza() -> impl Strategy<Value = Element> {
     (
         proptest::sample::select(&["message", "presence", "iq"][..]),
         attributes(&["to", "from", "id", "type", "xml:lang", "idx"]),
+        any::<bool>(),
         proptest::collection::vec(element(), 0..4),
     )
-        .prop_map(|(name, attributes, children)| Element {
-            name: name.into(),
-            attributes,
-            children: children.into_iter().map(Child::Element).collect(),
+        .prop_map(|(name, mut attributes, declares, children)| {
+            if declares {
+                attributes.insert(attributes.len() / 2, ("xmlns".into(), "jabber:client".into()));
+            }
+            Element {
+                name: name.into(),
+                attributes,
+                children: children.into_iter().map(Child::Element).collect(),
+            }
         })
 }
 
@@ -268,6 +275,7 @@ proptest! {
         without in proptest::sample::subsequence(vec![110u16, 201, 7], 0..3),
         with in proptest::sample::subsequence(vec![110u16, 201, 303], 0..3),
     ) {
+        let stanza = stanza.merged();
         let splice = Splice {
             to: attribute(&to), from: attribute(&from), id: attribute(&id), without: &without, with: &with,
             complete: completes.then_some(&complete),
