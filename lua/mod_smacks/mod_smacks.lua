@@ -34,6 +34,7 @@ local sm = enjamb.smacks;
 local connection = module:require "connection";
 local contacts = module:require "contacts";
 local contain = module:require "contain";
+local direct = module:require "direct";
 local fields = module:require "fields";
 local journal = module:require "journal";
 local pep = module:require "pep";
@@ -298,7 +299,7 @@ function outgoing(stanza, session)
 	if not key then return stanza; end
 	-- The bytes serve only if no filter comes after this one: mod_websocket's wants a stanza.
 	local list = session.filters[filters_out];
-	local bytes, over_limit = sm_push(key, stanza, list[#list] == outgoing);
+	local bytes, over_limit = sm_push(key, stanza, list[#list] == outgoing and not session.hibernating);
 	if bytes then
 		n_queued = n_queued + 1;
 		if over_limit then
@@ -322,6 +323,13 @@ function outgoing(stanza, session)
 	end
 	return nil;
 end
+
+direct.offer(sends_alone, function (n, over_limit)
+	n_queued = n_queued + n;
+	for _, key in ipairs(over_limit or {}) do
+		end_full(key);
+	end
+end);
 
 -- What to do with an <a/> or <r/> as soon as it is there. Each returns true if it was done.
 local at_once = {};
@@ -1194,6 +1202,7 @@ end
 function module.unload()
 	sending.unload();
 	shell.unload();
+	direct.withdraw();
 	if not module.reloading then
 		pep.unload();
 		journal.unload();

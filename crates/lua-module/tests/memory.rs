@@ -87,7 +87,7 @@ fn a_groupchat_message_that_nobody_got_was_not_said() {
         stanza[1] = element("body", "0")
         local got
         local function receive()
-            local _, first, second = groupchat(account, from, nil, stanza)
+            local _, _, first, second = groupchat(account, from, nil, stanza)
             got = first == resource and second == nil
         end
         return function () got = nil return (pcall(receive)) and got end, function (succeeded)
@@ -96,9 +96,71 @@ fn a_groupchat_message_that_nobody_got_was_not_said() {
             if succeeded < 5 then return end
             local served = 0
             for _, decision in ipairs(mx.presence_out(account, "other", room, "nick", nil, "k", "<presence/>", {})) do
-                if decision.what == "serve" and decision.stanza:find("<body>", 1, true) then served = served + 1 end
+                if decision.what == "serve" then
+                    local bytes = enjamb.direct.write(decision.copies, 1, 2^30 | 0, "a@b/other")
+                    served = served + select(2, bytes:gsub("<body>", ""))
+                end
             end
             assert(served == succeeded, served .. " were said, " .. succeeded .. " came")
         end"#,
     );
+}
+
+#[test]
+fn copies_that_cannot_be_sent_are_not_queued() {
+    with_little_memory(&format!(
+        r#"{STREAM}
+        local mx, direct = enjamb.minimix, enjamb.direct
+        local account, room = "a@b", "room@rooms"
+        mx.configure("b", {{ offline = "stay", max_rooms = 10, join_timeout = 60, silence = 900 }})
+        local join
+        for _, decision in ipairs(mx.presence_out(account, "one", room, "nick", nil, "j", "<presence/>", {{}})) do
+            join = join or decision.id
+        end
+        for n = 1, 20 do
+            local guest = "<presence from='room@rooms/guest" .. n .. "'/>"
+            mx.presence_in(account, room, "guest" .. n, nil, nil, guest, {{}})
+        end
+        mx.presence_in(account, room, "nick", nil, join, "<presence from='room@rooms/nick'/>", {{ codes = {{ 110 }} }})
+        local copies, n
+        for _, decision in ipairs(mx.presence_out(account, "two", room, "nick", nil, "k", "<presence/>", {{}})) do
+            if decision.what == "serve" then copies, n = decision.copies, decision.n end
+        end
+        assert(n >= 21, n)
+        local queue, to = direct.queue, "a@b/two"
+        return function ()
+            local ok, bytes, following = pcall(queue, copies, 1, 2^30 | 0, key, to, false)
+            return ok and type(bytes) == "string" and following == n + 1
+        end, function (succeeded)
+            assert(counts(key) == succeeded * n, counts(key) .. " are queued, " .. succeeded * n .. " were sent")
+            assert(handle)
+        end"#
+    ));
+}
+
+#[test]
+fn a_copy_of_a_message_that_cannot_be_sent_is_not_queued() {
+    with_little_memory(&format!(
+        r#"{STREAM}
+        local mx, direct = enjamb.minimix, enjamb.direct
+        local account, room = "a@b", "room@rooms"
+        mx.configure("b", {{ offline = "stay", max_rooms = 10, join_timeout = 60, silence = 900 }})
+        local join
+        for _, decision in ipairs(mx.presence_out(account, "one", room, "nick", nil, "j", "<presence/>", {{}})) do
+            join = join or decision.id
+        end
+        mx.presence_in(account, room, "nick", nil, join, "<presence from='room@rooms/nick'/>", {{ codes = {{ 110 }} }})
+        local stanza = {{ name = "message", attr = {{ type = "groupchat" }}, tags = {{}}, ("x"):rep(3000) }}
+        local _, number = mx.groupchat_in(account, room .. "/other", nil, stanza)
+        local push_copy, to = direct.push_copy, "a@b/one"
+        return function ()
+            local ok, bytes = pcall(push_copy, number, key, to)
+            return ok and type(bytes) == "string"
+        end, function (succeeded)
+            assert(counts(key) == succeeded, counts(key) .. " are queued, " .. succeeded .. " were sent")
+            assert(handle)
+            assert(push_copy(number + 1, key, to) == nil and push_copy(number - 1, key, to) == nil)
+            assert(#push_copy(number, nil, to) > 3000)
+        end"#
+    ));
 }

@@ -4,82 +4,27 @@
 //! a stanza and answers with an array of decisions, or `nil` if the stanza is none of the engine's business. The engine
 //! is never held while Lua runs, so a decision that leads to another call is fine.
 
-use crate::api::journal;
-use crate::boundary::push;
+use crate::api::direct::{Copies, Served};
+use crate::boundary::groupchat;
+use crate::state::{accounts, with};
 use crate::{log, rooms};
-use enjamb_muc_fork::decision::{Decision, Edit, Id, Outcome};
+use enjamb_muc_fork::decision::{Decision, Id, Outcome};
 use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, MucUser, Presence};
-use enjamb_muc_fork::{
-    Accounts, Change, Config, Full, Limits, Offline, Request, Restored, RestoredClient, Waits, chat,
-};
+use enjamb_muc_fork::{Config, Full, Limits, Offline, Request, Restored, RestoredClient, Waits, chat};
 use mlua::prelude::*;
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
-
-thread_local! {
-    static FORK: RefCell<Accounts> = RefCell::new(Accounts::new(random));
-    static START: (Instant, u64) = (Instant::now(), wall_clock());
-    static PENDING: RefCell<Vec<Decision>> = const { RefCell::new(Vec::new()) };
-    /// What has changed in rooms and is not in the file yet.
-    static NEWS: RefCell<Vec<Change>> = const { RefCell::new(Vec::new()) };
-    static LOG: RefCell<Option<rooms::Log>> = const { RefCell::new(None) };
-    static RECORDED: RefCell<HashMap<String, rooms::RoomRecord>> = RefCell::default();
-}
-
-/// While the journal cannot be written so many changes wait for it. Then the file goes ahead: of what is lost with the
-/// process, presences are the least.
-const MUCH_NEWS: usize = 10_000;
-
-fn random() -> u128 {
-    let mut bytes = [0; 16];
-    // Linux gives random bits without failing once it is up; an id that can be guessed would be worse than none.
-    getrandom::fill(&mut bytes).expect("the system has no random bits");
-    u128::from_ne_bytes(bytes)
-}
-
-fn with<T>(f: impl FnOnce(&mut Accounts) -> T) -> T {
-    FORK.with_borrow_mut(|fork| {
-        let answer = f(fork);
-        let changes = fork.take_changes();
-        if !changes.is_empty() {
-            NEWS.with_borrow_mut(|news| news.extend(changes));
-        }
-        answer
-    })
-}
-
-/// Writes down what has changed in rooms; for when all that it led to is queued.
-///
-/// What the file says that clients were told must be in their queues after a crash, so the journal goes first. Killed in
-/// between, somebody is told twice.
-fn write_down(fork: &Accounts) {
-    NEWS.with_borrow_mut(|news| {
-        if !news.is_empty() && (journal::commit_queues() || news.len() > MUCH_NEWS) {
-            LOG.with_borrow_mut(|log| {
-                if let Some(log) = log {
-                    log.write(news, || RECORDED.with_borrow(|kept| rooms::all(fork, kept)));
-                }
-            });
-            news.clear();
-        }
-    });
-}
+use std::sync::Arc;
 
 /// `write_down()`: everything that has changed in rooms is written to the file; for when all that it led to is queued.
 fn write_all_down(_: &Lua, (): ()) -> LuaResult<()> {
-    FORK.with_borrow(write_down);
+    write_down();
     Ok(())
 }
 
-/// Seconds since 1970.
-fn wall_clock() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-/// The same when the process started, and from then on as time passes, whatever the clock is set to.
-fn now() -> u64 {
-    START.with(|(started, wall)| wall + started.elapsed().as_secs())
+fn write_down() {
+    with(|state| {
+        let sessions = &mut state.sessions;
+        state.minimix.write_down(|| sessions.commit().is_ok());
+    });
 }
 
 type Text = mlua::BorrowedStr;
@@ -113,32 +58,6 @@ fn iq(kind: &str) -> Iq {
     }
 }
 
-fn codes(lua: &Lua, codes: &[u16]) -> LuaResult<LuaTable> {
-    let set = lua.create_table_with_capacity(0, codes.len())?;
-    for code in codes {
-        set.raw_set(code.to_string(), true)?;
-    }
-    Ok(set)
-}
-
-fn set_edit(lua: &Lua, table: &LuaTable, edit: Edit) -> LuaResult<()> {
-    if let Some(from) = edit.from {
-        table.raw_set("from", from)?;
-    }
-    set_id(table, edit.id)?;
-    if !edit.without.is_empty() {
-        table.raw_set("without", codes(lua, edit.without)?)?;
-    }
-    if !edit.with.is_empty() {
-        table.raw_set("with", codes(lua, &edit.with)?)?;
-    }
-    if let Some((from, at)) = edit.delay {
-        table.raw_set("delay_from", from)?;
-        table.raw_set("delay_at", at)?;
-    }
-    Ok(())
-}
-
 /// `nil`: as it is; `false`: none.
 fn set_id(table: &LuaTable, id: Id) -> LuaResult<()> {
     match id {
@@ -151,17 +70,17 @@ fn set_id(table: &LuaTable, id: Id) -> LuaResult<()> {
 fn decision(lua: &Lua, decision: Decision) -> LuaResult<LuaTable> {
     let table = lua.create_table()?;
     match decision {
+        // Of a message or an iq: presences are served as bytes.
         Decision::Forward { resource, edit } => {
             table.raw_set("what", "forward")?;
             table.raw_set("resource", &*resource)?;
-            set_edit(lua, &table, edit)?;
+            table.raw_set("from", edit.from)?;
+            set_id(&table, edit.id)?;
         }
         Decision::Serve { account, resource, stanza, edit } => {
-            table.raw_set("what", "serve")?;
-            table.raw_set("account", &*account)?;
-            table.raw_set("resource", &*resource)?;
-            table.raw_set("stanza", lua.create_string(&*stanza)?)?;
-            set_edit(lua, &table, edit)?;
+            let mut copies = Copies::default();
+            copies.add(stanza, edit);
+            serve(&table, &account, &resource, copies)?;
         }
         Decision::ToRoom { to, id } => {
             table.raw_set("what", "room")?;
@@ -203,12 +122,55 @@ fn decision(lua: &Lua, decision: Decision) -> LuaResult<LuaTable> {
     Ok(table)
 }
 
+fn serve(table: &LuaTable, account: &str, resource: &str, copies: Copies) -> LuaResult<()> {
+    table.raw_set("what", "serve")?;
+    table.raw_set("account", account)?;
+    table.raw_set("resource", resource)?;
+    table.raw_set("n", copies.len())?;
+    table.raw_set("copies", copies)
+}
+
+/// As an array. What a client is served with nothing else to do in between is one decision: `copies` and how many.
 fn decisions(lua: &Lua, all: Vec<Decision>) -> LuaResult<LuaTable> {
-    let array = lua.create_table_with_capacity(all.len(), 0)?;
-    for (i, one) in all.into_iter().enumerate() {
-        array.raw_set(i + 1, decision(lua, one)?)?;
+    let array = lua.create_table()?;
+    let mut served = Served::default();
+    let flush = |served: &mut Served| {
+        served.take().into_iter().try_for_each(|(account, resource, copies)| {
+            let table = lua.create_table()?;
+            serve(&table, &account, &resource, copies)?;
+            array.raw_push(table)
+        })
+    };
+    for one in all {
+        match one {
+            Decision::Serve { account, resource, stanza, edit } => {
+                served.add(account, resource, stanza, edit);
+            }
+            other => {
+                flush(&mut served)?;
+                array.raw_push(decision(lua, other)?)?;
+            }
+        }
     }
+    flush(&mut served)?;
     Ok(array)
+}
+
+/// Copies of the presence in hand, as bytes. These are without its `id` if that is somebody else's request.
+fn serve_in_hand(all: &mut [Decision], account: &str, bytes: &[u8], id: Option<&str>) {
+    let mut stanza: Option<Arc<[u8]>> = None;
+    for one in all {
+        if let Decision::Forward { resource, edit } = one {
+            let (resource, mut edit) = (std::mem::take(resource), std::mem::take(edit));
+            if edit.id == Id::Keep
+                && let Some(id) = id
+            {
+                edit.id = Id::Set(id.into());
+            }
+            let stanza = Arc::clone(stanza.get_or_insert_with(|| bytes.into()));
+            *one = Decision::Serve { account: account.into(), resource, stanza, edit };
+        }
+    }
 }
 
 fn maybe(lua: &Lua, all: Option<Vec<Decision>>) -> LuaResult<Option<LuaTable>> {
@@ -227,13 +189,13 @@ fn configure(_: &Lua, (host, options): (String, LuaTable)) -> LuaResult<()> {
         join_timeout: options.get("join_timeout")?,
         silence: options.get("silence")?,
     };
-    with(|fork| fork.configure(&host, config));
+    accounts(|fork, _| fork.configure(&host, config));
     Ok(())
 }
 
 /// `has(account, room)`: whether the account is in the room, or was just now; and whether a client of it is.
 fn has(_: &Lua, (account, room): (Text, Text)) -> LuaResult<(bool, bool)> {
-    let attended = with(|fork| fork.is_attended(&account, &room));
+    let attended = accounts(|fork, _| fork.is_attended(&account, &room));
     Ok((attended.is_some(), attended.unwrap_or(false)))
 }
 
@@ -271,7 +233,7 @@ fn presence_out(
         }),
         None => None,
     };
-    let all = with(|fork| fork.presence_from_client(from, kind, join, &payload.as_bytes(), now()));
+    let all = accounts(|fork, now| fork.presence_from_client(from, kind, join, &payload.as_bytes(), now));
     maybe(lua, all)
 }
 
@@ -282,7 +244,7 @@ fn probe_out(
 ) -> LuaResult<Option<LuaTable>> {
     let from =
         FromClient { account: &account, resource: &resource, room: &room, nick: str(&nick), id: str(&id) };
-    maybe(lua, with(|fork| fork.probe_from_client(from, now())))
+    maybe(lua, accounts(|fork, now| fork.probe_from_client(from, now)))
 }
 
 /// `client_gone(account, resource, online, told, payload)`
@@ -291,7 +253,8 @@ fn client_gone(
     (account, resource, online, told, payload): (Text, Text, bool, bool, Option<LuaString>),
 ) -> LuaResult<LuaTable> {
     let payload = payload.as_ref().map(|p| p.as_bytes());
-    let all = with(|fork| fork.client_gone(&account, &resource, online, told, payload.as_deref(), now()));
+    let all =
+        accounts(|fork, now| fork.client_gone(&account, &resource, online, told, payload.as_deref(), now));
     decisions(lua, all)
 }
 
@@ -311,7 +274,7 @@ fn message_out(
 ) -> LuaResult<Option<LuaTable>> {
     let from =
         FromClient { account: &account, resource: &resource, room: &room, nick: str(&nick), id: str(&id) };
-    let all = with(|fork| fork.message_from_client(from, message(&kind), str(&condition), now()));
+    let all = accounts(|fork, now| fork.message_from_client(from, message(&kind), str(&condition), now));
     maybe(lua, all)
 }
 
@@ -334,7 +297,7 @@ fn iq_out(
     let asks = Asks { set: &*kind == "set", xmlns: str(&xmlns).unwrap_or(""), sid: str(&sid) };
     let from =
         FromClient { account: &account, resource: &resource, room: &room, nick: str(&nick), id: str(&id) };
-    let all = with(|fork| fork.iq_from_client(from, iq(&kind), ping, asks, now()));
+    let all = accounts(|fork, now| fork.iq_from_client(from, iq(&kind), ping, asks, now));
     maybe(lua, all)
 }
 
@@ -375,68 +338,27 @@ fn presence_in(
         destroyed: said.get::<Option<bool>>("destroyed")?.unwrap_or(false),
     };
     let from = FromRoom { account: &account, room: &room, nick: str(&nick), id: str(&id) };
-    let all = with(|fork| fork.presence_from_room(from, kind, said, &bytes.as_bytes(), now()));
-    maybe(lua, all)
-}
-
-/// What came of a groupchat message.
-pub enum Groupchat {
-    /// It is none of ours.
-    NotOurs,
-    /// These clients get a copy; before that, [`pending`] has decisions if this is true.
-    Copies(bool),
-}
-
-/// Calls `each` for all clients that [`groupchat`] may give a copy to, in its order.
-pub fn resources(account: &[u8], from: &[u8], each: impl FnMut(&str)) {
-    let (Ok(account), Ok(from)) = (std::str::from_utf8(account), std::str::from_utf8(from)) else { return };
-    let room = from.split_once('/').map_or(from, |(room, _)| room);
-    with(|fork| fork.resources(account, room).for_each(each));
-}
-
-/// A groupchat message for an account. `stanza` are its bytes without `to`; `copy` is called for each client that gets
-/// a copy.
-pub fn groupchat(
-    account: &[u8],
-    from: &[u8],
-    id: Option<&[u8]>,
-    stanza: &[u8],
-    copy: impl FnMut(&str),
-) -> Groupchat {
-    let (Ok(account), Ok(from)) = (std::str::from_utf8(account), std::str::from_utf8(from)) else {
-        return Groupchat::NotOurs;
-    };
-    let (room, nick) = from.split_once('/').map_or((from, None), |(room, nick)| (room, Some(nick)));
-    let id = id.and_then(|id| std::str::from_utf8(id).ok());
-    let all = with(|fork| {
-        if !fork.has_room(room) {
-            return None;
-        }
-        fork.set_wall_clock(wall_clock(), now());
-        fork.groupchat(FromRoom { account, room, nick, id }, &chat::read(stanza, room), now(), copy)
-    });
-    match all {
-        None => Groupchat::NotOurs,
-        Some(all) => {
-            let some = !all.is_empty();
-            PENDING.with_borrow_mut(|pending| pending.extend(all));
-            Groupchat::Copies(some)
-        }
+    let bytes = bytes.as_bytes();
+    let mut all = accounts(|fork, now| fork.presence_from_room(from, kind, said, &bytes, now));
+    if let Some(all) = &mut all {
+        serve_in_hand(all, &account, &bytes, str(&id));
     }
+    maybe(lua, all)
 }
 
 /// `pending()`: the decisions of the last groupchat message.
 fn pending(lua: &Lua, (): ()) -> LuaResult<LuaTable> {
-    decisions(lua, PENDING.take())
+    decisions(lua, with(|state| state.minimix.take_pending()))
 }
 
 /// `is_new(account, room, stanza)`: whether a groupchat message is to be archived for the account. `stanza` are its bytes
 /// without `to`.
 fn is_new(_: &Lua, (account, room, stanza): (Text, Text, LuaString)) -> LuaResult<bool> {
     let stanza = stanza.as_bytes();
-    Ok(with(|fork| {
-        fork.set_wall_clock(wall_clock(), now());
-        fork.is_new(&account, &room, &chat::read(&stanza, &room), now())
+    Ok(with(|state| {
+        state
+            .minimix
+            .engine_by_the_clock(|fork, now| fork.is_new(&account, &room, &chat::read(&stanza, &room), now))
     }))
 }
 
@@ -454,7 +376,7 @@ fn message_in(
     ),
 ) -> LuaResult<Option<LuaTable>> {
     let from = FromRoom { account: &account, room: &room, nick: str(&nick), id: str(&id) };
-    let all = with(|fork| fork.message_from_room(from, message(&kind), str(&condition), now()));
+    let all = accounts(|fork, now| fork.message_from_room(from, message(&kind), str(&condition), now));
     maybe(lua, all)
 }
 
@@ -478,31 +400,32 @@ fn iq_in(
 ) -> LuaResult<Option<LuaTable>> {
     let asks = Asks { set: &*kind == "set", xmlns: str(&xmlns).unwrap_or(""), sid: str(&sid) };
     let from = FromRoom { account: &account, room: &room, nick: str(&nick), id: str(&id) };
-    let all =
-        with(|fork| fork.iq_from_room(from, iq(&kind), ping, for_account, str(&condition), asks, now()));
+    let all = accounts(|fork, now| {
+        fork.iq_from_room(from, iq(&kind), ping, for_account, str(&condition), asks, now)
+    });
     maybe(lua, all)
 }
 
 fn tick(lua: &Lua, (): ()) -> LuaResult<Option<LuaTable>> {
-    FORK.with_borrow(write_down);
+    write_down();
     log::hand_over(lua);
-    let all = with(|fork| fork.tick(now()));
+    let all = accounts(|fork, now| fork.tick(now));
     if all.is_empty() { Ok(None) } else { decisions(lua, all).map(Some) }
 }
 
 fn server_lost(_: &Lua, host: Text) -> LuaResult<()> {
-    with(|fork| fork.server_lost(&host, now()));
+    accounts(|fork, now| fork.server_lost(&host, now));
     Ok(())
 }
 
 /// `server_up(host, anew)`
 fn server_up(_: &Lua, (host, anew): (Text, bool)) -> LuaResult<()> {
-    with(|fork| fork.server_up(&host, anew, now()));
+    accounts(|fork, now| fork.server_up(&host, anew, now));
     Ok(())
 }
 
 fn online(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
-    decisions(lua, with(|fork| fork.online(&account, now())))
+    decisions(lua, accounts(|fork, now| fork.online(&account, now)))
 }
 
 /// `pam_join(account, resource, id, room, nick)`
@@ -511,7 +434,7 @@ fn pam_join(
     (account, resource, id, room, nick): (Text, Text, Text, Text, Text),
 ) -> LuaResult<LuaTable> {
     let from = FromClient { account: &account, resource: &resource, room: &room, nick: None, id: Some(&id) };
-    decisions(lua, with(|fork| fork.pam_join(from, &nick, now())))
+    decisions(lua, accounts(|fork, now| fork.pam_join(from, &nick, now)))
 }
 
 /// `bookmark(account, room, autojoin, nick, password, online)`; `autojoin` is `nil` if there is none any more.
@@ -527,19 +450,20 @@ fn bookmark(
         bool,
     ),
 ) -> LuaResult<LuaTable> {
-    let all =
-        with(|fork| fork.bookmark(&account, &room, autojoin, str(&nick), str(&password), online, now()));
+    let all = accounts(|fork, now| {
+        fork.bookmark(&account, &room, autojoin, str(&nick), str(&password), online, now)
+    });
     decisions(lua, all)
 }
 
 /// `bookmarks_known(account, known)`
 fn bookmarks_known(_: &Lua, (account, known): (Text, bool)) -> LuaResult<()> {
-    with(|fork| fork.bookmarks_known(&account, known, now()));
+    accounts(|fork, now| fork.bookmarks_known(&account, known, now));
     Ok(())
 }
 
 fn account_deleted(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
-    decisions(lua, with(|fork| fork.account_deleted(&account)))
+    decisions(lua, accounts(|fork, _| fork.account_deleted(&account)))
 }
 
 /// A client for [`memberships`]: `resource`, `asked`, `presence`; if it waits, `waits` is `"in"` or `"out"`, and there are
@@ -597,7 +521,7 @@ fn flag(table: &LuaTable, key: &str) -> LuaResult<bool> {
 /// with `resource` and `id`) and `clients`, an array as [`kept_client`] makes them.
 fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
     let rooms = lua.create_table()?;
-    for kept in with(|fork| fork.memberships(&account)) {
+    for kept in accounts(|fork, _| fork.memberships(&account)) {
         let room = lua.create_table()?;
         room.raw_set("nick", kept.nick)?;
         room.raw_set("password", kept.password)?;
@@ -629,7 +553,7 @@ fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
 
 /// `restore(account, room, kept, online)`: `kept` as [`memberships`] gives it.
 fn restore(lua: &Lua, (account, room, kept, online): (Text, String, LuaTable, bool)) -> LuaResult<LuaTable> {
-    let known = RECORDED.with_borrow(|rooms| rooms.get(&room).cloned()).unwrap_or_default();
+    let known = with(|state| state.minimix.recorded.get(&room).cloned()).unwrap_or_default();
     let mut restored = Restored {
         room,
         nick: kept.get("nick")?,
@@ -653,19 +577,18 @@ fn restore(lua: &Lua, (account, room, kept, online): (Text, String, LuaTable, bo
             restored.pam_waiting.push((one.get("resource")?, one.get("id")?));
         }
     }
-    decisions(lua, with(|fork| fork.restore(&account, restored, online, now())))
+    decisions(lua, accounts(|fork, now| fork.restore(&account, restored, online, now)))
 }
 
 fn has_room(_: &Lua, room: Text) -> LuaResult<bool> {
-    Ok(with(|fork| fork.has_room(&room)))
+    Ok(accounts(|fork, _| fork.has_room(&room)))
 }
 
 /// `keep(path)`: reads what was kept of rooms and goes on keeping it there. `true`, or `nil` and why not.
 fn keep(_: &Lua, path: String) -> LuaResult<(Option<bool>, Option<String>)> {
     Ok(match rooms::Log::open(path.into()) {
         Ok((log, kept)) => {
-            LOG.set(Some(log));
-            RECORDED.set(kept);
+            with(|state| state.minimix.keep(log, kept));
             (Some(true), None)
         }
         Err(error) => (None, Some(error.to_string())),
@@ -674,13 +597,13 @@ fn keep(_: &Lua, path: String) -> LuaResult<(Option<bool>, Option<String>)> {
 
 /// `kept()`: what was read by [`keep`] is not needed any more.
 fn kept(_: &Lua, (): ()) -> LuaResult<()> {
-    RECORDED.take();
+    with(|state| state.minimix.recorded.clear());
     Ok(())
 }
 
 /// `clients(account, room)`: the account's nickname and an array of resources; `nil` if it is not in the room.
 fn clients(_: &Lua, (account, room): (Text, Text)) -> LuaResult<(Option<String>, Option<Vec<String>>)> {
-    Ok(match with(|fork| fork.clients(&account, &room)) {
+    Ok(match accounts(|fork, _| fork.clients(&account, &room)) {
         Some((nick, clients)) => (Some(nick), Some(clients)),
         None => (None, None),
     })
@@ -688,19 +611,19 @@ fn clients(_: &Lua, (account, room): (Text, Text)) -> LuaResult<(Option<String>,
 
 /// `shown(account, room)`: the resource of the client whose presence the account shows in the room, or `nil`.
 fn shown(_: &Lua, (account, room): (Text, Text)) -> LuaResult<Option<String>> {
-    Ok(with(|fork| fork.shown(&account, &room).map(Into::into)))
+    Ok(accounts(|fork, _| fork.shown(&account, &room).map(Into::into)))
 }
 
 /// `limit(room, account, server)`: how many bytes are kept at most of the occupants of a room, for an account, and in all.
 fn limit(_: &Lua, (room, account, server): (usize, usize, usize)) -> LuaResult<()> {
-    with(|fork| fork.limit(Limits { room, account, server }));
+    accounts(|fork, _| fork.limit(Limits { room, account, server }));
     Ok(())
 }
 
 /// `full()`: bounds that were reached since the last call: an array of tables with `what` (`"room"`, `"account"` or `"server"`) and
 /// `jid`; or `nil`.
 fn full(lua: &Lua, (): ()) -> LuaResult<Option<LuaTable>> {
-    let notices = with(Accounts::take_notices);
+    let notices = accounts(|fork, _| fork.take_notices());
     if notices.is_empty() {
         return Ok(None);
     }
@@ -721,14 +644,14 @@ fn full(lua: &Lua, (): ()) -> LuaResult<Option<LuaTable>> {
 
 /// `rooms()`: by room, the bytes that are kept of its occupants.
 fn room_sizes(lua: &Lua, (): ()) -> LuaResult<LuaTable> {
-    let sizes = lua.create_table()?;
-    with(|fork| fork.rooms().try_for_each(|(room, bytes)| sizes.raw_set(room, bytes)))?;
-    Ok(sizes)
+    let sizes: Vec<(String, usize)> =
+        accounts(|fork, _| fork.rooms().map(|(room, bytes)| (room.into(), bytes)).collect());
+    lua.create_table_from(sizes)
 }
 
 /// `totals()`: accounts, memberships, bytes.
 fn totals(_: &Lua, (): ()) -> LuaResult<(usize, usize, usize)> {
-    Ok(with(|fork| fork.totals()))
+    Ok(accounts(|fork, _| fork.totals()))
 }
 
 pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
@@ -741,7 +664,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("message_out", lua.create_function(message_out)?)?;
     table.set("iq_out", lua.create_function(iq_out)?)?;
     table.set("presence_in", lua.create_function(presence_in)?)?;
-    table.set("groupchat_in", push::groupchat_function(lua)?)?;
+    table.set("groupchat_in", groupchat::function(lua)?)?;
     table.set("pending", lua.create_function(pending)?)?;
     table.set("is_new", lua.create_function(is_new)?)?;
     table.set("message_in", lua.create_function(message_in)?)?;

@@ -1,5 +1,6 @@
 //! What the shims call through mlua, a file for each table of `enjamb`.
 
+pub mod direct;
 pub mod journal;
 pub mod minimix;
 pub mod smacks;

@@ -5,45 +5,17 @@
 //! stream that is not managed.
 
 use crate::boundary::push;
-use crate::state::{Handle, key, number, peek, sessions};
+use crate::state::{Handle, key, number, sessions};
 use enjamb_sessions::{LOST, Stanza};
 use enjamb_stanza::{Delay, Kind, Name, Resent, Summary};
 use enjamb_stream_management::remembered::{Remembered, forgotten};
 use enjamb_stream_management::undelivered::{Fate, Recipient, fate};
 use enjamb_stream_management::{
-    AckError, Ask, EnableRequest, Enabled, H, Limits, Peer, Queueing, Refusal, Registry, ResumeRequest,
-    ResumptionId,
+    AckError, EnableRequest, Enabled, H, Limits, Peer, Refusal, Registry, ResumeRequest, ResumptionId,
 };
 use mlua::prelude::*;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
-
-/// Whether what is pushed on a stream now is to be sent now; `None` if there is no such stream.
-pub fn sends_now(stream: i64) -> Option<bool> {
-    peek(|s| s.get(key(stream)).map(|s| !s.is_hibernating() && s.resend_from().is_none()))
-}
-
-/// Queues a stanza on a stream, if the stream is there.
-pub fn push(stream: i64, bytes: &[u8], summary: Summary, now: u64) -> Option<Queueing> {
-    sessions(|s| s.push(key(stream), bytes, summary, now))
-}
-
-/// Takes the `h` of an `<a/>`, if it can be true: how many stanzas it covers, and how many are left.
-pub fn ack(stream: i64, h: &[u8]) -> Option<(usize, usize)> {
-    let h: H = std::str::from_utf8(h).ok()?.parse().ok()?;
-    sessions(|s| s.ack(key(stream), h))
-}
-
-/// One more stanza came in on a stream, which had counted `before`: how many that makes.
-pub fn received(stream: i64, before: u32) -> u32 {
-    let received = sessions(|s| s.update(key(stream), |s| s.received(H(before))));
-    received.unwrap_or(H(before).plus(1)).0
-}
-
-/// Whether to ask for an ack at `now`, in milliseconds.
-pub fn wants_ack(stream: i64, inactive: bool, force: bool, now: u64) -> Ask {
-    sessions(|s| s.update(key(stream), |s| s.wants_ack(inactive, force, now))).unwrap_or(Ask::No)
-}
 
 pub struct LuaLimits(pub Arc<Limits>);
 
