@@ -142,8 +142,9 @@ impl Splice<'_> {
             }
         }
         out.extend_from_slice(rest);
-        for code in self.with.iter().map(u16::to_string) {
-            if !present.contains(&code.as_bytes()) {
+        for (n, code) in self.with.iter().enumerate() {
+            let (again, code) = (self.with.iter().take(n).any(|before| before == code), code.to_string());
+            if !again && !present.contains(&code.as_bytes()) {
                 write::open(out, b"status");
                 write::attribute(out, b"code", code.as_bytes());
                 write::end_empty(out);
