@@ -3,6 +3,8 @@
 //! Made when they go out, not when that is decided: what is kept is there once, for however many clients, and a client that
 //! joins a large room takes no more memory than what is on its way to it.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use crate::accounts::Accounts;
 use crate::decision::{Edit, Id};
 use enjamb_stanza::{Attribute, Delay, Splice, read};

@@ -6,6 +6,7 @@
 //! streams or of queues: whoever walks a tree calls [`mod@write`] for each part of it.
 
 #![forbid(unsafe_code)]
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod read;
 pub mod resent;

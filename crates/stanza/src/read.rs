@@ -6,8 +6,6 @@
 //! us for the children of a chat message with their attributes and this 0.23, 0.46 and 0.34 for an occupant's presence
 //! (`benches/stanza`, "reading"). `tests/splice.rs` holds what is found here against what quick-xml finds.
 
-#![warn(clippy::indexing_slicing, clippy::string_slice)]
-
 use memchr::memchr;
 
 /// A child of the stanza.

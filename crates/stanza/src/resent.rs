@@ -4,8 +4,6 @@
 //! A WebSocket frame (RFC 7395 §3.3.3) must declare it, and a stanza that is sent late says since when it waited
 //! (XEP-0203). Both are spliced in, nothing is parsed: the bytes come from [`crate::write`], whose shape is known.
 
-#![warn(clippy::indexing_slicing, clippy::string_slice)]
-
 use crate::write;
 use memchr::memrchr;
 

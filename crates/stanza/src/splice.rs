@@ -2,8 +2,6 @@
 //! of its occupants in another way. One pass over bytes that [`crate::write`] wrote, into a buffer; nothing is parsed but
 //! the start tag, and what is to be changed.
 
-#![warn(clippy::indexing_slicing, clippy::string_slice)]
-
 use crate::read::{self, Child};
 use crate::resent::Delay;
 use crate::write;

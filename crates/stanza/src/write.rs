@@ -3,6 +3,9 @@
 //! That means single quotes around attributes, all five predefined entities escaped everywhere, `/>` for an element
 //! without children, and a prefix `ns1`, `ns2`, ... of its own for each attribute that has a namespace.
 
+// Places in the text come from the loops over it.
+#![allow(clippy::indexing_slicing)]
+
 /// Opens a start tag: `<name`.
 #[inline]
 pub fn open(out: &mut Vec<u8>, name: &[u8]) {
