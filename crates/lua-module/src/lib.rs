@@ -9,6 +9,8 @@
 //!
 //! [`Sessions`]: enjamb_sessions::Sessions
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 mod accounts;
 mod api;
 mod boundary;
