@@ -3,14 +3,14 @@
 --
 -- A session with stream management is mod_smacks's affair, which may not be there.
 
-local debug_info = require "debug".getinfo;
+local debug_info, traceback = require "debug".getinfo, require "debug".traceback;
 local parse_xml = require "util.xml".parse;
 
 local direct = require "enjamb".direct;
 local start_tag = require "enjamb".start_tag;
 
 local copy_in_hand, write_copies = direct.push_copy, direct.write;
-local setmetatable = setmetatable;
+local setmetatable, xpcall = setmetatable, xpcall;
 local find = string.find;
 
 -- As many bytes are handed to the connection at a time, or one stanza more.
@@ -61,6 +61,14 @@ local function log_stanza(session, stanza)
 	said.stanza = nil;
 end
 
+-- What goes wrong with one must not keep the others from being sent.
+local function attempt(f, session, ...)
+	local ok, err = xpcall(f, traceback, ...);
+	if not ok then
+		module:log("error", "Could not send to %s: %s", session.full_jid, err);
+	end
+end
+
 -- Each of these returns what mod_smacks's do.
 
 local function serve_plainly(session, copies, n, log)
@@ -68,7 +76,7 @@ local function serve_plainly(session, copies, n, log)
 	while first <= n and sends_plainly(session) do
 		local bytes, following = write_copies(copies, first, piece, session.full_jid);
 		log(session, copies, first, following);
-		session.rawsend(bytes);
+		attempt(session.rawsend, session, bytes);
 		first = following;
 	end
 	return first;
@@ -88,12 +96,16 @@ local function way_of(session)
 	return session.enjamb_stream and smacks[session.host] or plainly;
 end
 
+local function send_as_stanza(session, copies, n)
+	session.send(assert(parse_xml((write_copies(copies, n, 0, session.full_jid)))));
+end
+
 -- Sends a client `copies`, of which there are n.
 local function serve(session, copies, n)
 	local first = way_of(session).serve(session, copies, n, log_copies);
 	for i = first, n do
 		if session.destroyed then return; end
-		session.send(parse_xml((write_copies(copies, i, 0, session.full_jid))));
+		attempt(send_as_stanza, session, session, copies, i);
 	end
 end
 

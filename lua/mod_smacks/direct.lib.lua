@@ -4,6 +4,7 @@
 -- Who has such stanzas finds this by host in a shared table, and need not know whether stream management is loaded.
 
 local connection = module:require "connection";
+local contain = module:require "contain";
 local queue_of = module:require "queue";
 
 local direct = require "enjamb".direct;
@@ -41,7 +42,7 @@ local function offer(sends_alone, queued)
 			log(session, copies, first, following);
 			queued(following - first, over);
 			if bytes then
-				write(session, bytes);
+				contain.attempt(session, "sending", write, session, bytes);
 			elseif session.hibernating then -- else older ones go first
 				queue_of.fire_queued(session);
 			end

@@ -165,6 +165,19 @@ muc.account("copies as bytes", options(), function (ctx, it)
 		assert.equal(1, #muc.got(back, 1, muc.presence_of(room, "owner")));
 	end);
 
+	it("come, but for the one that a filter fails with", function ()
+		local room, _, _, c = in_room();
+		ctx:allow("no bobs here");
+		ctx.srv:eval(([[
+			require "util.filters".add_filter(session(%q), "stanzas/out", function (stanza)
+				if (stanza.attr.from or ""):find("/bob", 1, true) then error("no bobs here"); end
+				return stanza;
+			end, 10);
+		]]):format(c.jid));
+		local entry = muc.enter(c, room, "ada");
+		assert.same({ "owner" }, entry.nicks);
+	end);
+
 	it("go out together, and each has its line in the log", function ()
 		local room, _, _, c = in_room();
 		ctx.srv:eval(([[
