@@ -169,12 +169,14 @@ muc.account("copies as bytes", options(), function (ctx, it)
 		local room, _, _, c = in_room();
 		ctx:allow("no bobs here");
 		ctx.srv:eval(([[
-			require "util.filters".add_filter(session(%q), "stanzas/out", function (stanza)
+			function kept.fail(stanza)
 				if (stanza.attr.from or ""):find("/bob", 1, true) then error("no bobs here"); end
 				return stanza;
-			end, 10);
+			end
+			require "util.filters".add_filter(session(%q), "stanzas/out", kept.fail, 10);
 		]]):format(c.jid));
 		local entry = muc.enter(c, room, "ada");
+		ctx.srv:eval(('require "util.filters".remove_filter(session(%q), "stanzas/out", kept.fail)'):format(c.jid));
 		assert.same({ "owner" }, entry.nicks);
 	end);
 
