@@ -326,8 +326,10 @@ end
 
 direct.offer(sends_alone, function (n, over_limit)
 	n_queued = n_queued + n;
-	for _, key in ipairs(over_limit or {}) do
-		end_full(key);
+	if over_limit then
+		for _, key in ipairs(over_limit) do
+			end_full(key);
+		end
 	end
 end);
 
