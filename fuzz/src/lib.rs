@@ -12,6 +12,7 @@ pub mod accounts;
 pub mod disk;
 pub mod journal;
 pub mod sessions;
+pub mod splice;
 pub mod stanza;
 pub mod walk;
 
@@ -19,9 +20,10 @@ pub mod walk;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their corpus.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("walk", walk::run),
     ("stanza", stanza::run),
+    ("splice", splice::run),
     ("journal", journal::run),
     ("sessions", sessions::run),
     ("accounts", accounts::run),

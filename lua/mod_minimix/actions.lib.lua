@@ -1,32 +1,21 @@
 -- Doing what the library decided: what goes to a client, to a room, to storage.
 
-local datetime = require "util.datetime";
 local jid = require "util.jid";
 local parse_xml = require "util.xml".parse;
 local st = require "util.stanza";
 
 local mx = require "enjamb".minimix;
+local direct = module:require "direct";
 local protect = require "enjamb.contain"(module).protect;
 
 local error_reply, st_clone, st_reply = st.error_reply, st.clone, st.reply;
-local find, sub = string.find, string.sub;
-local next, pairs, select = next, pairs, select;
+local next, select = next, select;
 
 local xmlns_errors = "urn:ietf:params:xml:ns:xmpp-stanzas";
 local xmlns_muc2 = "urn:xmpp:muc:0";
-local xmlns_delay = "urn:xmpp:delay";
 local xmlns_muc = "http://jabber.org/protocol/muc";
-local xmlns_muc_user = "http://jabber.org/protocol/muc#user";
 
 local bare_sessions = prosody.bare_sessions;
-
-local function split(full)
-	local slash = find(full, "/", 1, true);
-	if slash then
-		return sub(full, 1, slash - 1), sub(full, slash + 1);
-	end
-	return full;
-end
 
 -- By host, what saves an account there: the library decides for all hosts at once.
 local savers = module:shared("/*/minimix/savers");
@@ -49,63 +38,9 @@ local function save()
 	end
 end
 
--- Adds and takes away status codes in the MUC extension of a presence.
-local function set_codes(stanza, without, with)
-	local x = stanza:get_child("x", xmlns_muc_user);
-	if not x then return; end
-	local present = {};
-	x:maptags(function (tag)
-		if tag.name == "status" then
-			local code = tag.attr.code;
-			if code and (without and without[code] or present[code]) then return nil; end
-			present[code or ""] = true;
-		end
-		return tag;
-	end);
-	for code in pairs(with or {}) do
-		if not present[code] then
-			x:tag("status", { code = code }):up();
-		end
-	end
-end
-
--- The room knows an account of ours by its bare JID. Who may see real JIDs gets a full one (XEP-0045 7.2.3): that of the
--- client whose presence it is.
-local function complete_jids(stanza)
-	local x = stanza:get_child("x", xmlns_muc_user);
-	if not x then return; end
-	local room = split(stanza.attr.from);
-	for item in x:childtags("item") do
-		local real = item.attr.jid;
-		local resource = real and not find(real, "/", 1, true) and mx.shown(real, room);
-		if resource then
-			item.attr.jid = real.."/"..resource;
-		end
-	end
-end
-
-local function send_to_client(account, resource, stanza, edit)
+local function client(account, resource)
 	local user = bare_sessions[account];
-	local session = user and user.sessions[resource];
-	if not session then return; end
-	local attr = stanza.attr;
-	attr.to = session.full_jid;
-	if edit.from then
-		attr.from = edit.from;
-	end
-	if edit.id ~= nil then
-		attr.id = edit.id or nil;
-	end
-	if edit.without or edit.with then
-		set_codes(stanza, edit.without, edit.with);
-	end
-	if stanza.name == "presence" and attr.from then
-		complete_jids(stanza);
-	end
-	if edit.delay_from then
-		stanza:reset():tag("delay", { xmlns = xmlns_delay, from = edit.delay_from, stamp = datetime.datetime(edit.delay_at) }):up();
-	end
-	session.send(stanza);
+	return user and user.sessions[resource];
 end
 
 local function is_not_muc(tag)
@@ -116,11 +51,22 @@ end
 local actions = {};
 
 function actions.forward(d, account, stanza)
-	send_to_client(account, d.resource, st_clone(stanza), d);
+	local session = client(account, d.resource);
+	if not session then return; end
+	local copy = st_clone(stanza);
+	local attr = copy.attr;
+	attr.to, attr.from = session.full_jid, d.from or attr.from;
+	if d.id ~= nil then
+		attr.id = d.id or nil;
+	end
+	session.send(copy);
 end
 
 function actions.serve(d)
-	send_to_client(d.account, d.resource, parse_xml(d.stanza), d);
+	local session = client(d.account, d.resource);
+	if session then
+		direct.serve(session, d.copies, d.n);
+	end
 end
 
 function actions.room(d, account, stanza)
@@ -162,6 +108,8 @@ function actions.persist(d)
 end
 
 function actions.joined(d, _, stanza)
+	local session = client(d.account, d.resource);
+	if not session then return; end
 	local answer = st.iq({ type = d.nick and "result" or "error", id = d.id, from = d.account });
 	if d.nick then
 		answer:tag("join", { xmlns = xmlns_muc2, room = d.room }):text_tag("nickname", d.nick);
@@ -171,7 +119,8 @@ function actions.joined(d, _, stanza)
 	else
 		answer:add_child(stanza:get_child("error"));
 	end
-	send_to_client(d.account, d.resource, answer, {});
+	answer.attr.to = session.full_jid;
+	session.send(answer);
 end
 
 -- What is done may bring the next thing in before it returns: rooms of this server answer at once.
@@ -203,8 +152,8 @@ local function perform(decisions, account, stanza, origin)
 	return true;
 end
 
--- A copy for each client: serialised before the next, so one table serves all.
-local function send_copies(stanza, account, ...)
+-- A copy for each client.
+local function send_copies(stanza, account, in_hand, ...)
 	local user = bare_sessions[account];
 	if not user then return; end
 	local attr, sessions = stanza.attr, user.sessions;
@@ -212,13 +161,14 @@ local function send_copies(stanza, account, ...)
 		local session = sessions[(select(i, ...))];
 		if session then
 			attr.to = session.full_jid;
-			session.send(stanza);
+			direct.send_copy(session, in_hand, stanza);
 		end
 	end
 	attr.to = account;
 end
 
-local function deliver(event, account, pending, ...)
+-- Of a groupchat message: whether there are decisions, its number, and the resources of the clients that get a copy.
+local function deliver(event, account, pending, in_hand, ...)
 	local stanza = event.stanza;
 	stanza.attr.to = account;
 	if pending == nil then
@@ -230,7 +180,7 @@ local function deliver(event, account, pending, ...)
 		return true;
 	end
 	if select("#", ...) > 0 then
-		send_copies(stanza, account, ...);
+		send_copies(stanza, account, in_hand, ...);
 	end
 	done();
 	return true;

@@ -39,9 +39,9 @@ function outgoing(stanza, session)
 	local own = session.enjamb;
 	local key = own and own.stream;
 	if not key then return stanza; end
-	-- The bytes serve only if no filter comes after this one: mod_websocket's wants a stanza.
+	-- The bytes serve only if it is there, and no filter comes after this one: mod_websocket's wants a stanza.
 	local list = session.filters[filters_out];
-	local bytes, over_limit = sm_push(key, stanza, list[#list] == outgoing);
+	local bytes, over_limit = sm_push(key, stanza, list[#list] == outgoing and not session.hibernating);
 	if bytes then
 		counts.queued = counts.queued + 1;
 		if over_limit then
@@ -163,4 +163,5 @@ return {
 	at_once = at_once;
 	remove = remove;
 	send_element = send_element;
+	sends_alone = sends_alone;
 };

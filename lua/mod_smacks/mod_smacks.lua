@@ -4,10 +4,10 @@
 -- the library (crates/stream-management, crates/sessions), which also keeps the counters and the queue.
 --
 -- This file has the hooks, and puts the others together. A session's way through them: negotiate or s2s (it is enabled), managed (it
--- has a stream), filters (its stanzas), asking and acks; hibernate (its connection is lost), resume (it has another), closing,
--- undelivered (it ends, with something queued), remembered. What is kept of it: journal, state, fields, rooms, contacts, pep;
--- restore, accounts, rights and revive bring it back. What others see: queue, metrics, shell. What it is to Prosody: connection, sending. What this
--- module keeps on it: session.
+-- has a stream), filters (its stanzas), direct (those that are bytes already), asking and acks; hibernate (its connection is lost),
+-- resume (it has another), closing, undelivered (it ends, with something queued), remembered. What is kept of it: journal, state,
+-- fields, rooms, contacts, pep; restore, accounts, rights and revive bring it back. What others see: queue, metrics, shell. What it is
+-- to Prosody: connection, sending. What this module keeps on it: session.
 
 local async = require "util.async";
 local st = require "util.stanza";
@@ -28,8 +28,8 @@ local sending = module:require "sending";
 -- Each of these has something of its own (hooks, stores, options), so it is loaded here, once, and given to who needs it.
 local parts = {};
 for _, name in ipairs {
-	"options", "metrics", "journal", "state", "fields", "rooms", "contacts", "pep", "shell", "filters", "asking", "managed", "acks", "remembered",
-	"undelivered", "hibernate", "closing", "negotiate", "s2s", "resume",
+	"options", "metrics", "journal", "state", "fields", "rooms", "contacts", "pep", "shell", "filters", "direct", "asking", "managed", "acks",
+	"remembered", "undelivered", "hibernate", "closing", "negotiate", "s2s", "resume",
 } do
 	parts[name] = module:require(name);
 end
@@ -171,6 +171,7 @@ end
 function module.unload()
 	sending.unload();
 	parts.shell.unload();
+	parts.direct.withdraw();
 	if not module.reloading then
 		parts.pep.unload();
 		journal.unload();

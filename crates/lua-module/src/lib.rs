@@ -9,6 +9,9 @@
 //!
 //! [`Sessions`]: enjamb_sessions::Sessions
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
+mod accounts;
 mod api;
 mod boundary;
 mod contacts;
@@ -17,7 +20,7 @@ mod rooms;
 mod state;
 mod wake;
 
-use api::{journal, minimix, smacks};
+use api::{direct, journal, minimix, smacks};
 use boundary::push;
 use mlua::prelude::*;
 
@@ -36,6 +39,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     exports.set("serialize", push::serialize_function(lua)?)?;
     exports.set("start_tag", push::start_tag_function(lua)?)?;
     exports.set("contacts", contacts::table(lua)?)?;
+    exports.set("direct", direct::table(lua)?)?;
     exports.set("log", log::function(lua)?)?;
     exports.set("journal", journal::table(lua)?)?;
     exports.set("minimix", minimix::table(lua)?)?;

@@ -1,6 +1,8 @@
-//! The sessions of the process: the one thread-local that everything of XEP-0198 goes through.
+//! The state of the process: its streams, and its accounts in rooms. The one thread-local of the engines.
 
+use crate::accounts::Minimix;
 use crate::wake::Wake;
+use enjamb_muc_fork::Accounts;
 use enjamb_sessions::Sessions;
 use enjamb_stream_management::StreamKey;
 use mlua::prelude::*;
@@ -11,27 +13,30 @@ use std::time::Instant;
 #[derive(Default)]
 pub struct State {
     pub sessions: Sessions,
+    pub minimix: Minimix,
     /// From when the journal's time is counted.
     pub opened: Option<Instant>,
     /// By which the journal's thread tells that the disk has more.
     pub wake: Option<Wake>,
 }
 
-thread_local! {
-    static STATE: RefCell<State> = RefCell::default();
+#[derive(Default)]
+struct Process {
+    state: RefCell<State>,
     /// Streams whose handle was collected while the state was in use.
-    static UNREACHABLE: RefCell<Vec<StreamKey>> = const { RefCell::new(Vec::new()) };
+    unreachable: RefCell<Vec<StreamKey>>,
+}
+
+thread_local! {
+    static PROCESS: Process = Process::default();
 }
 
 /// Does something with the state. `f` must not call Lua: that may come back here.
 pub fn with<T>(f: impl FnOnce(&mut State) -> T) -> T {
-    STATE.with_borrow_mut(|state| {
-        UNREACHABLE.with_borrow_mut(|keys| {
-            for key in keys.drain(..) {
-                state.sessions.remove(key);
-            }
-        });
-        f(state)
+    PROCESS.with(|process| {
+        let mut state = process.state.borrow_mut();
+        process.unreachable.borrow_mut().drain(..).for_each(|key| state.sessions.remove(key));
+        f(&mut state)
     })
 }
 
@@ -40,14 +45,14 @@ pub fn sessions<T>(f: impl FnOnce(&mut Sessions) -> T) -> T {
     with(|state| f(&mut state.sessions))
 }
 
-/// A look at the sessions, once per stanza: it does not matter who is unreachable.
-pub fn peek<T>(f: impl FnOnce(&Sessions) -> T) -> T {
-    STATE.with_borrow(|state| f(&state.sessions))
+/// The same with the accounts; the number is the time, in seconds of a clock that only goes forward.
+pub fn accounts<T>(f: impl FnOnce(&mut Accounts, u64) -> T) -> T {
+    with(|state| state.minimix.engine(f))
 }
 
-/// The same to change something.
-pub fn touch<T>(f: impl FnOnce(&mut Sessions) -> T) -> T {
-    STATE.with_borrow_mut(|state| f(&mut state.sessions))
+/// The sessions, for what runs once per element: streams that nobody can reach any more are left to a later call.
+pub fn quickly<T>(f: impl FnOnce(&mut Sessions) -> T) -> T {
+    PROCESS.with(|process| f(&mut process.state.borrow_mut().sessions))
 }
 
 pub fn key(key: i64) -> StreamKey {
@@ -67,9 +72,9 @@ impl LuaUserData for Handle {}
 impl Drop for Handle {
     fn drop(&mut self) {
         // At the end of the process the state may be gone already, and the stream with it.
-        let _ = STATE.try_with(|state| match state.try_borrow_mut() {
+        let _ = PROCESS.try_with(|process| match process.state.try_borrow_mut() {
             Ok(mut state) => state.sessions.remove(self.0),
-            Err(_) => UNREACHABLE.with_borrow_mut(|keys| keys.push(self.0)),
+            Err(_) => process.unreachable.borrow_mut().push(self.0),
         });
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Kept bytes were written by [`enjamb_stanza::write`], whose shape is known; nothing is parsed.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use crate::decision::Condition;
 use enjamb_stanza::write;
 
@@ -149,12 +151,12 @@ pub fn join_x(password: Option<&str>, maxstanzas: Option<usize>) -> Vec<u8> {
 /// A copy of a stanza with more attributes and one more child, if that is not empty. What is no stanza counts as an empty presence.
 pub fn addressed(stanza: &[u8], attributes: &[(&str, &str)], child: &[u8]) -> Vec<u8> {
     let stanza = if stanza.len() > 1 { stanza } else { b"<presence/>" };
-    let name = 1 + stanza[1..].iter().take_while(|b| !matches!(b, b' ' | b'/' | b'>')).count();
-    let mut out = stanza[..name].to_vec();
+    let name = 1 + stanza.iter().skip(1).take_while(|b| !matches!(b, b' ' | b'/' | b'>')).count();
+    let (open, rest) = stanza.split_at(name);
+    let mut out = open.to_vec();
     for (key, value) in attributes {
         write::attribute(&mut out, key.as_bytes(), value.as_bytes());
     }
-    let rest = &stanza[name..];
     if child.is_empty() {
         out.extend_from_slice(rest);
     } else if let Some(start) = rest.strip_suffix(b"/>") {
@@ -162,14 +164,14 @@ pub fn addressed(stanza: &[u8], attributes: &[(&str, &str)], child: &[u8]) -> Ve
         out.push(b'>');
         out.extend_from_slice(child);
         out.extend_from_slice(b"</");
-        out.extend_from_slice(&stanza[1..name]);
+        out.extend(open.iter().skip(1));
         out.push(b'>');
     } else {
         // The last `<` opens the end tag.
-        let end = rest.iter().rposition(|&b| b == b'<').unwrap_or(rest.len());
-        out.extend_from_slice(&rest[..end]);
+        let (inside, end_tag) = rest.split_at(rest.iter().rposition(|&b| b == b'<').unwrap_or(rest.len()));
+        out.extend_from_slice(inside);
         out.extend_from_slice(child);
-        out.extend_from_slice(&rest[end..]);
+        out.extend_from_slice(end_tag);
     }
     out
 }

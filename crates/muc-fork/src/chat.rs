@@ -1,5 +1,7 @@
 //! What a groupchat message says, as far as decisions hang on it: read from its bytes.
 
+#![warn(clippy::indexing_slicing, clippy::string_slice)]
+
 use crate::element::{element, is_own, raw_attribute};
 use crate::history::Mark;
 use crate::input::Talk;

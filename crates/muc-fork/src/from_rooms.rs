@@ -5,13 +5,14 @@
 use crate::accounts::Accounts;
 use crate::asks::Query;
 use crate::chat::Chat;
-use crate::decision::Decision;
+use crate::decision::{Decision, Id};
 use crate::element::{Element, StanzaError, split, without};
 use crate::from_clients::message_kind;
 use crate::input::{FromRoom, Message};
 use crate::mediated::Mediated;
 use crate::presence::{self, FromOccupant};
 use crate::private::Unattended;
+use std::sync::Arc;
 
 impl Accounts {
     /// Whether what comes from an address for an account, or goes there from it, may be of concern here: the account is in that room,
@@ -60,7 +61,9 @@ impl Accounts {
         let said = FromOccupant::read(read, kind);
         // What is kept is for all clients; the `id` of the account's own answers one request.
         let kept = without(stanza, if said.is_own() { &[b"to", b"id"] } else { &[b"to"] });
-        self.presence_from_room(from, kind, said.as_input(), &kept, now)
+        let mut all = self.presence_from_room(from, kind, said.as_input(), &kept, now)?;
+        serve_in_hand(&mut all, from, &kept);
+        Some(all)
     }
 
     fn room_says(
@@ -108,6 +111,23 @@ impl Accounts {
             out.push(Decision::WakeDevices);
         }
         Some(out)
+    }
+}
+
+/// Has the presence in hand served from its bytes, as what is kept is. These are without its `id` if that is of the account's own.
+fn serve_in_hand(all: &mut [Decision], from: FromRoom, kept: &[u8]) {
+    let mut in_hand: Option<Arc<[u8]>> = None;
+    for one in all {
+        if let Decision::Forward { resource, edit } = one {
+            let (resource, mut edit) = (std::mem::take(resource), std::mem::take(edit));
+            if edit.id == Id::Keep
+                && let Some(id) = from.id
+            {
+                edit.id = Id::Set(id.into());
+            }
+            let stanza = Arc::clone(in_hand.get_or_insert_with(|| kept.into()));
+            *one = Decision::Serve { account: from.account.into(), resource, stanza, edit };
+        }
     }
 }
 
@@ -174,7 +194,8 @@ mod tests {
     fn keeps_presences_without_what_is_of_one_client() {
         let mut accounts = attended();
         let other = "<presence from='r@c/m' to='a@b' id='x'><show>away</show></presence>";
-        assert!(forwarded(comes(&mut accounts, other, true)));
+        let all = comes(&mut accounts, other, true);
+        assert!(matches!(all.as_deref(), Some([Decision::Serve { .. }])), "as bytes: {all:?}");
         let join = b"<presence to='r@c/n' id='k'><x xmlns='http://jabber.org/protocol/muc'/></presence>";
         let served: Vec<String> = accounts
             .client_sends("a@b", "s", join, false, 30)

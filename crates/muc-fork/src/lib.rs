@@ -24,6 +24,7 @@
 //! - [`history`]: the discussion that a client gets when it joins.
 //! - [`memory`]: how much is kept at most.
 //! - [`build`]: the few stanzas that are made here.
+//! - `copies`: the final bytes of what a client is served.
 
 #![forbid(unsafe_code)]
 
@@ -37,6 +38,7 @@ pub mod chat;
 mod comparing;
 mod conditions;
 mod config;
+mod copies;
 pub mod decision;
 mod element;
 mod entering;

@@ -4,9 +4,8 @@
 //! A WebSocket frame (RFC 7395 §3.3.3) must declare it, and a stanza that is sent late says since when it waited
 //! (XEP-0203). Both are spliced in, nothing is parsed: the bytes come from [`crate::write`], whose shape is known.
 
-#![warn(clippy::indexing_slicing, clippy::string_slice)]
-
 use crate::write;
+use memchr::memrchr;
 
 /// When and by whom a stanza was held back.
 #[derive(Clone, Copy, Debug)]
@@ -42,27 +41,29 @@ impl Resent<'_> {
         if let Some(start_tag) = rest.strip_suffix(b"/>") {
             out.extend_from_slice(start_tag);
             out.push(b'>');
-            write_delay(out, delay);
+            delay.write(out);
             out.extend_from_slice(b"</");
             out.extend_from_slice(open.strip_prefix(b"<").unwrap_or(open));
             out.push(b'>');
         } else {
             // The last `<` of a written stanza opens its end tag: everywhere else in text it is an entity.
-            let (inside, end_tag) =
-                rest.split_at(rest.iter().rposition(|&b| b == b'<').unwrap_or(rest.len()));
+            let (inside, end_tag) = rest.split_at(memrchr(b'<', rest).unwrap_or(rest.len()));
             out.extend_from_slice(inside);
-            write_delay(out, delay);
+            delay.write(out);
             out.extend_from_slice(end_tag);
         }
     }
 }
 
-fn write_delay(out: &mut Vec<u8>, delay: Delay) {
-    write::open(out, b"delay");
-    write::attribute(out, b"xmlns", b"urn:xmpp:delay");
-    write::attribute(out, b"from", delay.from.as_bytes());
-    write::attribute(out, b"stamp", delay.stamp.as_bytes());
-    write::end_empty(out);
+impl Delay<'_> {
+    /// Writes the element.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        write::open(out, b"delay");
+        write::attribute(out, b"xmlns", b"urn:xmpp:delay");
+        write::attribute(out, b"from", self.from.as_bytes());
+        write::attribute(out, b"stamp", self.stamp.as_bytes());
+        write::end_empty(out);
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
 //! What is remembered of a stanza beside its bytes, so that nobody has to parse them again to decide on it.
 
+use crate::read;
+
+const DELAY: &[u8] = b"urn:xmpp:delay";
+
 /// The three elements that are stanzas (RFC 6120 §8). Everything else on a stream is not counted by XEP-0198.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
@@ -67,9 +71,55 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Of bytes that [`crate::write`] wrote; `None` if they are none of the three stanzas, or in another namespace.
+    pub fn of(stanza: &[u8]) -> Option<Summary> {
+        let (_, start, _) = read::tag(stanza)?;
+        let (name, attributes) = read::name(start.strip_suffix(b"/").unwrap_or(start));
+        let mut summary = Summary { name: Name::from_bytes(name)?, kind: Kind::Other, delayed: false };
+        for (key, value) in read::attributes(attributes) {
+            match key {
+                b"type" => summary.kind = Kind::from_type(value),
+                b"xmlns" if value != b"jabber:client" => return None,
+                _ => {}
+            }
+        }
+        // Few have one, and looking for the namespace is faster than looking at every child.
+        if memchr::memmem::find(stanza, DELAY).is_some() {
+            summary.delayed =
+                read::children(stanza).any(|child| child.name == b"delay" && child.xmlns() == DELAY);
+        }
+        Some(summary)
+    }
+
     /// Whether a copy that is sent late gets a `<delay/>`: an iq has no place for one, and a stanza that brought
     /// one keeps it.
     pub fn takes_delay(&self) -> bool {
         self.name != Name::Iq && !self.delayed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_read_from_bytes() {
+        let of = |stanza: &str| Summary::of(stanza.as_bytes());
+        let said = |name, kind, delayed| Some(Summary { name, kind, delayed });
+        assert_eq!(of("<presence/>"), said(Name::Presence, Kind::Other, false));
+        assert_eq!(of("<presence type='probe'/>"), said(Name::Presence, Kind::Subscription, false));
+        assert_eq!(of("<iq id='1' type='result'><a/></iq>"), said(Name::Iq, Kind::Result, false));
+        let delayed = "<message type='groupchat'><body/><delay xmlns='urn:xmpp:delay'/></message>";
+        assert_eq!(of(delayed), said(Name::Message, Kind::Groupchat, true));
+        for none in [
+            "<message><x><delay xmlns='urn:xmpp:delay'/></x></message>",
+            "<message><body>urn:xmpp:delay</body><delay xmlns='x'/></message>",
+            "<message xmlns='jabber:client'/>",
+        ] {
+            assert_eq!(of(none), said(Name::Message, Kind::Other, false), "{none}");
+        }
+        for other in ["", "<", "<a/>", "<messages/>", "<message xmlns='jabber:server'/>", "message"] {
+            assert_eq!(of(other), None, "{other}");
+        }
     }
 }

@@ -3,6 +3,9 @@
 //! That means single quotes around attributes, all five predefined entities escaped everywhere, `/>` for an element
 //! without children, and a prefix `ns1`, `ns2`, ... of its own for each attribute that has a namespace.
 
+// Places in the text come from the loops over it.
+#![allow(clippy::indexing_slicing)]
+
 /// Opens a start tag: `<name`.
 #[inline]
 pub fn open(out: &mut Vec<u8>, name: &[u8]) {
@@ -17,6 +20,16 @@ pub fn attribute(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     out.extend_from_slice(key);
     out.extend_from_slice(b"='");
     escape(out, value);
+    out.push(b'\'');
+}
+
+/// Writes one attribute of the open start tag, whose value is escaped already.
+#[inline]
+pub fn escaped_attribute(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    out.push(b' ');
+    out.extend_from_slice(key);
+    out.extend_from_slice(b"='");
+    out.extend_from_slice(value);
     out.push(b'\'');
 }
 

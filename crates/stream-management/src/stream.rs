@@ -366,6 +366,11 @@ impl Stream {
         self.state
     }
 
+    /// Whether what is pushed now goes out at once: the peer is there and has been sent what is older.
+    pub fn sends_now(&self) -> bool {
+        !self.is_hibernating() && self.resend_from.is_none()
+    }
+
     /// What its host allows.
     pub fn limits(&self) -> &Limits {
         &self.limits

@@ -30,11 +30,6 @@ fn new_id() -> LuaResult<u64> {
     Ok(u64::from_ne_bytes(random))
 }
 
-/// Hands the queues as they are to the operating system. False if that failed.
-pub fn commit_queues() -> bool {
-    sessions(|s| s.commit().is_ok())
-}
-
 fn failed(lua: &Lua, error: impl std::fmt::Display) -> LuaResult<LuaMultiValue> {
     (LuaNil, error.to_string()).into_lua_multi(lua)
 }

@@ -1,6 +1,7 @@
 //! What the shims call through mlua, a file for each table of `enjamb`.
 
 pub mod attributes;
+pub mod direct;
 pub mod journal;
 pub mod minimix;
 pub mod smacks;

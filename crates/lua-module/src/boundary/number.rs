@@ -47,7 +47,7 @@ impl Decimal {
     }
 
     pub fn as_bytes(&self) -> &[u8] {
-        &self.text[..self.len]
+        self.text.get(..self.len).unwrap_or(b"")
     }
 
     fn of(arguments: fmt::Arguments) -> Decimal {

@@ -1,91 +1,17 @@
-//! The functions that Lua calls directly, without mlua in between, because they run once per stanza or ack.
+//! The functions of stream management that Lua calls directly, without mlua in between, because they run once per stanza or ack.
 //!
-//! Invariants of their `unsafe`: Lua calls them with a valid state; a panic is caught and becomes an error value.
-//!
-//! Making a Lua string can raise an error, if there is no memory, which leaves the function at once (`longjmp`): nothing
-//! is dropped, nothing after it happens. So whatever is to be a string is made one ([`push_string`]) before anything
-//! changes, and at that point nothing is borrowed and nothing is owned but by a thread-local. What comes after a change
-//! (numbers, booleans, values that are on the stack already) needs no memory.
+//! Invariants of their `unsafe`: Lua calls them with a valid state; a panic is caught and becomes an error value; strings
+//! are made as [`super::strings`] wants it.
 
-use crate::api::minimix::{self, Groupchat};
-use crate::api::smacks;
+use crate::boundary::strings::{PANICKED, integer, keep_scratch, now, push_failure, push_string, scratch};
 use crate::boundary::walk::{self, Only};
-use crate::state::number;
+use crate::state::{key, number, quickly, sessions};
 use enjamb_stanza::Summary;
-use enjamb_stream_management::Ask;
+use enjamb_stream_management::{Ask, H, element};
 use mlua::ffi::{self, lua_State};
 use mlua::prelude::*;
-use std::cell::{Cell, RefCell};
 use std::ffi::c_int;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// A scratch buffer that grew beyond this for one stanza is given back after it.
-const KEPT_SCRATCH: usize = 64 << 10;
-
-thread_local! {
-    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// The groupchat message in hand, while strings are made.
-    static BYTES: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// Resources of the clients that may get a copy, and which of them do. Their strings are on the stack, in this order.
-    static CLIENTS: RefCell<Vec<Box<str>>> = const { RefCell::new(Vec::new()) };
-    static COPIES: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The scratch buffer, empty.
-fn scratch() -> Vec<u8> {
-    let mut buffer = SCRATCH.take();
-    buffer.clear();
-    buffer
-}
-
-fn keep_scratch(buffer: Vec<u8>) {
-    if buffer.capacity() <= KEPT_SCRATCH {
-        SCRATCH.set(buffer);
-    }
-}
-
-/// Pushes the bytes as a Lua string. May collect garbage, and so run finalizers, and may raise an error: the thread-local
-/// has the buffer then.
-///
-/// # Safety
-/// A slot is free. The caller owns nothing that is to be dropped, and has borrowed nothing.
-unsafe fn push_string(state: *mut lua_State, buffer: Vec<u8>) {
-    let (data, len, kept) = (buffer.as_ptr(), buffer.len(), buffer.capacity() <= KEPT_SCRATCH);
-    SCRATCH.set(buffer);
-    // SAFETY: the bytes stay where they are until they are copied: collecting comes after that, or, if memory is
-    // short, before it and without finalizers, which alone could take the buffer.
-    unsafe { ffi::lua_pushlstring(state, data.cast(), len) };
-    if !kept {
-        drop(SCRATCH.take());
-    }
-}
-
-/// Pushes `nil` and a message.
-///
-/// # Safety
-/// As [`push_string`], with two slots.
-unsafe fn push_failure(state: *mut lua_State, message: String) -> c_int {
-    // SAFETY: as the caller says.
-    unsafe {
-        ffi::lua_pushnil(state);
-        push_string(state, message.into_bytes());
-    }
-    2
-}
-
-const PANICKED: &str = "internal error while serialising a stanza, please report it";
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-/// The integer at `index`; 0 if there is none.
-unsafe fn integer(state: *mut lua_State, index: c_int) -> i64 {
-    // SAFETY: the caller gives a valid state and index; a number is read, a string is not changed.
-    unsafe { ffi::lua_tointegerx(state, index, std::ptr::null_mut()) }
-}
 
 /// A stanza, written into the buffer.
 struct Written {
@@ -94,12 +20,8 @@ struct Written {
     to_send: bool,
 }
 
-/// Writes the stanza. `None`: it is none, or there is no such stream.
-unsafe fn write_stanza(
-    state: *mut lua_State,
-    stream: i64,
-    buffer: &mut Vec<u8>,
-) -> Result<Option<Written>, String> {
+/// Writes the stanza. `None`: it is none.
+unsafe fn write_stanza(state: *mut lua_State, buffer: &mut Vec<u8>) -> Result<Option<Written>, String> {
     // SAFETY: `walk` wants a table at an absolute index; both are made sure of.
     unsafe {
         if ffi::lua_type(state, 2) != ffi::LUA_TTABLE {
@@ -107,14 +29,12 @@ unsafe fn write_stanza(
         }
         let walk::Walked { summary, declares_namespace } =
             walk::walk(state, 2, Only::Stanzas, buffer).map_err(|error| error.to_string())?;
-        let Some(summary) = summary else { return Ok(None) };
-        let Some(sends_now) = smacks::sends_now(stream) else { return Ok(None) };
-        let to_send = sends_now && !declares_namespace && ffi::lua_toboolean(state, 3) != 0;
-        Ok(Some(Written { summary, to_send }))
+        let to_send = !declares_namespace && ffi::lua_toboolean(state, 3) != 0;
+        Ok(summary.map(|summary| Written { summary, to_send }))
     }
 }
 
-/// `push(key, stanza, want_bytes)`: queues a stanza on the stream `key`.
+/// `push(key, stanza, want_bytes)`: queues a stanza on the stream `key`. To want bytes of what then is not sent costs a string.
 ///
 /// - `nil`: it is no stanza, or the stream is gone; nothing was done.
 /// - `bytes, over`: queued; send these bytes in its place. `over`, if there is one, is the key of a stream that has to
@@ -129,7 +49,7 @@ unsafe extern "C-unwind" fn push(state: *mut lua_State) -> c_int {
     // the message are given to it, the rest needs no dropping.
     unsafe {
         let stream = integer(state, 1);
-        let written = catch_unwind(AssertUnwindSafe(|| write_stanza(state, stream, &mut buffer)))
+        let written = catch_unwind(AssertUnwindSafe(|| write_stanza(state, &mut buffer)))
             .unwrap_or_else(|_| Err(PANICKED.into()));
         let Written { summary, to_send } = match written {
             Ok(Some(written)) => written,
@@ -147,15 +67,15 @@ unsafe extern "C-unwind" fn push(state: *mut lua_State) -> c_int {
         let queueing = if to_send {
             push_string(state, buffer);
             let bytes = walk::bytes(state, 4);
-            catch_unwind(|| smacks::push(stream, bytes, summary, now()))
+            catch_unwind(|| sessions(|s| s.push(key(stream), bytes, summary, now())))
         } else {
-            let queueing = catch_unwind(|| smacks::push(stream, &buffer, summary, now()));
+            let queueing = catch_unwind(|| sessions(|s| s.push(key(stream), &buffer, summary, now())));
             keep_scratch(buffer);
             queueing
         };
         let Ok(queueing) = queueing else { return push_failure(state, PANICKED.into()) };
         let Some(queueing) = queueing else {
-            ffi::lua_pushnil(state); // a finalizer has ended the stream
+            ffi::lua_pushnil(state);
             return 1;
         };
         let over_limit = queueing.over_limit.map(number);
@@ -179,8 +99,9 @@ unsafe extern "C-unwind" fn ack(state: *mut lua_State) -> c_int {
         if ffi::lua_type(state, 2) != ffi::LUA_TSTRING {
             return None;
         }
-        let key = integer(state, 1);
-        smacks::ack(key, walk::bytes(state, 2))
+        let h: H = std::str::from_utf8(walk::bytes(state, 2)).ok()?.parse().ok()?;
+        let stream = key(integer(state, 1));
+        sessions(|s| s.ack(stream, h))
     }));
     let Ok(Some((acked, left))) = taken else { return 0 };
     // SAFETY: a C function has room for some values; nothing is borrowed here.
@@ -204,11 +125,13 @@ unsafe extern "C-unwind" fn received(state: *mut lua_State) -> c_int {
             ffi::LUA_TSTRING => Some(walk::bytes(state, 4)),
             _ => return None,
         };
+        let name = element::stanza(walk::bytes(state, 3), xmlns)?;
         // The count lives in a session field that anybody can set; modulo 2^32 every number is one.
-        let before = integer(state, 2) as u32;
-        smacks::received(integer(state, 1), before, walk::bytes(state, 3), xmlns)
+        let (stream, before) = (key(integer(state, 1)), H(integer(state, 2) as u32));
+        let received = quickly(|s| s.received(stream, before));
+        Some((received.unwrap_or(before.plus(1)), element::may_change_session(name)))
     }));
-    let Ok(Some((count, may_change))) = counted else { return 0 };
+    let Ok(Some((H(count), may_change))) = counted else { return 0 };
     // SAFETY: a C function has room for some values; nothing is borrowed here.
     unsafe {
         ffi::lua_pushinteger(state, i64::from(count));
@@ -225,11 +148,11 @@ unsafe extern "C-unwind" fn received(state: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn answer(state: *mut lua_State) -> c_int {
     // SAFETY: `state` comes from Lua; a C function has room for some values.
     unsafe {
-        let key = integer(state, 1);
-        let stamped = (ffi::lua_type(state, 2) == ffi::LUA_TNUMBER).then(|| integer(state, 2) as u32);
+        let stream = key(integer(state, 1));
+        let stamped = (ffi::lua_type(state, 2) == ffi::LUA_TNUMBER).then(|| H(integer(state, 2) as u32));
         let waiting = usize::try_from(integer(state, 3)).unwrap_or_default();
-        match catch_unwind(|| smacks::answer(key, stamped, waiting)).unwrap_or_default() {
-            Some(h) => ffi::lua_pushinteger(state, i64::from(h)),
+        match catch_unwind(|| quickly(|s| s.get(stream)?.answer(stamped, waiting))).unwrap_or_default() {
+            Some(H(h)) => ffi::lua_pushinteger(state, i64::from(h)),
             None => ffi::lua_pushnil(state),
         }
     }
@@ -240,11 +163,12 @@ unsafe extern "C-unwind" fn answer(state: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn wants_ack(state: *mut lua_State) -> c_int {
     // SAFETY: `state` comes from Lua; a C function has room for some values.
     unsafe {
-        let key = integer(state, 1);
+        let stream = key(integer(state, 1));
         let (inactive, force) = (ffi::lua_toboolean(state, 2) != 0, ffi::lua_toboolean(state, 3) != 0);
         let now = integer(state, 4);
         let now = u64::try_from(now).unwrap_or_default();
-        match catch_unwind(|| smacks::wants_ack(key, inactive, force, now)).unwrap_or(Ask::No) {
+        let ask = || sessions(|s| s.update(stream, |s| s.wants_ack(inactive, force, now)));
+        match catch_unwind(ask).ok().flatten().unwrap_or(Ask::No) {
             Ask::No => ffi::lua_pushboolean(state, 0),
             Ask::Now => ffi::lua_pushboolean(state, 1),
             Ask::In(ms) => ffi::lua_pushinteger(state, ms as i64),
@@ -288,108 +212,6 @@ unsafe extern "C-unwind" fn serialize(state: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn start_tag(state: *mut lua_State) -> c_int {
     // SAFETY: `state` comes from Lua.
     unsafe { write(state, Only::StartTag) }
-}
-
-unsafe fn write_groupchat(state: *mut lua_State, buffer: &mut Vec<u8>) -> Result<(), String> {
-    // SAFETY: `walk` wants a table at an absolute index, which is made sure of; strings stay on the stack.
-    unsafe {
-        if ffi::lua_type(state, 4) != ffi::LUA_TTABLE
-            || ffi::lua_type(state, 1) != ffi::LUA_TSTRING
-            || ffi::lua_type(state, 2) != ffi::LUA_TSTRING
-        {
-            return Err("wants account, from, id and a stanza".to_owned());
-        }
-        walk::walk(state, 4, Only::Everything, buffer).map_err(|e| e.to_string())?;
-        CLIENTS.with_borrow_mut(|clients| {
-            clients.clear();
-            minimix::resources(walk::bytes(state, 1), walk::bytes(state, 2), |c| clients.push(c.into()));
-            match ffi::lua_checkstack(state, clients.len() as c_int * 2 + 4) {
-                0 => Err("too many clients".to_owned()),
-                _ => Ok(()),
-            }
-        })
-    }
-}
-
-/// Pushes the resource of client number `n`; false if there is none.
-unsafe fn push_client(state: *mut lua_State, n: usize) -> bool {
-    let client = CLIENTS.with_borrow(|clients| clients.get(n).map(|c| (c.as_ptr(), c.len())));
-    let Some((data, len)) = client else { return false };
-    // SAFETY: the list, and so the text, stays what it is until the string is made of it; as in `push_string`.
-    unsafe { ffi::lua_pushlstring(state, data.cast(), len) };
-    true
-}
-
-/// `made`: for how many clients there is a string.
-unsafe fn distribute(state: *mut lua_State, buffer: &[u8], made: usize) -> Groupchat {
-    // SAFETY: `write_groupchat` has looked at the types; the strings stay on the stack.
-    unsafe {
-        let account = walk::bytes(state, 1);
-        let from = walk::bytes(state, 2);
-        let id = (ffi::lua_type(state, 3) == ffi::LUA_TSTRING).then(|| walk::bytes(state, 3));
-        CLIENTS.with_borrow(|clients| {
-            COPIES.with_borrow_mut(|copies| {
-                copies.clear();
-                let (clients, mut from_here) = (&clients[..made.min(clients.len())], 0);
-                minimix::groupchat(account, from, id, buffer, |resource| {
-                    if let Some(n) = clients[from_here..].iter().position(|c| **c == *resource) {
-                        copies.push(from_here + n);
-                        from_here += n + 1;
-                    }
-                })
-            })
-        })
-    }
-}
-
-/// `groupchat(account, from, id, stanza)`: a groupchat message, without `to`, for an account.
-///
-/// - nothing: it is none of ours.
-/// - `false, resources...`: these clients get a copy.
-/// - `true, resources...`: the same, after the decisions that `pending` gives.
-/// - `message`: it cannot be serialised.
-/// - an error (there is no memory for the resources): nothing has happened.
-unsafe extern "C-unwind" fn groupchat(state: *mut lua_State) -> c_int {
-    let mut buffer = scratch();
-    // SAFETY: `state` comes from Lua. Strings are made while the thread-locals own everything, as in `push`.
-    unsafe {
-        let written = catch_unwind(AssertUnwindSafe(|| write_groupchat(state, &mut buffer)))
-            .unwrap_or_else(|_| Err(PANICKED.into()));
-        ffi::lua_settop(state, 4);
-        if let Err(message) = written {
-            keep_scratch(buffer);
-            push_string(state, message.into_bytes());
-            return 1;
-        }
-        // Not as the scratch buffer: finalizers that run meanwhile may serialise something.
-        BYTES.set(buffer);
-        let mut n = 0;
-        while push_client(state, n) {
-            n += 1;
-        }
-        let buffer = BYTES.take();
-        let result = catch_unwind(AssertUnwindSafe(|| distribute(state, &buffer, n)));
-        keep_scratch(buffer);
-        match result {
-            Ok(Groupchat::NotOurs) => return 0,
-            Ok(Groupchat::Copies(pending)) => ffi::lua_pushboolean(state, c_int::from(pending)),
-            Err(_) => {
-                push_string(state, PANICKED.as_bytes().to_vec());
-                return 1;
-            }
-        }
-        COPIES.with_borrow(|copies| {
-            for &n in copies {
-                ffi::lua_pushvalue(state, 5 + n as c_int);
-            }
-            1 + copies.len() as c_int
-        })
-    }
-}
-
-pub fn groupchat_function(lua: &Lua) -> LuaResult<LuaFunction> {
-    // SAFETY: the functions keep to Lua's protocol, see above.
-    unsafe { walk::function(lua, groupchat) }
 }
 
 pub fn push_function(lua: &Lua) -> LuaResult<LuaFunction> {

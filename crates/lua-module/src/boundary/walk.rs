@@ -348,7 +348,7 @@ impl Walk<'_> {
             write::open(self.out, text(state, -1, &mut number).map_err(Problem::Name)?);
             let name = starts..self.out.len();
             if depth == 0 && self.only == Only::Stanzas {
-                let Some(name) = Name::from_bytes(&self.out[name.clone()]) else { return Ok(false) };
+                let Some(name) = Name::from_bytes(self.written(&name)) else { return Ok(false) };
                 self.walked.summary = Some(Summary { name, kind: Kind::Other, delayed: false });
             }
             ffi::lua_pushvalue(state, ATTR);
@@ -360,11 +360,9 @@ impl Walk<'_> {
                 self.walked.summary = None;
                 return Ok(false);
             };
-            if depth == 1
-                && let Some(summary) = &mut self.walked.summary
-                && !summary.delayed
-            {
-                summary.delayed = &self.out[name.clone()] == b"delay" && namespace.is(DELAY);
+            let is_delay = depth == 1 && self.written(&name) == b"delay" && namespace.is(DELAY);
+            if is_delay && let Some(summary) = &mut self.walked.summary {
+                summary.delayed = true;
             }
             let len = ffi::lua_rawlen(state, table) as i64;
             if len == 0 {
@@ -432,7 +430,9 @@ impl Walk<'_> {
                     }
                 } else if let Some(split) = k.iter().position(|&b| b == 1) {
                     in_namespace += 1;
-                    write::attribute_in_namespace(self.out, in_namespace, &k[..split], &k[split + 1..], v);
+                    let (namespace, rest) = k.split_at(split);
+                    let name = rest.strip_prefix(b"\x01").unwrap_or(rest);
+                    write::attribute_in_namespace(self.out, in_namespace, namespace, name, v);
                 } else {
                     if stanza
                         && k == b"type"
@@ -448,8 +448,13 @@ impl Walk<'_> {
         Ok(Some(namespace))
     }
 
+    /// What was written there.
+    fn written(&self, range: &Range<usize>) -> &[u8] {
+        self.out.get(range.clone()).unwrap_or(b"")
+    }
+
     /// Remembers the element for an error message.
     fn note(&mut self, name: &Range<usize>) {
-        self.at = String::from_utf8_lossy(&self.out[name.clone()]).into_owned();
+        self.at = String::from_utf8_lossy(self.written(name)).into_owned();
     }
 }

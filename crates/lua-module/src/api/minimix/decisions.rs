@@ -1,33 +1,8 @@
 //! Decisions as Lua's tables: `what`, and what belongs to that.
 
-use enjamb_muc_fork::{Decision, Edit, Id, Outcome};
+use crate::api::direct::{Copies, Served};
+use enjamb_muc_fork::{Decision, Id, Outcome};
 use mlua::prelude::*;
-
-fn codes(lua: &Lua, codes: &[u16]) -> LuaResult<LuaTable> {
-    let set = lua.create_table_with_capacity(0, codes.len())?;
-    for code in codes {
-        set.raw_set(code.to_string(), true)?;
-    }
-    Ok(set)
-}
-
-fn set_edit(lua: &Lua, table: &LuaTable, edit: Edit) -> LuaResult<()> {
-    if let Some(from) = edit.from {
-        table.raw_set("from", from)?;
-    }
-    set_id(table, edit.id)?;
-    if !edit.without.is_empty() {
-        table.raw_set("without", codes(lua, edit.without)?)?;
-    }
-    if !edit.with.is_empty() {
-        table.raw_set("with", codes(lua, &edit.with)?)?;
-    }
-    if let Some((from, at)) = edit.delay {
-        table.raw_set("delay_from", from)?;
-        table.raw_set("delay_at", at)?;
-    }
-    Ok(())
-}
 
 /// `nil`: as it is; `false`: none.
 fn set_id(table: &LuaTable, id: Id) -> LuaResult<()> {
@@ -41,17 +16,17 @@ fn set_id(table: &LuaTable, id: Id) -> LuaResult<()> {
 fn decision(lua: &Lua, decision: Decision) -> LuaResult<LuaTable> {
     let table = lua.create_table()?;
     match decision {
+        // Of a message or an iq: presences are served as bytes.
         Decision::Forward { resource, edit } => {
             table.raw_set("what", "forward")?;
             table.raw_set("resource", &*resource)?;
-            set_edit(lua, &table, edit)?;
+            table.raw_set("from", edit.from)?;
+            set_id(&table, edit.id)?;
         }
         Decision::Serve { account, resource, stanza, edit } => {
-            table.raw_set("what", "serve")?;
-            table.raw_set("account", &*account)?;
-            table.raw_set("resource", &*resource)?;
-            table.raw_set("stanza", lua.create_string(&*stanza)?)?;
-            set_edit(lua, &table, edit)?;
+            let mut copies = Copies::default();
+            copies.add(stanza, edit);
+            serve(&table, &account, &resource, copies)?;
         }
         Decision::ToRoom { to, id } => {
             table.raw_set("what", "room")?;
@@ -95,12 +70,37 @@ fn decision(lua: &Lua, decision: Decision) -> LuaResult<LuaTable> {
     Ok(table)
 }
 
-/// An array of decisions.
+fn serve(table: &LuaTable, account: &str, resource: &str, copies: Copies) -> LuaResult<()> {
+    table.raw_set("what", "serve")?;
+    table.raw_set("account", account)?;
+    table.raw_set("resource", resource)?;
+    table.raw_set("n", copies.len())?;
+    table.raw_set("copies", copies)
+}
+
+/// An array of decisions. What a client is served with nothing else to do in between is one of them: `copies` and how many.
 pub fn table(lua: &Lua, all: Vec<Decision>) -> LuaResult<LuaTable> {
-    let array = lua.create_table_with_capacity(all.len(), 0)?;
-    for (i, one) in all.into_iter().enumerate() {
-        array.raw_set(i + 1, decision(lua, one)?)?;
+    let array = lua.create_table()?;
+    let mut served = Served::default();
+    let flush = |served: &mut Served| {
+        served.take().into_iter().try_for_each(|(account, resource, copies)| {
+            let table = lua.create_table()?;
+            serve(&table, &account, &resource, copies)?;
+            array.raw_push(table)
+        })
+    };
+    for one in all {
+        match one {
+            Decision::Serve { account, resource, stanza, edit } => {
+                served.add(account, resource, stanza, edit);
+            }
+            other => {
+                flush(&mut served)?;
+                array.raw_push(decision(lua, other)?)?;
+            }
+        }
     }
+    flush(&mut served)?;
     Ok(array)
 }
 

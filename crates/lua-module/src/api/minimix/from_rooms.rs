@@ -2,7 +2,6 @@
 
 use super::{Text, decisions, state};
 use enjamb_muc_fork::chat;
-use enjamb_muc_fork::input::FromRoom;
 use mlua::prelude::*;
 
 /// `has(account, room)`: whether the account is in the room, or was just now.
@@ -21,52 +20,6 @@ fn room_sends(lua: &Lua, (stanza, available): (LuaString, bool)) -> LuaResult<Op
     let stanza = stanza.as_bytes();
     let all = state::ask(|engine, now| engine.room_sends(&stanza, available, now));
     decisions::maybe(lua, all)
-}
-
-/// What came of a groupchat message.
-pub enum Groupchat {
-    /// It is none of ours.
-    NotOurs,
-    /// These clients get a copy; before that, [`pending`] has decisions if this is true.
-    Copies(bool),
-}
-
-/// Calls `each` for all clients that [`groupchat`] may give a copy to, in its order.
-pub fn resources(account: &[u8], from: &[u8], each: impl FnMut(&str)) {
-    let (Ok(account), Ok(from)) = (std::str::from_utf8(account), std::str::from_utf8(from)) else { return };
-    let room = from.split_once('/').map_or(from, |(room, _)| room);
-    state::with(|state| state.look().resources(account, room).for_each(each));
-}
-
-/// A groupchat message for an account. `stanza` are its bytes without `to`; `copy` is called for each client that gets
-/// a copy.
-pub fn groupchat(
-    account: &[u8],
-    from: &[u8],
-    id: Option<&[u8]>,
-    stanza: &[u8],
-    copy: impl FnMut(&str),
-) -> Groupchat {
-    let (Ok(account), Ok(from)) = (std::str::from_utf8(account), std::str::from_utf8(from)) else {
-        return Groupchat::NotOurs;
-    };
-    let (room, nick) = from.split_once('/').map_or((from, None), |(room, nick)| (room, Some(nick)));
-    let id = id.and_then(|id| std::str::from_utf8(id).ok());
-    let all = state::ask_by_the_clock(|engine, now| {
-        if !engine.has_room(room) {
-            return None;
-        }
-        let from = FromRoom { account, room, nick, id };
-        engine.groupchat_from_room(from, &chat::read(stanza, room), now, copy)
-    });
-    match all {
-        None => Groupchat::NotOurs,
-        Some(all) => {
-            let some = !all.is_empty();
-            state::with(|state| state.put_off(all));
-            Groupchat::Copies(some)
-        }
-    }
 }
 
 /// `pending()`: the decisions of the last groupchat message.

@@ -14,16 +14,14 @@ mod options;
 mod servers;
 mod state;
 
-use crate::boundary::push;
+use crate::boundary::groupchat;
 use mlua::prelude::*;
-
-pub use from_rooms::{Groupchat, groupchat, resources};
 
 type Text = mlua::BorrowedStr;
 
 pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     let table = lua.create_table()?;
-    table.set("groupchat_in", push::groupchat_function(lua)?)?;
+    table.set("groupchat_in", groupchat::function(lua)?)?;
     for add in [
         from_clients::add,
         from_rooms::add,

@@ -4,8 +4,7 @@
 //! handle, the stream is gone. A key whose stream is gone is not an error: every function then answers as for a
 //! stream that is not managed.
 //!
-//! Here is what runs once per stanza, called from `boundary/push.rs`, and the table. Beside it: how streams begin and are
-//! resumed (`negotiation`), what happens on one (`stream`), what is in its queue (`queue`), what becomes of that when it
+//! Here is the table; what runs once per stanza is in `boundary/push.rs`. Beside it: how streams begin and are resumed (`negotiation`), what happens on one (`stream`), what is in its queue (`queue`), what becomes of that when it
 //! ends (`leaving`), and where a session is (`rooms`).
 
 mod leaving;
@@ -15,48 +14,11 @@ mod rooms;
 mod stream;
 
 use crate::boundary::push;
-use crate::state::{key, peek, sessions, touch};
-use enjamb_stanza::Summary;
 use enjamb_stream_management::element::{self, NAMESPACES};
-use enjamb_stream_management::{Ask, H, HandledCountTooHigh, Queueing, StreamError};
+use enjamb_stream_management::{HandledCountTooHigh, StreamError};
 use mlua::prelude::*;
 
 pub use negotiation::LuaLimits;
-
-/// Whether what is pushed on a stream now is to be sent now; `None` if there is no such stream.
-pub fn sends_now(stream: i64) -> Option<bool> {
-    peek(|s| s.get(key(stream)).map(|s| !s.is_hibernating() && s.resend_from().is_none()))
-}
-
-/// Queues a stanza on a stream, if the stream is there.
-pub fn push(stream: i64, bytes: &[u8], summary: Summary, now: u64) -> Option<Queueing> {
-    sessions(|s| s.push(key(stream), bytes, summary, now))
-}
-
-/// Takes the `h` of an `<a/>`, if it can be true: how many stanzas it covers, and how many are left.
-pub fn ack(stream: i64, h: &[u8]) -> Option<(usize, usize)> {
-    let h: H = std::str::from_utf8(h).ok()?.parse().ok()?;
-    sessions(|s| s.ack(key(stream), h))
-}
-
-/// An element came in on a stream, which had counted `before` stanzas: how many there are now, and whether this one may have
-/// changed what is kept of its session; nothing if it is no stanza.
-pub fn received(stream: i64, before: u32, name: &[u8], xmlns: Option<&[u8]>) -> Option<(u32, bool)> {
-    let name = element::stanza(name, xmlns)?;
-    let received = touch(|s| s.received(key(stream), H(before)));
-    let count = received.unwrap_or(H(before).plus(1));
-    Some((count.0, element::may_change_session(name)))
-}
-
-/// What an `<a/>` may say that answers an `<r/>`, if one may be sent.
-pub fn answer(stream: i64, stamped: Option<u32>, waiting: usize) -> Option<u32> {
-    peek(|s| Some(s.get(key(stream))?.answer(stamped.map(H), waiting)?.0))
-}
-
-/// Whether to ask for an ack at `now`, in milliseconds.
-pub fn wants_ack(stream: i64, inactive: bool, force: bool, now: u64) -> Ask {
-    touch(|s| s.update(key(stream), |s| s.wants_ack(inactive, force, now))).unwrap_or(Ask::No)
-}
 
 type Values = LuaResult<LuaMultiValue>;
 
