@@ -97,7 +97,7 @@ describe("a groupchat message", function ()
 			assert.is_nil((direct.push_copy(number - 1, key, to)));
 		end
 		assert.equal(rounds, (sm.counts(key)));
-		sm.hibernate(key, 100);
+		sm.lost(key, 100);
 		local _, number = mx.groupchat_in(account, room.."/guest1", nil, st.message({ type = "groupchat" }):text_tag("body", "x"));
 		assert.is_false((direct.push_copy(number, key, to)));
 		assert.equal(rounds + 1, (sm.counts(key)));
@@ -137,7 +137,7 @@ describe("copies for a client", function ()
 		end
 		local key, handle = new_stream(account);
 		assert.matches("^<presence xmlns='jabber:client' ", (direct.queue(copies, 1, 0, key, to, true)));
-		sm.hibernate(key, 100);
+		sm.lost(key, 100);
 		assert.same({ false, count + 1 }, { direct.queue(copies, 1, 2^30 | 0, key, to, false) });
 		assert.is_nil((direct.queue(copies, count + 1, 0, key, to, false)));
 		assert.truthy(handle);
@@ -153,7 +153,7 @@ describe("copies for a client", function ()
 		};
 		local _, id, timeout = sm.enable(tight, { account = account, bound = true }, false, "true", nil);
 		local key, handle = sm.start(tight, account, id, timeout, 0);
-		sm.hibernate(key, 100);
+		sm.lost(key, 100);
 		assert.same({ false, count + 1, { key } }, { direct.queue(copies, 1, 2^30 | 0, key, account.."/two", false) });
 		assert.equal(count, (sm.counts(key)));
 		assert.truthy(handle);

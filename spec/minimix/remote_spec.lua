@@ -256,7 +256,7 @@ muc.versions("rooms on another server", function (start)
 	end);
 
 	it("that don't answer are an error in the end, and nothing is half joined", function ()
-		local a, b = muc.two_servers(start, { config = "minimix_join_timeout = 1" });
+		local a, b = muc.two_servers(start, { config = "minimix_join_timeout = 5" });
 		local room, owner = muc.open(b, { service = "rooms.b.test" });
 		local first, ada = muc.client(a), muc.client(a);
 		muc.enter(first, room, "first", { seconds = 10 }); -- the way is open
