@@ -288,7 +288,7 @@ impl Sessions {
         self.streams.update(key, f)
     }
 
-    /// Counts a stanza that came in on a stream, if it is there: [`Registry::received`].
+    /// Counts a stanza that came in on a stream, if it is there: [`Streams::received`].
     pub fn received(&mut self, key: StreamKey, before: H) -> Option<H> {
         self.streams.received(key, before)
     }
