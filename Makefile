@@ -8,13 +8,16 @@ CARGO ?= cargo
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 BUILD = build
 
-# Where `make install` puts things: a luarocks tree. luarocks itself gives LUADIR and LIBDIR.
+# Where `make install` puts things: a luarocks tree. luarocks itself gives LUADIR and LIBDIR. With DEBUG=1 also what
+# backtraces take the names of functions from.
 TREE ?= $(BUILD)/tree
 LUADIR ?= $(TREE)/share/lua/$(LUA_VERSION)
 LIBDIR ?= $(TREE)/lib/lua/$(LUA_VERSION)
 MANIFEST ?= $(TREE)/lib/luarocks/rocks-$(LUA_VERSION)/manifest
 
 LIBRARY = $(TARGET_DIR)/release/libenjamb.so
+# The same without what only debuggers and backtraces want, which is in enjamb.so.debug beside it.
+SMALL = $(TARGET_DIR)/release/enjamb.so
 
 .PHONY: all build install run test bench fuzz deny clean
 
@@ -22,14 +25,17 @@ all: build
 
 build:
 	$(CARGO) build --release --locked -p enjamb-lua-module
+	sh tools/strip.sh $(LIBRARY) $(SMALL)
 
 install: build
 	install -d $(LUADIR)/mod_smacks $(LUADIR)/mod_minimix $(LIBDIR)
 	install -m 644 lua/enjamb.lua $(LUADIR)/enjamb.lua
+	$(if $(wildcard lua/enjamb/*.lua),install -d $(LUADIR)/enjamb && install -m 644 lua/enjamb/*.lua $(LUADIR)/enjamb/)
 	install -m 644 lua/mod_smacks/*.lua $(LUADIR)/mod_smacks/
 	install -m 644 lua/mod_minimix/*.lua $(LUADIR)/mod_minimix/
-	install -m 755 $(LIBRARY) $(LIBDIR)/enjamb.so.new
+	install -m 755 $(SMALL) $(LIBDIR)/enjamb.so.new
 	mv -f $(LIBDIR)/enjamb.so.new $(LIBDIR)/enjamb.so
+	$(if $(DEBUG),install -m 644 $(SMALL).debug $(LIBDIR)/,rm -f $(LIBDIR)/enjamb.so.debug)
 	@$(if $(MANIFEST),sh tools/manifest.sh $(MANIFEST) $(ROCK))
 
 # What run and test want of Debian, beside a Rust toolchain.
