@@ -19,7 +19,7 @@ LIBRARY = $(TARGET_DIR)/release/libenjamb.so
 # The same without what only debuggers and backtraces want, which is in enjamb.so.debug beside it.
 SMALL = $(TARGET_DIR)/release/enjamb.so
 
-.PHONY: all build install run test bench fuzz deny clean
+.PHONY: all build install run test bench fuzz deny dist clean
 
 all: build
 
@@ -73,7 +73,16 @@ deny:
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny" >&2; exit 1; }
 	$(CARGO) deny check
 
-.PHONY: packages-run packages-test $(BUILD)/prosody-13
+# What is given to others: docs/packages.md.
+DIST_PACKAGES = debootstrap git python3 ca-certificates
+
+dist: packages-dist
+	sh tools/dist.sh $(BUILD)/dist $(VERSION)
+
+.PHONY: packages-run packages-test packages-dist $(BUILD)/prosody-13
+
+packages-dist:
+	@sh tools/packages.sh $(DIST_PACKAGES)
 
 packages-run:
 	@sh tools/packages.sh $(RUN_PACKAGES)
