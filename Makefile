@@ -19,7 +19,7 @@ LIBRARY = $(TARGET_DIR)/release/libenjamb.so
 # The same without what only debuggers and backtraces want, which is in enjamb.so.debug beside it.
 SMALL = $(TARGET_DIR)/release/enjamb.so
 
-.PHONY: all build install run test bench fuzz deny dist clean
+.PHONY: all build install run test bench fuzz deny dist deb clean
 
 all: build
 
@@ -78,6 +78,11 @@ DIST_PACKAGES = debootstrap git python3 ca-certificates
 
 dist: packages-dist
 	sh tools/dist.sh $(BUILD)/dist $(VERSION)
+
+BINARIES = enjamb-$(VERSION)-$(shell uname -m)-linux-gnu
+
+deb: dist
+	sh tools/deb.sh $(BUILD)/dist $(BINARIES) $(VERSION)
 
 .PHONY: packages-run packages-test packages-dist $(BUILD)/prosody-13
 

@@ -25,7 +25,7 @@ from chroots import bring_up_loopback  # noqa: E402
 
 STEPS = "loads", "resume", "kill -9", "minimix"
 PORT = 5222
-ROOM = "verona@rooms.localhost"
+ROOM = f"verona{time.time_ns()}@rooms.localhost"
 # Debian includes conf.d at the end of its configuration, so this is about hosts only.
 CONFIGURATION = """
 VirtualHost "localhost"
@@ -150,6 +150,8 @@ def minimix(server):
         client.hear("while one is away")
     balcony.resume()
     balcony.hear("while one is away")
+    for client in romeo, balcony, chamber:
+        client.log_out()
 
 
 def configure(root):
