@@ -19,7 +19,7 @@ LIBRARY = $(TARGET_DIR)/release/libenjamb.so
 # The same without what only debuggers and backtraces want, which is in enjamb.so.debug beside it.
 SMALL = $(TARGET_DIR)/release/enjamb.so
 
-.PHONY: all build install run test bench fuzz deny dist deb clean
+.PHONY: all build install install-library run test bench fuzz deny dist deb rocks test-packages clean
 
 all: build
 
@@ -27,16 +27,19 @@ build:
 	$(CARGO) build --release --locked -p enjamb-lua-module
 	sh tools/strip.sh $(LIBRARY) $(SMALL)
 
-install: build
-	install -d $(LUADIR)/mod_smacks $(LUADIR)/mod_minimix $(LIBDIR)
-	install -m 644 lua/enjamb.lua $(LUADIR)/enjamb.lua
-	$(if $(wildcard lua/enjamb/*.lua),install -d $(LUADIR)/enjamb && install -m 644 lua/enjamb/*.lua $(LUADIR)/enjamb/)
+install: install-library
+	install -d $(LUADIR)/mod_smacks $(LUADIR)/mod_minimix
 	install -m 644 lua/mod_smacks/*.lua $(LUADIR)/mod_smacks/
 	install -m 644 lua/mod_minimix/*.lua $(LUADIR)/mod_minimix/
+	@$(if $(MANIFEST),sh tools/manifest.sh $(MANIFEST) $(ROCK))
+
+install-library: build
+	install -d $(LUADIR) $(LIBDIR)
+	install -m 644 lua/enjamb.lua $(LUADIR)/enjamb.lua
+	$(if $(wildcard lua/enjamb/*.lua),install -d $(LUADIR)/enjamb && install -m 644 lua/enjamb/*.lua $(LUADIR)/enjamb/)
 	install -m 755 $(SMALL) $(LIBDIR)/enjamb.so.new
 	mv -f $(LIBDIR)/enjamb.so.new $(LIBDIR)/enjamb.so
 	$(if $(DEBUG),install -m 644 $(SMALL).debug $(LIBDIR)/,rm -f $(LIBDIR)/enjamb.so.debug)
-	@$(if $(MANIFEST),sh tools/manifest.sh $(MANIFEST) $(ROCK))
 
 # What run and test want of Debian, beside a Rust toolchain.
 RUN_PACKAGES = prosody openssl
@@ -83,6 +86,13 @@ BINARIES = enjamb-$(VERSION)-$(shell uname -m)-linux-gnu
 
 deb: dist
 	sh tools/deb.sh $(BUILD)/dist $(BINARIES) $(VERSION)
+
+rocks: dist
+	python3 tools/rocks.py $(BUILD)/dist/enjamb-$(VERSION).tar.gz $(BUILD)/dist/$(BINARIES).tar.gz $(VERSION) $(BUILD)/rocks
+
+# Installs each from scratch in the Debians that it is for, and uses it.
+test-packages: deb rocks
+	sh spec/packages/run.sh $(BUILD)/dist $(BINARIES) $(VERSION) $(BUILD)/rocks $(RELEASES)
 
 .PHONY: packages-run packages-test packages-dist $(BUILD)/prosody-13
 
