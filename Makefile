@@ -19,7 +19,7 @@ LIBRARY = $(TARGET_DIR)/release/libenjamb.so
 # The same without what only debuggers and backtraces want, which is in enjamb.so.debug beside it.
 SMALL = $(TARGET_DIR)/release/enjamb.so
 
-.PHONY: all build install install-library run test bench fuzz deny dist deb rocks test-packages clean
+.PHONY: all build install install-library run test bench fuzz deny dist deb rocks test-packages test-everywhere clean
 
 all: build
 
@@ -93,6 +93,10 @@ rocks: dist
 # Installs each from scratch in the Debians that it is for, and uses it.
 test-packages: deb rocks
 	sh spec/packages/run.sh $(BUILD)/dist $(BINARIES) $(VERSION) $(BUILD)/rocks $(RELEASES)
+
+# In every Prosody that can be had; TRUNK=DIRECTORY has a checkout of it. PUBLISH=1 writes the table into the README.
+test-everywhere: dist
+	python3 spec/packages/everywhere.py $(if $(TRUNK),--trunk $(TRUNK)) $(if $(PUBLISH),--publish) $(BUILD)/dist/$(BINARIES).tar.gz $(RELEASES)
 
 .PHONY: packages-run packages-test packages-dist $(BUILD)/prosody-13
 
