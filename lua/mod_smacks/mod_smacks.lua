@@ -10,6 +10,12 @@
 -- A managed session has session.enjamb_stream, the library's key of its stream. The other fields are those that
 -- modules know from Prosody's own mod_smacks.
 
+if module.host == "*" then -- prosodyctl mod_smacks check: there is no server
+	module:set_global();
+	module.command = module:require "check".command;
+	return;
+end
+
 local add_filter = require "util.filters".add_filter;
 local async = require "util.async";
 local errors = require "util.error";
@@ -27,8 +33,8 @@ local enjamb = require "enjamb";
 local version = "0.1.0";
 if enjamb.version ~= version then
 	-- A reload loads this file anew, but never the library.
-	error("mod_smacks is of Enjamb "..version..", the library in memory of "..tostring(enjamb.version)
-		..": restart Prosody after installing another version", 0);
+	require "enjamb.refusal"("mod_smacks is of Enjamb "..version..", the library in memory of "..tostring(enjamb.version)
+		..": restart Prosody after installing another version");
 end
 local sm = enjamb.smacks;
 local connection = module:require "connection";

@@ -22,6 +22,7 @@ refuses() { # TEXT COMMAND...
 # All that Enjamb does for a person, in the Prosody of the chroot.
 works() {
 	unshare --net python3 "$top/spec/packages/smoke.py" --loopback --configure "$CHROOT" || fail "Enjamb does not work"
+	checked=$(chroot "$CHROOT" prosodyctl mod_smacks check 2>&1) || fail "prosodyctl mod_smacks check: $checked"
 }
 
 # Prosody's own mod_smacks is used.
