@@ -19,7 +19,7 @@ LIBRARY = $(TARGET_DIR)/release/libenjamb.so
 # The same without what only debuggers and backtraces want, which is in enjamb.so.debug beside it.
 SMALL = $(TARGET_DIR)/release/enjamb.so
 
-.PHONY: all build install install-library run test bench fuzz deny dist deb rocks test-packages test-everywhere clean
+.PHONY: all build install install-library run test bench fuzz deny dist deb deb-arm64 rocks test-packages test-everywhere clean
 
 all: build
 
@@ -86,6 +86,11 @@ BINARIES = enjamb-$(VERSION)-$(shell uname -m)-linux-gnu
 
 deb: dist
 	sh tools/deb.sh $(BUILD)/dist $(BINARIES) $(VERSION)
+
+# The same for ARM, cross-built.
+deb-arm64: dist
+	sh tools/arm64.sh $(BUILD)/dist $(VERSION)
+	sh tools/deb.sh $(BUILD)/dist enjamb-$(VERSION)-aarch64-linux-gnu $(VERSION) arm64 aarch64-linux-gnu
 
 rocks: dist
 	python3 tools/rocks.py $(BUILD)/dist/enjamb-$(VERSION).tar.gz $(BUILD)/dist/$(BINARIES).tar.gz $(VERSION) $(BUILD)/rocks

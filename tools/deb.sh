@@ -29,7 +29,7 @@ for path in "$tree"/share/lua/5.4/*; do
 done
 
 # The newest version of each of glibc's symbols that it uses.
-glibc=$(objdump -T "$lib/enjamb.so" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -Vu | tail -n 1)
+glibc=$(readelf --dyn-syms --wide "$lib/enjamb.so" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -Vu | tail -n 1)
 installed=$(du -sk --apparent-size "$root/usr" | cut -f 1)
 maintainer=$(git log -1 --format='%an <%ae>')
 cat >"$root/DEBIAN/control" <<END
