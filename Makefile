@@ -8,30 +8,38 @@ CARGO ?= cargo
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 BUILD = build
 
-# Where `make install` puts things: a luarocks tree. luarocks itself gives LUADIR and LIBDIR.
+# Where `make install` puts things: a luarocks tree. luarocks itself gives LUADIR and LIBDIR. With DEBUG=1 also what
+# backtraces take the names of functions from.
 TREE ?= $(BUILD)/tree
 LUADIR ?= $(TREE)/share/lua/$(LUA_VERSION)
 LIBDIR ?= $(TREE)/lib/lua/$(LUA_VERSION)
 MANIFEST ?= $(TREE)/lib/luarocks/rocks-$(LUA_VERSION)/manifest
 
 LIBRARY = $(TARGET_DIR)/release/libenjamb.so
+# The same without what only debuggers and backtraces want, which is in enjamb.so.debug beside it.
+SMALL = $(TARGET_DIR)/release/enjamb.so
 
-.PHONY: all build install run test bench fuzz deny clean
+.PHONY: all build install install-library run test bench fuzz deny dist deb deb-arm64 rocks test-packages test-everywhere clean
 
 all: build
 
 build:
 	$(CARGO) build --release --locked -p enjamb-lua-module
+	sh tools/strip.sh $(LIBRARY) $(SMALL)
 
-install: build
-	install -d $(LUADIR)/enjamb $(LUADIR)/mod_smacks $(LUADIR)/mod_minimix $(LIBDIR)
-	install -m 644 lua/enjamb.lua $(LUADIR)/enjamb.lua
-	install -m 644 lua/enjamb/*.lua $(LUADIR)/enjamb/
+install: install-library
+	install -d $(LUADIR)/mod_smacks $(LUADIR)/mod_minimix
 	install -m 644 lua/mod_smacks/*.lua $(LUADIR)/mod_smacks/
 	install -m 644 lua/mod_minimix/*.lua $(LUADIR)/mod_minimix/
-	install -m 755 $(LIBRARY) $(LIBDIR)/enjamb.so.new
-	mv -f $(LIBDIR)/enjamb.so.new $(LIBDIR)/enjamb.so
 	@$(if $(MANIFEST),sh tools/manifest.sh $(MANIFEST) $(ROCK))
+
+install-library: build
+	install -d $(LUADIR) $(LIBDIR)
+	install -m 644 lua/enjamb.lua $(LUADIR)/enjamb.lua
+	$(if $(wildcard lua/enjamb/*.lua),install -d $(LUADIR)/enjamb && install -m 644 lua/enjamb/*.lua $(LUADIR)/enjamb/)
+	install -m 755 $(SMALL) $(LIBDIR)/enjamb.so.new
+	mv -f $(LIBDIR)/enjamb.so.new $(LIBDIR)/enjamb.so
+	$(if $(DEBUG),install -m 644 $(SMALL).debug $(LIBDIR)/,rm -f $(LIBDIR)/enjamb.so.debug)
 
 # What run and test want of Debian, beside a Rust toolchain.
 RUN_PACKAGES = prosody openssl
@@ -68,7 +76,37 @@ deny:
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny" >&2; exit 1; }
 	$(CARGO) deny check
 
-.PHONY: packages-run packages-test $(BUILD)/prosody-13
+# What is given to others: docs/packages.md.
+DIST_PACKAGES = debootstrap git python3 ca-certificates
+
+dist: packages-dist
+	sh tools/dist.sh $(BUILD)/dist $(VERSION)
+
+BINARIES = enjamb-$(VERSION)-$(shell uname -m)-linux-gnu
+
+deb: dist
+	sh tools/deb.sh $(BUILD)/dist $(BINARIES) $(VERSION)
+
+# The same for ARM, cross-built.
+deb-arm64: dist
+	sh tools/arm64.sh $(BUILD)/dist $(VERSION)
+	sh tools/deb.sh $(BUILD)/dist enjamb-$(VERSION)-aarch64-linux-gnu $(VERSION) arm64 aarch64-linux-gnu
+
+rocks: dist
+	python3 tools/rocks.py $(BUILD)/dist/enjamb-$(VERSION).tar.gz $(BUILD)/dist/$(BINARIES).tar.gz $(VERSION) $(BUILD)/rocks
+
+# Installs each from scratch in the Debians that it is for, and uses it.
+test-packages: deb rocks
+	sh spec/packages/run.sh $(BUILD)/dist $(BINARIES) $(VERSION) $(BUILD)/rocks $(RELEASES)
+
+# In every Prosody that can be had; TRUNK=DIRECTORY has a checkout of it. PUBLISH=1 writes the table into the README.
+test-everywhere: dist
+	python3 spec/packages/everywhere.py $(if $(TRUNK),--trunk $(TRUNK)) $(if $(PUBLISH),--publish) $(BUILD)/dist/$(BINARIES).tar.gz $(RELEASES)
+
+.PHONY: packages-run packages-test packages-dist $(BUILD)/prosody-13
+
+packages-dist:
+	@sh tools/packages.sh $(DIST_PACKAGES)
 
 packages-run:
 	@sh tools/packages.sh $(RUN_PACKAGES)

@@ -3,6 +3,8 @@
 -- Prosody (0.12 and 13) puts share/lua/5.4 of its installer_plugin_path on package.path, but forgets lib/lua/5.4 for
 -- package.cpath. So the library is looked for in the tree that this file is in, and only then where Lua looks.
 
+local refuse = require "enjamb.refusal";
+
 local name, path = ...;
 
 local function candidates()
@@ -19,7 +21,10 @@ local problems = {};
 for _, file in ipairs(candidates()) do
 	local open, err = package.loadlib(file, "luaopen_enjamb");
 	if open then
-		local library = open(name, file);
+		local opened, library = pcall(open, name, file);
+		if not opened then
+			refuse("Enjamb's library, "..file..", does not work here: "..tostring(library));
+		end
 		if rawget(_G, "prosody") then -- in a test there is none
 			local loggers, init = {}, require "util.logger".init;
 			library.log(function (level, crate, message)
@@ -34,5 +39,5 @@ end
 if #problems == 0 then
 	problems[1] = "there is no enjamb.so in lib/lua/5.4 beside "..tostring(path).." nor in package.cpath";
 end
-error("Enjamb's library could not be loaded, install it with 'make install TREE=DIR' and set installer_plugin_path = \"DIR\": "
-	..table.concat(problems, "; "), 0);
+refuse("Enjamb's library could not be loaded: "..table.concat(problems, "; ")
+	..". It must be of the same package as mod_smacks and made for ".._VERSION.." on this system ('prosodyctl mod_smacks check' says more)");

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Unpacks Prosody 13 from Debian's backports into a directory, for the tests.
+# Unpacks Prosody 13 from Debian, of this release or its backports, into a directory, for the tests.
 #
 #   spec/setup-prosody-13.sh DEST
 #
@@ -32,7 +32,10 @@ if is_good; then
 fi
 
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
-suite=$release-backports
+case $(apt-cache policy prosody | sed -n 's/^  Candidate: //p') in
+	13.*) suite=$release ;;
+	*) suite=$release-backports ;;
+esac
 
 # The mirror that the machine's own "main" of this release comes from.
 mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Identifier: Packages' |

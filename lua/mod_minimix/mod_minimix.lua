@@ -6,8 +6,8 @@
 local enjamb = require "enjamb";
 local version = "0.1.0";
 if enjamb.version ~= version then
-	error("mod_minimix is of Enjamb "..version..", the library in memory of "..tostring(enjamb.version)
-		..": restart Prosody after installing another version", 0);
+	require "enjamb.refusal"("mod_minimix is of Enjamb "..version..", the library in memory of "..tostring(enjamb.version)
+		..": restart Prosody after installing another version");
 end
 local mx = enjamb.minimix;
 

@@ -9,6 +9,12 @@
 -- fields, rooms, contacts, pep; restore, accounts, rights and revive bring it back. What others see: queue, metrics, shell. What it is
 -- to Prosody: connection, sending. What this module keeps on it: session.
 
+if module.host == "*" then -- prosodyctl mod_smacks check: there is no server
+	module:set_global();
+	module.command = module:require "check".command;
+	return;
+end
+
 local async = require "util.async";
 local st = require "util.stanza";
 local timer = require "util.timer";
@@ -17,8 +23,8 @@ local enjamb = require "enjamb";
 local version = "0.1.0";
 if enjamb.version ~= version then
 	-- A reload loads this file anew, but never the library.
-	error("mod_smacks is of Enjamb "..version..", the library in memory of "..tostring(enjamb.version)
-		..": restart Prosody after installing another version", 0);
+	require "enjamb.refusal"("mod_smacks is of Enjamb "..version..", the library in memory of "..tostring(enjamb.version)
+		..": restart Prosody after installing another version");
 end
 local contain = require "enjamb.contain"(module);
 local own_of = module:require "session";
