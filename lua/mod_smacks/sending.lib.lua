@@ -57,21 +57,22 @@ local function replace(session)
 		return true;
 	end
 	session.send = send;
-	own_of(session).send = { original = original; ours = send };
+	local own = own_of(session);
+	own.send, own.send_before = send, original;
 end
 
 local function restore(session)
-	local sends = own_of(session).send;
-	own_of(session).send = nil;
-	if sends and session.send == sends.ours then
-		session.send = sends.original;
+	local own = own_of(session);
+	if own.send and session.send == own.send then
+		session.send = own.send_before;
 	end
+	own.send, own.send_before = nil, nil;
 end
 
 -- Whether send() is ours, and nobody has put one around it.
 local function is_ours(session)
-	local sends = own_of(session).send;
-	return sends ~= nil and session.send == sends.ours;
+	local ours = own_of(session).send;
+	return ours ~= nil and session.send == ours;
 end
 
 -- Of the whole process: the first host puts it there, the last one takes it away.

@@ -9,14 +9,15 @@
 --   timeout           for how many seconds it waits for its client; nil: it cannot be resumed
 --   initiator         s2sout: how far this side has come that asks for stream management (the library's)
 --   asking            BOSH: an ack is asked for at the end of this turn of the main loop
---   send              session.send as it was and as it is (sending)
+--   send, send_before session.send as it is and as it was (sending)
 -- Of a resumption
 --   draining          the connection has not yet taken all that it was given
 --   resend_timer      goes on with what is sent again, if the connection does not say when
 -- What is kept, and what it is made of
 --   account_gone      it came back only to be ended, and its account is no more
 --   in_memory_only    it cannot come back after a restart (state)
---   noted             what the library has of its presence and directed presence: they are told when they are others (state)
+--   noted             the library has all of it, and these for its presence and directed presence (state):
+--   noted_presence, noted_directed
 --   addresses         with whom directed presence, or being in a room, may have begun or ended since (state, rooms)
 --   state_changed     something of what is kept may be another; a number: after so many stanzas had been handled (journal)
 --   lacks_fields      it came back, and takes over fields from its first connection (fields)

@@ -123,7 +123,7 @@ local function keys_of(set)
 end
 
 -- What is little.
-local function own(session, timeout)
+local function small_state(session, timeout)
 	local state = {
 		host = host; username = session.username; id = session.resumption_token; timeout = timeout; xmlns = session.smacks;
 		credentials = credentials_of(session); role = rights.describe(session);
@@ -137,12 +137,13 @@ end
 
 -- The library has of the session what it is now.
 local function mark_noted(session)
-	own_of(session).noted = { presence = session.presence, directed = session.directed };
+	local own = own_of(session);
+	own.noted, own.noted_presence, own.noted_directed = true, session.presence, session.directed;
 end
 
 -- Tells the library all that it is to know of the session. Returns true; or nil and an error if the disk cannot take it now.
 local function note_all(session, timeout)
-	local state = own(session, timeout);
+	local state = small_state(session, timeout);
 	state.presence = bytes_of(session.presence);
 	state.directed = keys_of(session.directed);
 	state.rooms = own_of(session).rooms;
@@ -154,11 +155,11 @@ end
 
 -- The same with what may have changed since it was last told. `settled`: nothing that would change it is being processed.
 local function note(session, timeout, settled)
-	local noted = own_of(session).noted;
-	if not noted or session.directed ~= noted.directed then
+	local own = own_of(session);
+	if not own.noted or session.directed ~= own.noted_directed then
 		return note_all(session, timeout);
 	end
-	local key, ok, err = own_of(session).stream, true, nil;
+	local key, ok, err = own.stream, true, nil;
 	local function tell(f, ...)
 		local told, reason = f(key, ...);
 		if not told then
@@ -166,23 +167,23 @@ local function note(session, timeout, settled)
 		end
 	end
 	local presence = session.presence;
-	if presence ~= noted.presence then
-		noted.presence = presence;
+	if presence ~= own.noted_presence then
+		own.noted_presence = presence;
 		tell(jn_presence, bytes_of(presence));
 	end
-	local addresses = own_of(session).addresses;
+	local addresses = own.addresses;
 	if addresses then
-		local directed, rooms = session.directed or {}, own_of(session).rooms or {};
+		local directed, rooms = session.directed or {}, own.rooms or {};
 		for address in next, addresses do
 			local room = jid_bare(address);
 			tell(jn_directed, address, directed[address] ~= nil);
 			tell(jn_room, room, rooms[room]);
 		end
 		if settled then
-			own_of(session).addresses = nil;
+			own.addresses = nil;
 		end
 	end
-	local state = own(session, timeout);
+	local state = small_state(session, timeout);
 	contain.fire("smacks-save-session", session, { session = session, state = state });
 	tell(jn_keep, state, false);
 	return ok, err;

@@ -3,6 +3,9 @@
 use crate::record::{Kind, Loc};
 use std::collections::VecDeque;
 
+/// Most sessions have no more than these, and there may be many sessions: no memory is taken ahead.
+const FEW_SLOTS: usize = 16;
+
 /// A queue shorter than this keeps its memory when it is emptied.
 const KEPT_CAPACITY: usize = 64;
 
@@ -29,6 +32,9 @@ impl Session {
     /// Notes where the record of that slot lies. Returns where the former one did.
     pub fn put_slot(&mut self, slot: usize, loc: Loc) -> Loc {
         if self.slots.len() <= slot {
+            if slot < FEW_SLOTS {
+                self.slots.reserve_exact(slot + 1 - self.slots.len());
+            }
             self.slots.resize(slot + 1, Loc::default());
         }
         self.slots.get_mut(slot).map_or(loc, |place| std::mem::replace(place, loc))

@@ -29,6 +29,8 @@ use std::hash::Hasher;
 
 /// The most attributes that one session can have. A client that has as many has sent presence to as many addresses.
 const MOST: usize = 1 << 16;
+/// Up to so many are looked for one by one: a table would take as much memory as they do.
+const FEW: usize = 16;
 
 /// Which of a session's attributes are told together: what is not among them is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl Scope {
 pub(crate) struct Attributes {
     /// Their records, by slot. A slot without an attribute is empty.
     records: Vec<Box<[u8]>>,
-    /// Which slot is whose.
+    /// Which slot is whose, if there are more than a [`FEW`] slots.
     by_name: HashTable<u16>,
     /// Those of which there is a small number.
     small: Vec<u16>,
@@ -146,7 +148,7 @@ impl Attributes {
             }
         }
         let there: Vec<u16> = match scope {
-            Scope::Whole => self.by_name.iter().copied().collect(),
+            Scope::Whole => self.taken().collect(),
             Scope::Small => self.small.clone(),
         };
         for slot in there {
@@ -154,7 +156,14 @@ impl Attributes {
                 self.clear(slot);
             }
         }
+        self.records.shrink_to_fit();
+        self.small.shrink_to_fit();
         complete
+    }
+
+    /// The slots that have an attribute.
+    fn taken(&self) -> impl Iterator<Item = u16> {
+        (0..).zip(&self.records).filter(|(_, record)| !record.is_empty()).map(|(slot, _)| slot)
     }
 
     /// Hands the slots that are to be written to `write`, the lowest first, until that fails.
@@ -170,7 +179,10 @@ impl Attributes {
 
     fn find(&self, name: &[u8]) -> Option<u16> {
         let is_it = |slot: &u16| self.records.get(usize::from(*slot)).is_some_and(|r| name_of(r) == name);
-        self.by_name.find(hash(name), is_it).copied()
+        match self.records.len() > FEW {
+            true => self.by_name.find(hash(name), is_it).copied(),
+            false => self.taken().find(is_it),
+        }
     }
 
     /// Puts a record into a slot that is free.
@@ -182,9 +194,20 @@ impl Attributes {
         if Scope::Small.has(kind) {
             self.small.push(slot);
         }
+        if self.records.len() <= FEW {
+            return;
+        }
         let records = &self.records;
         let hash_of = |slot: &u16| records.get(usize::from(*slot)).map_or(0, |r| hash(name_of(r)));
-        self.by_name.insert_unique(hash_of(&slot), slot, hash_of);
+        match self.by_name.is_empty() {
+            // There were few until now. (If all were taken away meanwhile, this is the first.)
+            true => {
+                for slot in self.taken().collect::<Vec<_>>() {
+                    self.by_name.insert_unique(hash_of(&slot), slot, hash_of);
+                }
+            }
+            false => drop(self.by_name.insert_unique(hash_of(&slot), slot, hash_of)),
+        }
     }
 
     fn clear(&mut self, slot: u16) {
