@@ -23,9 +23,9 @@ pub use value::{Bytes, Value};
 use crate::record::Unreadable;
 use attribute::named_by;
 use hashbrown::HashTable;
-use rustc_hash::FxHasher;
-use std::collections::BTreeSet;
-use std::hash::Hasher;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 
 /// The most attributes that one session can have. A client that has as many has sent presence to as many addresses.
 const MOST: usize = 1 << 16;
@@ -47,11 +47,21 @@ impl Scope {
     }
 }
 
+/// What is remembered of an attribute that the journal has: enough to tell whether another is the same.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    /// The hash of what names it.
+    name: u64,
+    /// That of its record.
+    record: u64,
+    /// How long that is; 0: there is none.
+    len: u32,
+}
+
 /// The attributes of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Attributes {
-    /// Their records, by slot. A slot without an attribute is empty.
-    records: Vec<Box<[u8]>>,
+    slots: Vec<Slot>,
     /// Which slot is whose, if there are more than a [`FEW`] slots.
     by_name: HashTable<u16>,
     /// Those of which there is a small number.
@@ -59,13 +69,15 @@ pub(crate) struct Attributes {
     free: Vec<u16>,
     /// Slots that the journal has not as they are.
     unwritten: BTreeSet<u16>,
+    /// The records of these, and what was read until [`Attributes::settle`]: the journal has them, they need not be here.
+    records: BTreeMap<u16, Box<[u8]>>,
     bytes: usize,
 }
 
-fn hash(name: &[u8]) -> u64 {
-    let mut hasher = FxHasher::default();
-    hasher.write(name);
-    hasher.finish()
+/// Of 64 bits, with keys that nobody knows: names are a client's choice, and two that were taken for one would be one.
+fn hash(bytes: &[u8]) -> u64 {
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    KEYS.hash_one(bytes)
 }
 
 /// The beginning of a record, which names its attribute.
@@ -78,7 +90,7 @@ impl Attributes {
     pub fn read(slots: impl IntoIterator<Item = Option<Box<[u8]>>>) -> Result<Attributes, Unreadable> {
         let mut attributes = Attributes::default();
         for (slot, record) in slots.into_iter().enumerate().take(MOST) {
-            attributes.records.push(Box::default());
+            attributes.slots.push(Slot::default());
             match record.filter(|record| !record.is_empty()) {
                 Some(record) => {
                     Attribute::decode(&record)?;
@@ -90,9 +102,20 @@ impl Attributes {
         Ok(attributes)
     }
 
-    /// All of them.
+    /// All of them, as long as they are not [settled](Attributes::settle).
     pub fn iter(&self) -> impl Iterator<Item = Attribute> {
-        self.records.iter().filter(|r| !r.is_empty()).filter_map(|r| Attribute::decode(r).ok())
+        self.records.values().filter_map(|r| Attribute::decode(r).ok())
+    }
+
+    /// Lets go of what the journal has, and of memory that is not used.
+    pub fn settle(&mut self) {
+        // An empty map that was not keeps its first node, which is larger than all the slots.
+        match self.unwritten.is_empty() {
+            true => (self.unwritten, self.records) = Default::default(),
+            false => self.records.retain(|slot, _| self.unwritten.contains(slot)),
+        }
+        self.slots.shrink_to_fit();
+        self.small.shrink_to_fit();
     }
 
     /// How long their records are together.
@@ -108,20 +131,22 @@ impl Attributes {
     /// Which slot it has now.
     fn put(&mut self, attribute: &Attribute) -> Option<u16> {
         let record = attribute.encode(Vec::new())?;
-        if let Some(slot) = self.find(name_of(&record)) {
-            let old = self.records.get_mut(usize::from(slot))?;
-            if **old != record[..] {
-                self.bytes = self.bytes + record.len() - old.len();
-                *old = record.into();
-                self.unwritten.insert(slot);
+        if let Some(n) = self.find(hash(name_of(&record))) {
+            let slot = self.slots.get_mut(usize::from(n))?;
+            let (hash, len) = (hash(&record), record.len() as u32);
+            if (slot.record, slot.len) != (hash, len) {
+                self.bytes = self.bytes + record.len() - slot.len as usize;
+                (slot.record, slot.len) = (hash, len);
+                self.records.insert(n, record.into());
+                self.unwritten.insert(n);
             }
-            return Some(slot);
+            return Some(n);
         }
         let slot = match self.free.pop() {
             Some(slot) => slot,
-            None if self.records.len() < MOST => {
-                self.records.push(Box::default());
-                (self.records.len() - 1) as u16
+            None if self.slots.len() < MOST => {
+                self.slots.push(Slot::default());
+                (self.slots.len() - 1) as u16
             }
             None => return None,
         };
@@ -132,7 +157,7 @@ impl Attributes {
 
     /// Takes one away, if it is there.
     pub fn unset(&mut self, key: Key) {
-        if let Some(slot) = self.find(&key.prefix()) {
+        if let Some(slot) = self.find(hash(&key.prefix())) {
             self.clear(slot);
         }
     }
@@ -148,7 +173,7 @@ impl Attributes {
             }
         }
         let there: Vec<u16> = match scope {
-            Scope::Whole => self.taken().collect(),
+            Scope::Whole => self.taken().map(|(n, _)| n).collect(),
             Scope::Small => self.small.clone(),
         };
         for slot in there {
@@ -156,70 +181,69 @@ impl Attributes {
                 self.clear(slot);
             }
         }
-        self.records.shrink_to_fit();
-        self.small.shrink_to_fit();
         complete
     }
 
     /// The slots that have an attribute.
-    fn taken(&self) -> impl Iterator<Item = u16> {
-        (0..).zip(&self.records).filter(|(_, record)| !record.is_empty()).map(|(slot, _)| slot)
+    fn taken(&self) -> impl Iterator<Item = (u16, &Slot)> {
+        (0..).zip(&self.slots).filter(|(_, slot)| slot.len > 0)
     }
 
     /// Hands the slots that are to be written to `write`, the lowest first, until that fails.
     pub fn write<E>(&mut self, mut write: impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<(), E> {
         while let Some(&slot) = self.unwritten.first() {
-            if let Some(record) = self.records.get(usize::from(slot)) {
-                write(slot.into(), record)?;
-            }
+            write(slot.into(), self.records.get(&slot).map_or(&[], |record| record))?;
             self.unwritten.pop_first();
+            self.records.remove(&slot);
         }
+        self.settle();
         Ok(())
     }
 
-    fn find(&self, name: &[u8]) -> Option<u16> {
-        let is_it = |slot: &u16| self.records.get(usize::from(*slot)).is_some_and(|r| name_of(r) == name);
-        match self.records.len() > FEW {
-            true => self.by_name.find(hash(name), is_it).copied(),
-            false => self.taken().find(is_it),
+    fn find(&self, name: u64) -> Option<u16> {
+        if self.slots.len() <= FEW {
+            return self.taken().find(|(_, slot)| slot.name == name).map(|(n, _)| n);
         }
+        let is_it = |n: &u16| self.slots.get(usize::from(*n)).is_some_and(|slot| slot.name == name);
+        self.by_name.find(name, is_it).copied()
     }
 
     /// Puts a record into a slot that is free.
-    fn place(&mut self, slot: u16, record: Box<[u8]>) {
+    fn place(&mut self, n: u16, record: Box<[u8]>) {
         let Some((kind, _)) = named_by(&record) else { return };
-        let Some(place) = self.records.get_mut(usize::from(slot)) else { return };
+        let Some(slot) = self.slots.get_mut(usize::from(n)) else { return };
+        *slot = Slot { name: hash(name_of(&record)), record: hash(&record), len: record.len() as u32 };
         self.bytes += record.len();
-        *place = record;
+        self.records.insert(n, record);
         if Scope::Small.has(kind) {
-            self.small.push(slot);
+            self.small.push(n);
         }
-        if self.records.len() <= FEW {
+        if self.slots.len() <= FEW {
             return;
         }
-        let records = &self.records;
-        let hash_of = |slot: &u16| records.get(usize::from(*slot)).map_or(0, |r| hash(name_of(r)));
-        match self.by_name.is_empty() {
+        let slots = &self.slots;
+        let hash_of = |n: &u16| slots.get(usize::from(*n)).map_or(0, |slot| slot.name);
+        if self.by_name.is_empty() {
             // There were few until now. (If all were taken away meanwhile, this is the first.)
-            true => {
-                for slot in self.taken().collect::<Vec<_>>() {
-                    self.by_name.insert_unique(hash_of(&slot), slot, hash_of);
-                }
+            for n in self.taken().map(|(n, _)| n).collect::<Vec<_>>() {
+                self.by_name.insert_unique(hash_of(&n), n, hash_of);
             }
-            false => drop(self.by_name.insert_unique(hash_of(&slot), slot, hash_of)),
+        } else {
+            self.by_name.insert_unique(hash_of(&n), n, hash_of);
         }
     }
 
-    fn clear(&mut self, slot: u16) {
-        let Some(place) = self.records.get_mut(usize::from(slot)) else { return };
-        let record = std::mem::take(place);
-        if let Ok(entry) = self.by_name.find_entry(hash(name_of(&record)), |s| *s == slot) {
+    fn clear(&mut self, n: u16) {
+        let Some(place) = self.slots.get_mut(usize::from(n)) else { return };
+        let slot = std::mem::take(place);
+        if let Ok(entry) = self.by_name.find_entry(slot.name, |other| *other == n) {
             entry.remove();
         }
-        self.small.retain(|s| *s != slot);
-        self.bytes -= record.len();
-        self.free.push(slot);
-        self.unwritten.insert(slot);
+        self.small.retain(|other| *other != n);
+        self.bytes -= slot.len as usize;
+        self.records.remove(&n);
+        self.free.push(n);
+        self.unwritten.insert(n);
     }
 }
 
@@ -251,9 +275,44 @@ mod tests {
         assert_eq!(slots(&mut attributes), []);
         assert!(attributes.replace(&[Attribute::Priority(2)], Scope::Small));
         assert_eq!(slots(&mut attributes), [0, 1]);
-        let left: Vec<Attribute> = attributes.iter().collect();
-        let directed = |jid: &str| Attribute::Directed(jid.into());
-        assert_eq!(left, [Attribute::Priority(2), directed("a@b/c"), directed("d@e/f")]);
+    }
+
+    #[test]
+    fn what_was_written_is_what_is_read() {
+        let mut journal: Vec<Option<Box<[u8]>>> = vec![None; 64];
+        let mut attributes = Attributes::default();
+        let directed = |n: usize| Attribute::Directed(format!("{n}@x"));
+        // More than a few, some of them gone again before and after they are written.
+        let mut save = |attributes: &mut Attributes| {
+            let written: Result<(), ()> = attributes.write(|slot, record| {
+                journal[slot as usize] = Some(record.into());
+                Ok(())
+            });
+            assert_eq!(written, Ok(()));
+            assert_eq!(attributes.iter().count(), 0, "the journal has them");
+            let read = Attributes::read(journal.iter().cloned()).unwrap();
+            read.iter().collect::<Vec<_>>()
+        };
+        for n in 0..30 {
+            assert!(attributes.set(&directed(n)));
+            if n % 3 == 0 {
+                attributes.unset(directed(n / 2).key());
+            }
+            if n % 7 == 0 {
+                save(&mut attributes);
+            }
+        }
+        assert!(attributes.replace(&[Attribute::Priority(2)], Scope::Small));
+        let mut found = save(&mut attributes);
+        let is_there = |n: usize| (0..30).step_by(3).all(|m| m / 2 != n);
+        let mut expected: Vec<_> = (0..30).filter(|n| is_there(*n)).map(directed).collect();
+        expected.push(Attribute::Priority(2));
+        let by_text = |a: &Attribute| format!("{a:?}");
+        found.sort_by_key(by_text);
+        expected.sort_by_key(by_text);
+        assert_eq!(found, expected);
+        assert!(attributes.replace(&found, Scope::Whole), "all are known still");
+        assert_eq!(slots(&mut attributes), []);
     }
 
     #[test]
@@ -263,7 +322,7 @@ mod tests {
             assert!(attributes.set(&Attribute::Directed(format!("{n}@x"))));
             attributes.unset(Key::Named(Kind::Directed, &format!("{n}@x")));
         }
-        assert_eq!((attributes.records.len(), attributes.bytes()), (1, 0));
+        assert_eq!((attributes.slots.len(), attributes.bytes()), (1, 0));
         attributes.unset(Key::Only(Kind::Presence)); // was never there
         assert_eq!(slots(&mut attributes), [0]);
     }
