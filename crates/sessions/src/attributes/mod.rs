@@ -56,22 +56,29 @@ struct Slot {
     record: u64,
     /// How long that is; 0: there is none.
     len: u32,
+    /// It is of a kind of which there is a small number.
+    is_small: bool,
 }
 
 /// The attributes of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Attributes {
     slots: Vec<Slot>,
-    /// Which slot is whose, if there are more than a [`FEW`] slots.
-    by_name: HashTable<u16>,
-    /// Those of which there is a small number.
-    small: Vec<u16>,
-    free: Vec<u16>,
+    bytes: usize,
+    /// Most sessions have a few, that are all written.
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug, Default)]
+struct More {
     /// Slots that the journal has not as they are.
     unwritten: BTreeSet<u16>,
     /// The records of these, and what was read until [`Attributes::settle`]: the journal has them, they need not be here.
     records: BTreeMap<u16, Box<[u8]>>,
-    bytes: usize,
+    /// If there are more than a [`FEW`] slots: which is whose, those of which there is a small number, and those that are free.
+    by_name: HashTable<u16>,
+    small: Vec<u16>,
+    free: Vec<u16>,
 }
 
 /// Of 64 bits, with keys that nobody knows: names are a client's choice, and two that were taken for one would be one.
@@ -89,14 +96,13 @@ impl Attributes {
     /// What the slots of the journal hold.
     pub fn read(slots: impl IntoIterator<Item = Option<Box<[u8]>>>) -> Result<Attributes, Unreadable> {
         let mut attributes = Attributes::default();
-        for (slot, record) in slots.into_iter().enumerate().take(MOST) {
-            attributes.slots.push(Slot::default());
-            match record.filter(|record| !record.is_empty()) {
-                Some(record) => {
-                    Attribute::decode(&record)?;
-                    attributes.place(slot as u16, record);
-                }
-                None => attributes.free.push(slot as u16),
+        for record in slots.into_iter().take(MOST) {
+            let Some(slot) = attributes.add_slot() else { break };
+            if let Some(record) = record.filter(|record| !record.is_empty()) {
+                Attribute::decode(&record)?;
+                attributes.place(slot, record);
+            } else if attributes.are_many() {
+                attributes.more().free.push(slot);
             }
         }
         Ok(attributes)
@@ -104,18 +110,21 @@ impl Attributes {
 
     /// All of them, as long as they are not [settled](Attributes::settle).
     pub fn iter(&self) -> impl Iterator<Item = Attribute> {
-        self.records.values().filter_map(|r| Attribute::decode(r).ok())
+        let records = self.more.iter().flat_map(|more| more.records.values());
+        records.filter_map(|r| Attribute::decode(r).ok())
     }
 
     /// Lets go of what the journal has, and of memory that is not used.
     pub fn settle(&mut self) {
-        // An empty map that was not keeps its first node, which is larger than all the slots.
-        match self.unwritten.is_empty() {
-            true => (self.unwritten, self.records) = Default::default(),
-            false => self.records.retain(|slot, _| self.unwritten.contains(slot)),
-        }
         self.slots.shrink_to_fit();
-        self.small.shrink_to_fit();
+        let are_many = self.are_many();
+        let Some(more) = &mut self.more else { return };
+        // An empty map that was not keeps its first node, which is larger than all the slots.
+        match more.unwritten.is_empty() {
+            true if !are_many => self.more = None,
+            true => (more.unwritten, more.records) = Default::default(),
+            false => more.records.retain(|slot, _| more.unwritten.contains(slot)),
+        }
     }
 
     /// How long their records are together.
@@ -137,21 +146,18 @@ impl Attributes {
             if (slot.record, slot.len) != (hash, len) {
                 self.bytes = self.bytes + record.len() - slot.len as usize;
                 (slot.record, slot.len) = (hash, len);
-                self.records.insert(n, record.into());
-                self.unwritten.insert(n);
+                let more = self.more();
+                more.records.insert(n, record.into());
+                more.unwritten.insert(n);
             }
             return Some(n);
         }
-        let slot = match self.free.pop() {
+        let slot = match self.free_slot() {
             Some(slot) => slot,
-            None if self.slots.len() < MOST => {
-                self.slots.push(Slot::default());
-                (self.slots.len() - 1) as u16
-            }
-            None => return None,
+            None => self.add_slot()?,
         };
         self.place(slot, record.into());
-        self.unwritten.insert(slot);
+        self.more().unwritten.insert(slot);
         Some(slot)
     }
 
@@ -172,9 +178,9 @@ impl Attributes {
                 None => complete = false,
             }
         }
-        let there: Vec<u16> = match scope {
-            Scope::Whole => self.taken().map(|(n, _)| n).collect(),
-            Scope::Small => self.small.clone(),
+        let there: Vec<u16> = match (scope, &self.more) {
+            (Scope::Small, Some(more)) if self.are_many() => more.small.clone(),
+            _ => self.taken().filter(|(_, s)| scope == Scope::Whole || s.is_small).map(|(n, _)| n).collect(),
         };
         for slot in there {
             if !stay.contains(&slot) {
@@ -184,66 +190,105 @@ impl Attributes {
         complete
     }
 
-    /// The slots that have an attribute.
-    fn taken(&self) -> impl Iterator<Item = (u16, &Slot)> {
-        (0..).zip(&self.slots).filter(|(_, slot)| slot.len > 0)
-    }
-
     /// Hands the slots that are to be written to `write`, the lowest first, until that fails.
     pub fn write<E>(&mut self, mut write: impl FnMut(u64, &[u8]) -> Result<(), E>) -> Result<(), E> {
-        while let Some(&slot) = self.unwritten.first() {
-            write(slot.into(), self.records.get(&slot).map_or(&[], |record| record))?;
-            self.unwritten.pop_first();
-            self.records.remove(&slot);
+        while let Some(more) = &mut self.more
+            && let Some(&slot) = more.unwritten.first()
+        {
+            write(slot.into(), more.records.get(&slot).map_or(&[], |record| record))?;
+            more.unwritten.pop_first();
+            more.records.remove(&slot);
         }
         self.settle();
         Ok(())
     }
 
+    fn are_many(&self) -> bool {
+        self.slots.len() > FEW
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+
+    /// The slots that have an attribute.
+    fn taken(&self) -> impl Iterator<Item = (u16, &Slot)> {
+        (0..).zip(&self.slots).filter(|(_, slot)| slot.len > 0)
+    }
+
     fn find(&self, name: u64) -> Option<u16> {
-        if self.slots.len() <= FEW {
-            return self.taken().find(|(_, slot)| slot.name == name).map(|(n, _)| n);
+        match &self.more {
+            Some(more) if self.are_many() => {
+                let is_it = |n: &u16| self.slots.get(usize::from(*n)).is_some_and(|slot| slot.name == name);
+                more.by_name.find(name, is_it).copied()
+            }
+            _ => self.taken().find(|(_, slot)| slot.name == name).map(|(n, _)| n),
         }
-        let is_it = |n: &u16| self.slots.get(usize::from(*n)).is_some_and(|slot| slot.name == name);
-        self.by_name.find(name, is_it).copied()
+    }
+
+    fn free_slot(&mut self) -> Option<u16> {
+        match &mut self.more {
+            Some(more) if self.slots.len() > FEW => more.free.pop(),
+            _ => (0..).zip(&self.slots).find(|(_, slot)| slot.len == 0).map(|(n, _)| n),
+        }
+    }
+
+    /// One more, without an attribute.
+    fn add_slot(&mut self) -> Option<u16> {
+        let n = u16::try_from(self.slots.len()).ok()?;
+        self.slots.push(Slot::default());
+        if self.slots.len() == FEW + 1 {
+            // There were few until now: what was looked for one by one is noted.
+            let (mut by_name, mut small, mut free) = (HashTable::new(), Vec::new(), Vec::new());
+            let hash_of = |n: &u16| self.slots.get(usize::from(*n)).map_or(0, |slot| slot.name);
+            for (other, slot) in (0..n).zip(&self.slots) {
+                match slot.len {
+                    0 => free.push(other),
+                    _ => drop(by_name.insert_unique(slot.name, other, hash_of)),
+                }
+                if slot.is_small {
+                    small.push(other);
+                }
+            }
+            let more = self.more();
+            (more.by_name, more.small, more.free) = (by_name, small, free);
+        }
+        Some(n)
     }
 
     /// Puts a record into a slot that is free.
     fn place(&mut self, n: u16, record: Box<[u8]>) {
         let Some((kind, _)) = named_by(&record) else { return };
+        let (name, is_small) = (hash(name_of(&record)), Scope::Small.has(kind));
         let Some(slot) = self.slots.get_mut(usize::from(n)) else { return };
-        *slot = Slot { name: hash(name_of(&record)), record: hash(&record), len: record.len() as u32 };
+        *slot = Slot { name, record: hash(&record), len: record.len() as u32, is_small };
         self.bytes += record.len();
-        self.records.insert(n, record);
-        if Scope::Small.has(kind) {
-            self.small.push(n);
-        }
-        if self.slots.len() <= FEW {
-            return;
-        }
-        let slots = &self.slots;
-        let hash_of = |n: &u16| slots.get(usize::from(*n)).map_or(0, |slot| slot.name);
-        if self.by_name.is_empty() {
-            // There were few until now. (If all were taken away meanwhile, this is the first.)
-            for n in self.taken().map(|(n, _)| n).collect::<Vec<_>>() {
-                self.by_name.insert_unique(hash_of(&n), n, hash_of);
+        let more = self.more.get_or_insert_default();
+        more.records.insert(n, record);
+        if self.slots.len() > FEW {
+            let slots = &self.slots;
+            more.by_name.insert_unique(name, n, |n| slots.get(usize::from(*n)).map_or(0, |slot| slot.name));
+            if is_small {
+                more.small.push(n);
             }
-        } else {
-            self.by_name.insert_unique(hash_of(&n), n, hash_of);
         }
     }
 
     fn clear(&mut self, n: u16) {
+        let are_many = self.are_many();
         let Some(place) = self.slots.get_mut(usize::from(n)) else { return };
         let slot = std::mem::take(place);
-        if let Ok(entry) = self.by_name.find_entry(slot.name, |other| *other == n) {
-            entry.remove();
-        }
-        self.small.retain(|other| *other != n);
         self.bytes -= slot.len as usize;
-        self.records.remove(&n);
-        self.free.push(n);
-        self.unwritten.insert(n);
+        let more = self.more.get_or_insert_default();
+        more.records.remove(&n);
+        more.unwritten.insert(n);
+        if are_many {
+            if let Ok(entry) = more.by_name.find_entry(slot.name, |other| *other == n) {
+                entry.remove();
+            }
+            more.small.retain(|other| *other != n);
+            more.free.push(n);
+        }
     }
 }
 
