@@ -33,8 +33,10 @@ pub(crate) struct Claims {
     committed: H,
     /// What the disk itself has, if that is known.
     durable: Option<H>,
-    /// What it is going to have, with the position in the journal at which it has, the oldest first.
-    waiting: VecDeque<(u64, H)>,
+    /// What it is going to have, with the position in the journal at which it has, the oldest first. At [`Level::Power`] only, so
+    /// it takes no room where there is nothing.
+    #[allow(clippy::box_collection)] // three words less in every stream
+    waiting: Option<Box<VecDeque<(u64, H)>>>,
     /// Something has been noted since that the disk must have before the next claim is settled, even if that is the same.
     noted: bool,
 }
@@ -48,13 +50,13 @@ impl Default for Claims {
 impl Claims {
     /// Of a stream whose peer was told this much.
     pub fn told(h: H) -> Claims {
-        Claims { committed: h, durable: Some(h), waiting: VecDeque::new(), noted: false }
+        Claims { committed: h, durable: Some(h), waiting: None, noted: false }
     }
 
     /// Of a stream that came back. What was found is in the operating system, but a process that was killed may not have
     /// got round to having it synced.
     pub fn found(h: H) -> Claims {
-        Claims { committed: h, durable: None, waiting: VecDeque::new(), noted: false }
+        Claims { committed: h, durable: None, waiting: None, noted: false }
     }
 
     /// The peer is there again. What is sent to it from here on counts as sent only if the journal has this.
@@ -75,30 +77,34 @@ impl Claims {
         if level != Level::Power {
             return Claim { h: Some(h), pending: false };
         }
-        let known = match self.waiting.back() {
+        let known = match self.waiting.as_ref().and_then(|waiting| waiting.back()) {
             Some(&(_, last)) => last == h,
             None => self.durable == Some(h),
         };
         if !known || std::mem::take(&mut self.noted) {
-            self.waiting.push_back((position(), h));
+            self.waiting.get_or_insert_default().push_back((position(), h));
         }
         self.settle(durable);
-        Claim { h: self.durable, pending: !self.waiting.is_empty() }
+        Claim { h: self.durable, pending: self.is_waiting() }
     }
 
     /// The disk has everything up to there: what may be claimed now that could not before.
     pub fn settle(&mut self, durable: u64) -> Option<H> {
+        let waiting = self.waiting.as_mut()?;
         let mut news = None;
-        while let Some(&(_, h)) = self.waiting.front().filter(|(position, _)| *position <= durable) {
-            self.waiting.pop_front();
-            self.durable = Some(h);
+        while let Some(&(_, h)) = waiting.front().filter(|(position, _)| *position <= durable) {
+            waiting.pop_front();
             news = Some(h);
         }
+        if waiting.is_empty() {
+            self.waiting = None;
+        }
+        self.durable = news.or(self.durable);
         news
     }
 
     pub fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        self.waiting.is_some()
     }
 }
 
