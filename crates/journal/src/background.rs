@@ -108,9 +108,11 @@ impl Background {
             first,
             failed,
             holders: Vec::new(),
-            doomed: gone.clone(),
+            found: false,
+            doomed: gone,
             removed: Vec::new(),
-            named_gone: gone,
+            // The mark that was read may not be on the disk.
+            named_gone: Vec::new(),
             reached: Reached::default(),
             marks,
         };
@@ -209,6 +211,8 @@ struct Worker {
     failed: BTreeSet<u32>,
     /// Directories whose sync our own one's name still waits for.
     holders: Vec<PathBuf>,
+    /// Whether it is on the disk which names were found, and which were taken away, when the journal was opened.
+    found: bool,
     /// To be removed.
     doomed: Vec<u32>,
     /// Removed, but perhaps not on the disk.
@@ -258,14 +262,16 @@ impl Worker {
                 self.sync_holders();
             }
             Job::Found(segments) => {
+                if let Err(e) = self.marks.confirm() {
+                    self.shared.tell(e);
+                }
                 for id in segments {
                     let path = segment::path(&self.dir, id);
                     let synced = self.files.open(&path).and_then(|f| f.sync());
                     self.settle(id, synced.map_err(Error::io("sync", &path)));
                 }
                 self.reached.segment = self.first;
-                // Names have to be there, and those that were taken away gone, before the mark says that all is well.
-                if self.failed.is_empty() && self.sync_names().is_ok() {
+                if self.failed.is_empty() {
                     self.mark();
                 }
                 self.remove();
@@ -345,8 +351,20 @@ impl Worker {
 
     /// Says on the disk that everything up to here is durable, but for what is not needed. Returns whether it does.
     fn mark(&mut self) -> bool {
-        if !self.removed.is_empty() && self.sync_names().is_ok() {
-            self.removed.clear();
+        // Names have to be there, and those that were taken away gone, before the mark says that all is well.
+        if !self.found || !self.removed.is_empty() {
+            match self.sync_names() {
+                Ok(()) => {
+                    self.found = true;
+                    self.removed.clear();
+                }
+                // Those that were removed since are named.
+                Err(_) if self.found => {}
+                Err(e) => {
+                    self.shared.tell(e);
+                    return false;
+                }
+            }
         }
         let gone: Vec<u32> = self.removed.iter().chain(&self.doomed).copied().take(MOST_NAMED).collect();
         // What has failed has to be among those that are not needed.

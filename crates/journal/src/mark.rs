@@ -99,6 +99,8 @@ pub(crate) struct Marks {
     path: PathBuf,
     file: Option<Arc<dyn OpenFile>>,
     latest: Option<Mark>,
+    /// Whether that is on the disk. What was read may be in the operating system's memory only, even if a sync goes well now.
+    sure: bool,
 }
 
 impl Marks {
@@ -107,12 +109,14 @@ impl Marks {
         let path = path(dir);
         let file = match files.open(&path) {
             Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Marks { path, file: None, latest: None }),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                return Ok(Marks { path, file: None, latest: None, sure: true });
+            }
             Err(e) => return Err(Error::io("open", &path)(e)),
         };
         let mut bytes = vec![0; 2 * PLACE];
         if file.size().map_err(Error::io("read", &path))? < bytes.len() as u64 {
-            return Ok(Marks { path, file: None, latest: None });
+            return Ok(Marks { path, file: None, latest: None, sure: true });
         }
         file.read_exact_at(&mut bytes, 0).map_err(Error::io("read", &path))?;
         let mut latest: Option<Mark> = None;
@@ -125,7 +129,7 @@ impl Marks {
                 "{path:?} is damaged: if the machine stopped before all was on its disk, that cannot be told"
             );
         }
-        Ok(Marks { path, file: Some(file), latest })
+        Ok(Marks { path, file: Some(file), sure: latest.is_none(), latest })
     }
 
     /// Where it is, if it is there.
@@ -137,8 +141,20 @@ impl Marks {
         self.latest.as_ref()
     }
 
+    /// Writes the mark that was read once more, where it is: the other place may have the only one that is on the disk.
+    pub fn confirm(&mut self) -> Result<(), Error> {
+        if let (false, Some(file), Some(mark)) = (self.sure, &self.file, &self.latest) {
+            let place = mark.sequence % 2 * PLACE as u64;
+            file.write_all_at(&mark.encode(), place).map_err(Error::io("write", &self.path))?;
+            file.sync().map_err(Error::io("sync", &self.path))?;
+            self.sure = true;
+        }
+        Ok(())
+    }
+
     /// Writes another mark, and waits until it is on the disk. After an error the one before may hold.
     pub fn set(&mut self, files: &dyn Files, mut mark: Mark) -> Result<(), Error> {
+        self.confirm()?;
         mark.sequence = self.latest.as_ref().map_or(0, |mark| mark.sequence) + 1;
         let file = match &self.file {
             Some(file) => file.clone(),
@@ -192,6 +208,30 @@ mod tests {
             let marks = Marks::open(&*files.process(), dir()).unwrap();
             let found = marks.latest().map(|mark| mark.offset);
             assert!(found >= known, "{seed}: {found:?}, not {known:?}");
+        }
+    }
+
+    /// What the operating system has of a mark whose sync failed is not on the disk, and the next process cannot tell.
+    #[test]
+    fn a_mark_that_was_read_may_not_be_on_the_disk() {
+        for seed in 0..60 {
+            let files = MemoryFiles::with_pages(64);
+            let mark = |n| Mark { segment: n, gone: (0..50).collect(), ..Mark::default() };
+            let process = files.process();
+            let mut marks = Marks::open(&*process, dir()).unwrap();
+            marks.set(&*process, mark(1)).unwrap();
+            files.fail(Op::Sync, 0, 1, EIO);
+            marks.set(&*process, mark(2)).unwrap_err();
+            files.crash();
+            let process = files.process();
+            let mut marks = Marks::open(&*process, dir()).unwrap();
+            assert_eq!(marks.latest().map(|mark| mark.segment), Some(2));
+            files.fail(Op::Sync, seed % 3, u64::MAX, EIO);
+            let set = marks.set(&*process, mark(3));
+            files.lose_power_in_any_order(coin(seed));
+            let marks = Marks::open(&*files.process(), dir()).unwrap();
+            let found = marks.latest().map_or(0, |mark| mark.segment);
+            assert!(found >= if set.is_ok() { 3 } else { 1 }, "{seed}: {found}");
         }
     }
 

@@ -194,6 +194,27 @@ impl Journal {
         if let Some((path, file, size)) = torn {
             file.set_size(size).map_err(Error::io("cut", &path))?;
         }
+        // If the machine dies again, what was cut off must not come back in part, where this one goes on. A process that was
+        // killed here has left nothing to cut, so it is done whenever the machine has died. A disk that does not take it is
+        // no reason to lose sessions: nothing is durable before it has.
+        let mut trouble = exposed;
+        let mut unsynced = None;
+        if read.trust.from.is_some() {
+            if let Some(id) = segments.iter().last().map(|(id, _)| id) {
+                let path = segment::path(dir, id);
+                if let Err(e) = files.open(&path).and_then(|file| file.sync()) {
+                    let e = Error::io("sync", &path)(e);
+                    tracing::error!("{e}");
+                    trouble.get_or_insert(e);
+                    unsynced = Some(id);
+                }
+            }
+            if let Err(e) = files.sync_dir(dir) {
+                let e = Error::io("sync", dir)(e);
+                tracing::error!("{e}");
+                trouble.get_or_insert(e);
+            }
+        }
 
         // A number that was used is not used again, lest something be taken for what had it before.
         let used = ids.iter().copied().chain(marks.latest().into_iter().flat_map(Mark::numbers)).max();
@@ -207,7 +228,6 @@ impl Journal {
         // Always, since a process may have made ours and been killed before it got round to that.
         holders.extend(above(dir).map(Path::to_owned));
         holders.dedup();
-        let mut trouble = exposed;
         // Without a mark all is believed, as what an earlier release wrote has to be. From here on it is not.
         if marks.latest().is_none()
             && let Err(e) = marks.set(&*files, Mark { segment: head, ..Mark::default() })
@@ -222,7 +242,7 @@ impl Journal {
             .into_iter()
             .flat_map(|mark| &mark.failed)
             .copied();
-        let failed: BTreeSet<u32> = failed.filter(|id| segments.get(*id).is_some()).collect();
+        let failed: BTreeSet<u32> = failed.chain(unsynced).filter(|id| segments.get(*id).is_some()).collect();
         let background = Background::start(files.clone(), dir, head, marks, failed.clone(), gone)?;
         background.send(Job::Holders(holders));
         background.send(Job::Found(segments.iter().map(|(id, _)| id).collect()));

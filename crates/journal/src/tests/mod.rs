@@ -10,6 +10,7 @@ mod text;
 use crate::faults::MemoryFiles;
 use crate::{Config, Journal, Recovery};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -34,12 +35,23 @@ fn open(files: &MemoryFiles, config: Config) -> (Journal, Recovery) {
 }
 
 /// All that is kept of a session.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 struct Saved {
     meta: Vec<u8>,
     acked: u64,
     inbound: u64,
     queue: Vec<Option<Vec<u8>>>,
+}
+
+/// Bytes are all the same in what the model writes: how many, and which.
+impl fmt::Debug for Saved {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let short =
+            |bytes: &[u8]| bytes.first().map_or("-".into(), |first| format!("{}x{first}", bytes.len()));
+        let queue: Vec<_> = self.queue.iter().map(|q| q.as_deref().map_or("gone".into(), short)).collect();
+        let (meta, queue) = (short(&self.meta), queue.join(" "));
+        write!(f, "{meta} acked {} inbound {} [{queue}]", self.acked, self.inbound)
+    }
 }
 
 type State = BTreeMap<u64, Saved>;
