@@ -20,6 +20,8 @@ local find, sub = string.find, string.sub;
 local ipairs, next, pairs = ipairs, next, pairs;
 
 local full_sessions, hosts = prosody.full_sessions, prosody.hosts;
+-- Given by mod_smacks.lua: state.lib.lua's, which has it kept.
+local address_changed;
 -- Sessions whose state is written before the next ack leaves.
 local touched = module:shared("/*/smacks/touched");
 
@@ -51,14 +53,6 @@ local function is_from_room(session, stanza)
 		if jid.resource(occupant) and jid.bare(occupant) == room then return true; end
 	end
 	return false;
-end
-
--- For state.lib.lua, which has it kept.
-local function address_changed(session, address)
-	local own = own_of(session);
-	if not own.noted then return; end
-	own.addresses = own.addresses or {};
-	own.addresses[address] = true;
 end
 
 local function note(session, room, nick)
@@ -134,6 +128,7 @@ local function say_that_it_is_out(session)
 end
 
 return {
+	take = function (parts) address_changed = parts.state.address_changed; end;
 	is_from_room = is_from_room;
 	say_that_it_is_out = say_that_it_is_out;
 };

@@ -38,16 +38,13 @@ local function directed_bytes(session)
 	return n;
 end
 
--- Directed presence to that address, or being in that room, may have begun or ended: told with what is noted next. (rooms.lib.lua
--- does the same.) If nothing was noted yet, all will be.
-local function address_changed(session, jid)
-	if not own_of(session).noted then return; end
-	local changed = own_of(session).addresses;
-	if not changed then
-		changed = {};
-		own_of(session).addresses = changed;
-	end
-	changed[jid] = true;
+-- Directed presence to that address, or being in that room, may have begun or ended: told with what is noted next. If nothing was
+-- noted yet, all will be.
+local function address_changed(session, address)
+	local own = own_of(session);
+	if not own.noted then return; end
+	own.addresses = own.addresses or {};
+	own.addresses[address] = true;
 end
 
 -- Before mod_presence (0), which notes it on the session.
@@ -190,6 +187,7 @@ local function note(session, timeout, settled)
 end
 
 return {
+	address_changed = address_changed;
 	can_come_back = can_come_back;
 	mark_noted = mark_noted;
 	note = note;
