@@ -3,31 +3,21 @@
 --
 -- A session with stream management is mod_smacks's affair, which may not be there.
 
-local debug_info, traceback = require "debug".getinfo, require "debug".traceback;
 local parse_xml = require "util.xml".parse;
 
+local attempt = require "enjamb.contain"(module).attempt;
 local direct = require "enjamb".direct;
+local is_prosodys = require "enjamb.is_prosodys";
 local start_tag = require "enjamb".start_tag;
 
 local copy_in_hand, write_copies = direct.push_copy, direct.write;
-local setmetatable, xpcall = setmetatable, xpcall;
-local find = string.find;
+local setmetatable = setmetatable;
 
 -- As many bytes are handed to the connection at a time, or one stanza more.
 local piece = 16384;
 
 -- By host.
 local smacks = module:shared("/*/smacks/direct");
-
--- Whether a function is Prosody's own session.send(), which logs, runs filters and writes.
-local is_prosodys = setmetatable({}, {
-	__mode = "k";
-	__index = function (known, send)
-		local is = find(debug_info(send, "S").source, "sessionmanager.lua", 1, true) ~= nil;
-		known[send] = is;
-		return is;
-	end;
-});
 
 -- Whether mod_smacks has it.
 local function is_managed(session)
@@ -37,7 +27,7 @@ end
 
 local function sends_plainly(session)
 	local list = session.filters and session.filters["stanzas/out"];
-	return session.conn and not is_managed(session) and (not list or list[1] == nil) and is_prosodys[session.send];
+	return session.conn and not is_managed(session) and (not list or list[1] == nil) and is_prosodys(session.send);
 end
 
 -- What the line in the log shows, made if a log asks for it.
@@ -67,14 +57,6 @@ local function log_stanza(session, stanza)
 	said.stanza = nil;
 end
 
--- What goes wrong with one must not keep the others from being sent.
-local function attempt(f, session, ...)
-	local ok, err = xpcall(f, traceback, ...);
-	if not ok then
-		module:log("error", "Could not send to %s: %s", session.full_jid, err);
-	end
-end
-
 -- Each of these returns what mod_smacks's do.
 
 local function serve_plainly(session, copies, n, log)
@@ -82,7 +64,7 @@ local function serve_plainly(session, copies, n, log)
 	while first <= n and sends_plainly(session) do
 		local bytes, following = write_copies(copies, first, piece, session.full_jid);
 		log(session, copies, first, following);
-		attempt(session.rawsend, session, bytes);
+		attempt(session, "sending", session.rawsend, bytes);
 		first = following;
 	end
 	return first;
@@ -111,7 +93,8 @@ local function serve(session, copies, n)
 	local first = way_of(session).serve(session, copies, n, log_copies);
 	for i = first, n do
 		if session.destroyed then return; end
-		attempt(send_as_stanza, session, session, copies, i);
+		-- What goes wrong with one must not keep the others from being sent.
+		attempt(session, "sending", send_as_stanza, session, copies, i);
 	end
 end
 

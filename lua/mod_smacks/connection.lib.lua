@@ -10,6 +10,8 @@ local timer = require "util.timer";
 
 local sm = require "enjamb".smacks;
 
+local own_of = module:require "session";
+
 local coroutine, ipairs, pairs, setmetatable = coroutine, ipairs, pairs, setmetatable;
 
 local xmlns_streams = "http://etherx.jabber.org/streams";
@@ -191,6 +193,13 @@ local function lost(session, reason)
 	end
 end
 
+-- It has not taken what was just written (Prosody 13, if it is paused and full): the client counts on it, if the session is managed.
+local function refused(session, reason)
+	if own_of(session).stream and not session.hibernating then
+		lost(session, reason or "The connection takes no more");
+	end
+end
+
 -- What came in on the old connection may still wait to be processed. Before the client is told that it was handled, it
 -- is, unless that takes too long: it will be, in any case.
 local function settle(session)
@@ -221,6 +230,7 @@ return {
 	is_bosh = is_bosh;
 	lost = lost;
 	new_thread = new_thread;
+	refused = refused;
 	resume_writes = function (session) return resume_writes(session.conn); end;
 	settle = settle;
 	stop_waiting = stop_waiting;

@@ -21,9 +21,8 @@ local callbacks = module:shared("callbacks");
 
 local function write(session, bytes)
 	local ok, err = session.rawsend(bytes);
-	if ok == false and own_of(session).stream and not session.hibernating then
-		-- A paused connection can be full, on Prosody 13. These stanzas were counted.
-		connection.lost(session, err or "The connection takes no more");
+	if ok == false then
+		connection.refused(session, err);
 	end
 end
 

@@ -30,7 +30,7 @@ local function send_turn(session, key)
 			session.log("error", "%d stanzas that were queued for %s are damaged on disk and lost", lost, session.full_jid);
 		end
 		if session.rawsend(bytes) == false then
-			connection.lost(session, "The connection takes no more");
+			connection.refused(session);
 		end
 		if session.conn ~= conn or session.destroyed then return; end -- it is lost again
 		bytes, lost = sm.next_piece(key, framed, from);

@@ -4,12 +4,12 @@
 -- the serialisation taken away that is the larger part of what a stanza costs. For what is sent the text is made when a log
 -- asks for it; for what is received, and for everybody else, the library makes the same text without the copy.
 
-local debug_info = require "debug".getinfo;
 local st = require "util.stanza";
 
 local connection = module:require "connection";
 local own_of = module:require "session";
 local enjamb = require "enjamb";
+local is_prosodys = require "enjamb.is_prosodys";
 
 local is_stanza, start_tag = enjamb.smacks.is_stanza, enjamb.start_tag;
 local next, setmetatable, tostring, type = next, setmetatable, tostring, type;
@@ -31,10 +31,6 @@ local function log_received(session, stanza)
 end
 
 -- Another module may have put something of its own in its place, that stays.
-local function is_prosodys(send)
-	return type(send) == "function" and debug_info(send, "S").source:find("sessionmanager.lua", 1, true) ~= nil;
-end
-
 local function replace(session)
 	local original, filter = session.send, session.filter;
 	if not is_prosodys(original) then return; end
@@ -48,9 +44,8 @@ local function replace(session)
 		end
 		if t then
 			local ok, err = session.rawsend(t);
-			if ok == false and name and is_stanza(name, attr.xmlns) and own_of(session).stream and not session.hibernating then
-				-- A paused connection can be full, on Prosody 13.
-				connection.lost(session, err or "The connection takes no more");
+			if ok == false and name and is_stanza(name, attr.xmlns) then
+				connection.refused(session, err);
 			end
 			return ok, err;
 		end
