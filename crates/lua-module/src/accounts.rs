@@ -1,12 +1,12 @@
 //! Accounts in rooms, for all hosts of the process: the engine, what it has decided and nobody has asked for yet, and the
 //! file in which rooms outlive the server.
 
+use crate::clock::{Clock, wall_clock};
 use crate::rooms;
 use enjamb_muc_fork::decision::Decision;
 use enjamb_muc_fork::input::FromRoom;
 use enjamb_muc_fork::{Accounts, Change, chat};
 use std::collections::HashMap;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// While the journal cannot be written so many changes wait for it. Then the file goes ahead: of what is lost with the
 /// process, presences are the least.
@@ -40,7 +40,7 @@ impl Default for Minimix {
             news: Vec::new(),
             log: None,
             recorded: HashMap::new(),
-            clock: Clock { started: Instant::now(), wall: wall_clock() },
+            clock: Clock::default(),
         }
     }
 }
@@ -50,24 +50,6 @@ fn random() -> u128 {
     // Linux gives random bits without failing once it is up; an id that can be guessed would be worse than none.
     getrandom::fill(&mut bytes).expect("the system has no random bits");
     u128::from_ne_bytes(bytes)
-}
-
-/// Seconds since 1970.
-fn wall_clock() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-/// The time of day when the process started, and from then on as time passes, whatever the clock is set to.
-#[derive(Clone, Copy)]
-struct Clock {
-    started: Instant,
-    wall: u64,
-}
-
-impl Clock {
-    fn now(self) -> u64 {
-        self.wall + self.started.elapsed().as_secs()
-    }
 }
 
 impl Minimix {

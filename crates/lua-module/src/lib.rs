@@ -14,6 +14,7 @@
 mod accounts;
 mod api;
 mod boundary;
+mod clock;
 mod contacts;
 mod log;
 mod rooms;

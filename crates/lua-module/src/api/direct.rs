@@ -4,6 +4,7 @@
 //! are queued, if its stream is managed, and handed over as one string.
 
 use crate::boundary::groupchat;
+use crate::clock::wall_clock;
 use crate::state::{key, number, sessions, with};
 use enjamb_muc_fork::Edit;
 use enjamb_stanza::{Resent, Summary};
@@ -12,7 +13,6 @@ use mlua::prelude::*;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 type Text = mlua::BorrowedStr;
 
@@ -104,11 +104,6 @@ struct Written {
     copies: Vec<(Range<usize>, Option<Summary>)>,
 }
 
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
 /// `queue(copies, first, budget, key, full_jid, frame)`: queues copies on the stream `key`, from number `first` on until there
 /// are `budget` bytes, at least one. `bytes, next, over`: what is to be sent, or false if it waits its turn; the number of the
 /// next copy; and, if there are such, an array of the keys of streams that have to end. `nil`: the stream is gone, or the copy is
@@ -136,7 +131,7 @@ fn queue(
             LuaValue::String(lua.create_string(&framed)?)
         }
     };
-    let (at, next) = (now(), first + written.copies.len());
+    let (at, next) = (wall_clock(), first + written.copies.len());
     let (mut over, mut sent) = (Vec::new(), sends_now);
     let queued = sessions(|s| {
         for (range, summary) in &written.copies {

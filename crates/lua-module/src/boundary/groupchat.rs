@@ -4,8 +4,9 @@
 //! [`super::push`].
 
 use crate::accounts::Groupchat;
-use crate::boundary::strings::{PANICKED, integer, keep_scratch, now, push_string, scratch};
+use crate::boundary::strings::{PANICKED, integer, keep_scratch, push_string, scratch};
 use crate::boundary::walk::{self, Only};
+use crate::clock::wall_clock;
 use crate::state::{key, number, sessions, with};
 use enjamb_stanza::{Attribute, Splice, Summary};
 use enjamb_stream_management::Stream;
@@ -194,9 +195,9 @@ unsafe extern "C-unwind" fn push_copy(state: *mut lua_State) -> c_int {
         let queueing = if sends_now {
             push_string(state, buffer);
             let bytes = walk::bytes(state, 4);
-            catch_unwind(|| sessions(|s| s.push(stream, bytes, summary, now())))
+            catch_unwind(|| sessions(|s| s.push(stream, bytes, summary, wall_clock())))
         } else {
-            let queueing = catch_unwind(|| sessions(|s| s.push(stream, &buffer, summary, now())));
+            let queueing = catch_unwind(|| sessions(|s| s.push(stream, &buffer, summary, wall_clock())));
             keep_scratch(buffer);
             queueing
         };

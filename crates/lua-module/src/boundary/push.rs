@@ -3,8 +3,9 @@
 //! Invariants of their `unsafe`: Lua calls them with a valid state; a panic is caught and becomes an error value; strings
 //! are made as [`super::strings`] wants it.
 
-use crate::boundary::strings::{PANICKED, integer, keep_scratch, now, push_failure, push_string, scratch};
+use crate::boundary::strings::{PANICKED, integer, keep_scratch, push_failure, push_string, scratch};
 use crate::boundary::walk::{self, Only};
+use crate::clock::wall_clock;
 use crate::state::{key, number, quickly, sessions};
 use enjamb_stanza::Summary;
 use enjamb_stream_management::{Ask, H, element};
@@ -67,9 +68,9 @@ unsafe extern "C-unwind" fn push(state: *mut lua_State) -> c_int {
         let queueing = if to_send {
             push_string(state, buffer);
             let bytes = walk::bytes(state, 4);
-            catch_unwind(|| sessions(|s| s.push(key(stream), bytes, summary, now())))
+            catch_unwind(|| sessions(|s| s.push(key(stream), bytes, summary, wall_clock())))
         } else {
-            let queueing = catch_unwind(|| sessions(|s| s.push(key(stream), &buffer, summary, now())));
+            let queueing = catch_unwind(|| sessions(|s| s.push(key(stream), &buffer, summary, wall_clock())));
             keep_scratch(buffer);
             queueing
         };

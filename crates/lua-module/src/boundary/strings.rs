@@ -8,7 +8,6 @@
 use mlua::ffi::{self, lua_State};
 use std::cell::Cell;
 use std::ffi::c_int;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A scratch buffer that grew beyond this for one stanza is given back after it.
 const KEPT_SCRATCH: usize = 64 << 10;
@@ -60,11 +59,6 @@ pub unsafe fn push_failure(state: *mut lua_State, message: String) -> c_int {
 }
 
 pub const PANICKED: &str = "internal error while serialising a stanza, please report it";
-
-/// Seconds since 1970.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
 
 /// The integer at `index`; 0 if there is none.
 pub unsafe fn integer(state: *mut lua_State, index: c_int) -> i64 {

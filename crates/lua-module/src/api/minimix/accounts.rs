@@ -65,17 +65,11 @@ fn clients(_: &Lua, (account, room): (Text, Text)) -> LuaResult<(Option<String>,
     Ok(state::with(|state| state.look().clients(&account, &room)).unzip())
 }
 
-/// `shown(account, room)`: the resource of the client whose presence the account shows in the room, or `nil`.
-fn shown(_: &Lua, (account, room): (Text, Text)) -> LuaResult<Option<String>> {
-    Ok(state::with(|state| state.look().shown(&account, &room).map(Into::into)))
-}
-
 pub fn add(lua: &Lua, table: &LuaTable) -> LuaResult<()> {
     table.set("online", lua.create_function(online)?)?;
     table.set("pam_join", lua.create_function(pam_join)?)?;
     table.set("bookmark", lua.create_function(bookmark)?)?;
     table.set("bookmarks_known", lua.create_function(bookmarks_known)?)?;
     table.set("account_deleted", lua.create_function(account_deleted)?)?;
-    table.set("clients", lua.create_function(clients)?)?;
-    table.set("shown", lua.create_function(shown)?)
+    table.set("clients", lua.create_function(clients)?)
 }
