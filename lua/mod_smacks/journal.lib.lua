@@ -181,11 +181,6 @@ local function claim_for_good(session, h)
 	return claimed;
 end
 
--- Nothing is owed to that stream's peer any more, and what was queued is elsewhere.
-local function ended(key)
-	jn.ended(key);
-end
-
 local function time_ago(seconds)
 	if seconds < 120 then
 		return ("%d seconds"):format(seconds);
@@ -312,13 +307,13 @@ return {
 	claim = claim;
 	claim_for_good = claim_for_good;
 	commit = commit;
-	ended = ended;
+	-- ended(key): nothing is owed to that stream's peer any more, and what was queued is elsewhere.
+	ended = jn.ended;
 	is_kept = is_kept;
 	keep = keep;
 	keep_changes = this_host.keep;
 	open = open;
 	-- tell(key, h) sends an ack that nobody asked for, if the stream is one of this host.
 	tell_by = function (tell) this_host.tell = tell; end;
-	touched = touched;
 	unload = function () by_host[host] = nil; end;
 };

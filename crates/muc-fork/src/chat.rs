@@ -2,11 +2,12 @@
 
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
-use crate::element::{element, is_own, raw_attribute};
+use crate::element::{element, is_own};
 use crate::history::Mark;
 use crate::input::Talk;
 use crate::time;
 use enjamb_stanza::read::{self, Child};
+use enjamb_stanza::write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 const HINTS: &[u8] = b"urn:xmpp:hints";
@@ -182,7 +183,7 @@ fn attributes<'a>(list: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>) -
     let mut out = Vec::new();
     for (key, value) in list {
         if let Some(value) = value {
-            raw_attribute(&mut out, key.as_bytes(), value);
+            write::escaped_attribute(&mut out, key.as_bytes(), value);
         }
     }
     out

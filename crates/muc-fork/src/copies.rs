@@ -7,6 +7,7 @@
 
 use crate::accounts::Accounts;
 use crate::decision::{Edit, Id};
+use crate::element::split;
 use enjamb_stanza::{Attribute, Delay, Splice, read};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -27,7 +28,7 @@ impl Accounts {
             Some(from) => Some(from.as_str()),
             None => sender(stanza),
         };
-        let room = from.map(|from| from.split_once('/').map_or(from, |(room, _)| room));
+        let room = from.map(|from| split(from).0);
         let complete = |account: &str| self.shown(account, room?);
         Splice {
             to: Attribute::Set(to),

@@ -6,7 +6,7 @@
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
 use enjamb_stanza::read::{self, Child};
-use enjamb_stanza::write;
+use enjamb_stanza::{Attribute, Splice, write};
 use std::borrow::Cow;
 
 /// The namespace of stanzas (RFC 6120 §4.8.3).
@@ -119,35 +119,11 @@ fn plain(escaped: &[u8]) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(text))
 }
 
-/// A written stanza, or another element, without some attributes of its start tag.
-pub(crate) fn without(stanza: &[u8], keys: &[&[u8]]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(stanza.len());
-    let Some((_, tag, rest)) = read::tag(stanza) else { return out };
-    let (tag, empty) = match tag.strip_suffix(b"/") {
-        Some(tag) => (tag, true),
-        None => (tag, false),
-    };
-    let (name, attributes) = read::name(tag);
-    write::open(&mut out, name);
-    for (key, value) in read::attributes(attributes).filter(|(key, _)| !keys.contains(key)) {
-        raw_attribute(&mut out, key, value);
-    }
-    if empty {
-        write::end_empty(&mut out);
-    } else {
-        write::end_open(&mut out);
-    }
-    out.extend_from_slice(rest);
+/// A written stanza, or another element, without its address; and with its `id` or not.
+pub(crate) fn without_address(stanza: &[u8], id: Attribute) -> Vec<u8> {
+    let mut out = Vec::new();
+    Splice { to: Attribute::Remove, id, ..Splice::default() }.write(stanza, &mut out);
     out
-}
-
-/// Appends an attribute whose value is escaped already.
-pub(crate) fn raw_attribute(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    out.push(b' ');
-    out.extend_from_slice(key);
-    out.extend_from_slice(b"='");
-    out.extend_from_slice(value);
-    out.push(b'\'');
 }
 
 /// What a stanza of type `error` says (RFC 6120 §8.3.2).
@@ -216,7 +192,7 @@ mod tests {
 
     #[test]
     fn leaves_attributes_out() {
-        let without_address = |bytes| String::from_utf8(without(bytes, &[b"to", b"id"])).unwrap();
+        let without_address = |bytes| String::from_utf8(without_address(bytes, Attribute::Remove)).unwrap();
         assert_eq!(
             without_address(b"<a to='x' from='it&apos;s' id='1'><b to='c'/></a>"),
             "<a from='it&apos;s'><b to='c'/></a>"
@@ -226,7 +202,7 @@ mod tests {
         assert_eq!(without_address(b""), "");
         let whole = b"<a to='x' from='y'><b/>text</a>";
         for cut in 0..whole.len() {
-            without(&whole[..cut], &[b"to"]);
+            super::without_address(&whole[..cut], Attribute::Keep);
         }
     }
 

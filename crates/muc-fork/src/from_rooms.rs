@@ -6,12 +6,13 @@ use crate::accounts::Accounts;
 use crate::asks::Query;
 use crate::chat::Chat;
 use crate::decision::{Decision, Id};
-use crate::element::{Element, StanzaError, split, without};
+use crate::element::{Element, StanzaError, split, without_address};
 use crate::from_clients::message_kind;
 use crate::input::{FromRoom, Message};
 use crate::mediated::Mediated;
 use crate::presence::{self, FromOccupant};
 use crate::private::Unattended;
+use enjamb_stanza::Attribute;
 use std::sync::Arc;
 
 impl Accounts {
@@ -60,7 +61,7 @@ impl Accounts {
         let kind = presence::kind(read.attribute(b"type").as_deref())?;
         let said = FromOccupant::read(read, kind);
         // What is kept is for all clients; the `id` of the account's own answers one request.
-        let kept = without(stanza, if said.is_own() { &[b"to", b"id"] } else { &[b"to"] });
+        let kept = without_address(stanza, if said.is_own() { Attribute::Remove } else { Attribute::Keep });
         let mut all = self.presence_from_room(from, kind, said.as_input(), &kept, now)?;
         serve_in_hand(&mut all, from, &kept);
         Some(all)

@@ -2,11 +2,11 @@
 
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
-use crate::element::{Element, StanzaError, element, raw_attribute};
+use crate::element::{Element, StanzaError, element};
 use crate::history::Request;
 use crate::input::{Join, MucUser, Presence};
 use crate::time;
-use enjamb_stanza::read;
+use enjamb_stanza::{read, write};
 use std::borrow::Cow;
 
 const MUC: &[u8] = b"http://jabber.org/protocol/muc";
@@ -116,7 +116,7 @@ pub(crate) fn payload(stanza: &[u8]) -> Vec<u8> {
     if let Some(root) = read::root(stanza) {
         for (key, value) in read::attributes(root.attributes) {
             if !matches!(key, b"from" | b"to" | b"id" | b"type") {
-                raw_attribute(&mut attributes, key, value);
+                write::escaped_attribute(&mut attributes, key, value);
             }
         }
     }

@@ -48,14 +48,19 @@ pub enum NotRestored {
     Journal(#[from] Error),
 }
 
+/// What the journal's slots hold of a session.
+fn attributes_of(journal: &mut Journal, token: u64) -> Result<Attributes, NotRestored> {
+    let mut slots = Vec::new();
+    journal.slots(token, |_, record| slots.push(record.map(Box::from)))?;
+    Ok(Attributes::read(slots)?)
+}
+
 /// What the journal has of a session that waits. Of one that has no attributes yet, since the process ended while it
 /// began, nothing was promised.
 fn look(journal: &mut Journal, token: u64) -> Result<(Numbering, Attributes), NotRestored> {
     let meta = journal.meta(token)?;
     let (numbering, text) = record::read(&meta)?;
-    let mut slots = Vec::new();
-    journal.slots(token, |_, record| slots.push(record.map(Box::from)))?;
-    let mut attributes = Attributes::read(slots)?;
+    let mut attributes = attributes_of(journal, token)?;
     if let Some(text) = text {
         // An earlier release wrote it; this one may since have noted something beside it.
         let mut state = text::read(text)?;
@@ -106,9 +111,7 @@ impl Sessions {
     /// If it cannot be read or written.
     pub fn host_is_missing(&mut self, token: u64, since: i64) -> Result<(), NotRestored> {
         let journal = self.journal.as_mut().ok_or(NotRestored::NotOpen)?;
-        let mut slots = Vec::new();
-        journal.slots(token, |_, record| slots.push(record.map(Box::from)))?;
-        let mut attributes = Attributes::read(slots)?;
+        let mut attributes = attributes_of(journal, token)?;
         attributes.set(&Attribute::MissingSince(since));
         Ok(attributes.write(|slot, record| journal.set_slot(token, slot, record))?)
     }
