@@ -1,27 +1,16 @@
 //! What follows for an account from what is known of it, and what is not.
 
+mod support;
+
 use enjamb_muc_fork::GRACE;
 use enjamb_muc_fork::chat;
 use enjamb_muc_fork::decision::Decision;
 use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Message, MucUser, Presence};
 use enjamb_muc_fork::{Accounts, Full, Limits, Restored, RestoredClient, Waits};
+use support::{random, sent};
 
 const ACCOUNT: &str = "ada@a.example";
 const ROOM: &str = "room@c.example";
-
-fn random() -> u128 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    u128::from(NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-fn sent(decisions: &[Decision]) -> Vec<String> {
-    let sent = decisions.iter().filter_map(|d| match d {
-        Decision::Send { stanza } => Some(String::from_utf8_lossy(stanza).into_owned()),
-        _ => None,
-    });
-    sent.collect()
-}
 
 fn let_in(fork: &mut Accounts, joined: &[Decision], now: u64) {
     let join = sent(joined).join("");

@@ -3,22 +3,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
+mod support;
+
 use enjamb_muc_fork::Accounts;
 use enjamb_muc_fork::decision::Decision;
 use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, MucUser, Presence};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use support::random;
 
 const ACCOUNT: &str = "ada@a.example";
 const ROOM: &str = "room@c.example";
 /// After so many seconds without a part an exchange is over, and a request without its answer forgotten.
 const FORGOTTEN: u64 = 1800;
-
-fn random() -> u128 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    u128::from(NEXT.fetch_add(1, Ordering::Relaxed))
-}
 
 #[derive(Clone, Copy, Debug)]
 enum Step {

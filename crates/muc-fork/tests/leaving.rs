@@ -2,27 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
+mod support;
+
 use enjamb_muc_fork::decision::Decision;
 use enjamb_muc_fork::input::{FromClient, FromRoom, MucUser, Presence};
 use enjamb_muc_fork::{Accounts, Config, Offline, Restored, RestoredClient};
+use support::{random, sent};
 
 const ACCOUNT: &str = "ada@a.example";
 const ROOM: &str = "room@c.example";
 const OWN: &[u8] = b"<presence from='room@c.example/ada'/>";
-
-fn random() -> u128 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    u128::from(NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-fn sent(decisions: &[Decision]) -> Vec<String> {
-    let sent = decisions.iter().filter_map(|d| match d {
-        Decision::Send { stanza } => Some(String::from_utf8_lossy(stanza).into_owned()),
-        _ => None,
-    });
-    sent.collect()
-}
 
 fn id_of(stanza: &str) -> &str {
     stanza.split_once(" id='").unwrap().1.split('\'').next().unwrap()

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
+mod support;
+
 use enjamb_muc_fork::decision::{Decision, Edit, Id};
 use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, MucUser, Presence};
 use enjamb_muc_fork::view::Likeness;
@@ -12,16 +14,11 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, UNIX_EPOCH};
+use support::random;
 
 const ACCOUNTS: [&str; 3] = ["ada@a.example", "bob@a.example", "eve@a.example"];
 const ROOMS: [&str; 3] = ["room@c.example", "hall@c.example", "yard@c.example"];
 const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
-
-fn random() -> u128 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    u128::from(NEXT.fetch_add(1, Ordering::Relaxed))
-}
 
 /// What the room says to the account.
 #[derive(Clone, Debug)]

@@ -2,28 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
+mod support;
+
 use enjamb_muc_fork::decision::Decision;
 use enjamb_muc_fork::input::{FromClient, FromRoom, Join, MucUser, Presence};
 use enjamb_muc_fork::view::{Likeness, likeness};
 use enjamb_muc_fork::{Accounts, Change, Config, Mark, Offline, Restored, RestoredClient, chat};
 use std::collections::BTreeMap;
+use support::{random, sent};
 
 const ADA: &str = "ada@a.example";
 const BOB: &str = "bob@a.example";
 const ROOM: &str = "room@c.example";
 
-fn random() -> u128 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    u128::from(NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
 fn id_of(decisions: &[Decision]) -> String {
-    let sent = decisions.iter().find_map(|d| match d {
-        Decision::Send { stanza } => Some(String::from_utf8_lossy(stanza).into_owned()),
-        _ => None,
-    });
-    sent.unwrap().split_once(" id='").unwrap().1.split('\'').next().unwrap().to_owned()
+    sent(decisions).first().unwrap().split_once(" id='").unwrap().1.split('\'').next().unwrap().to_owned()
 }
 
 fn from<'a>(account: &'a str, nick: &'a str, id: Option<&'a str>) -> FromRoom<'a> {
