@@ -17,7 +17,7 @@ mod rooms;
 mod state;
 mod wake;
 
-use api::{journal, minimix, smacks};
+use api::{journal, minimix, muc, smacks};
 use boundary::push;
 use mlua::prelude::*;
 
@@ -39,6 +39,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     exports.set("log", log::function(lua)?)?;
     exports.set("journal", journal::table(lua)?)?;
     exports.set("minimix", minimix::table(lua)?)?;
+    exports.set("muc", muc::table(lua)?)?;
     exports.set("smacks", smacks::table(lua)?)?;
     Ok(exports)
 }

@@ -1,6 +1,7 @@
 //! The sessions of the process: the one thread-local that everything of XEP-0198 goes through.
 
 use crate::wake::Wake;
+use enjamb_rooms::Rooms;
 use enjamb_sessions::Sessions;
 use enjamb_stream_management::StreamKey;
 use mlua::prelude::*;
@@ -11,6 +12,8 @@ use std::time::Instant;
 #[derive(Default)]
 pub struct State {
     pub sessions: Sessions,
+    /// What is kept of rooms, in the same journal.
+    pub rooms: Rooms,
     /// From when the journal's time is counted.
     pub opened: Option<Instant>,
     /// By which the journal's thread tells that the disk has more.

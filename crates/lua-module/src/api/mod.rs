@@ -2,4 +2,5 @@
 
 pub mod journal;
 pub mod minimix;
+pub mod muc;
 pub mod smacks;
