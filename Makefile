@@ -24,10 +24,11 @@ build:
 	$(CARGO) build --release --locked -p enjamb-lua-module
 
 install: build
-	install -d $(LUADIR)/mod_smacks $(LUADIR)/mod_minimix $(LIBDIR)
+	install -d $(LUADIR)/mod_smacks $(LUADIR)/mod_minimix $(LUADIR)/mod_muc_enjamb $(LIBDIR)
 	install -m 644 lua/enjamb.lua $(LUADIR)/enjamb.lua
 	install -m 644 lua/mod_smacks/*.lua $(LUADIR)/mod_smacks/
 	install -m 644 lua/mod_minimix/*.lua $(LUADIR)/mod_minimix/
+	install -m 644 lua/mod_muc_enjamb/*.lua $(LUADIR)/mod_muc_enjamb/
 	install -m 755 $(LIBRARY) $(LIBDIR)/enjamb.so.new
 	mv -f $(LIBDIR)/enjamb.so.new $(LIBDIR)/enjamb.so
 	@$(if $(MANIFEST),sh tools/manifest.sh $(MANIFEST) $(ROCK))

@@ -692,6 +692,13 @@ module:hook_global("user-deleted", function (event)
 	bookmarks.forget(account);
 end);
 
+local room_services = module:require "mod_muc_enjamb/loading";
+function module.unload()
+	if not module.reloading then
+		room_services.unload();
+	end
+end
+
 -- Connections are closed on the way down; the accounts are in their rooms when the server is up again.
 module:hook_global("server-stopping", function ()
 	stopping = true;

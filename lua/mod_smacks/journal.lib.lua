@@ -40,6 +40,8 @@ local owed, resuming = module:shared("/*/smacks/owed"), module:shared("/*/smacks
 local by_host = module:shared("/*/smacks/keeping");
 local own = {};
 by_host[host] = own;
+-- By component, what notes there how its rooms are (mod_muc_enjamb): false if that could not be done now.
+local before_claims = module:shared("/*/smacks/before_claims");
 
 -- Whether a session outlives the server: levels are the host's, and not every account can come back.
 function own.is_kept(session)
@@ -101,6 +103,14 @@ local function note(session, is_claiming)
 	return n_waiting == 0; -- else its count is not yet what it will be
 end
 
+local function note_rooms()
+	local all = true;
+	for _, note_changes in pairs(before_claims) do
+		all = note_changes() and all;
+	end
+	return all;
+end
+
 local function note_all(claiming)
 	for session in pairs(touched) do
 		local ok, complete = contain.attempt(session, "noting what was handled", note, session, session == claiming);
@@ -129,7 +139,13 @@ end
 -- Hands what is noted to the operating system. Returns whether that was done.
 local function commit()
 	if level == "none" or not journal.open then return true; end
+	note_rooms();
 	note_all();
+	return heed(jn_commit());
+end
+
+-- The same where it does not matter what was handled.
+function own.hand_over()
 	return heed(jn_commit());
 end
 
@@ -137,6 +153,10 @@ end
 -- told; and whether more may be when the disk has it.
 local function claim(session, h)
 	if level == "none" or not journal.open then return h, false; end
+	if not note_rooms() then
+		commit(); -- there may be room for it again
+		if not note_rooms() then return nil, false; end
+	end
 	note_all(session);
 	local key = session.enjamb_stream;
 	local claimed, pending, err, unkept = jn_claim(key, h, level, journal.disk_is_at);
@@ -236,6 +256,8 @@ local function open()
 	watch_disk();
 	return true;
 end
+
+own.open = open;
 
 -- What nobody asks to be acknowledged is kept all the same, a little later.
 module:add_timer(1, function ()

@@ -40,6 +40,7 @@ local pep = module:require "pep";
 local queue_of = module:require "queue";
 local rights = module:require "rights";
 local rooms = module:require "rooms";
+local room_services = module:require "mod_muc_enjamb/loading";
 local sending = module:require "sending";
 local shell = module:require "shell";
 local state = module:require "state";
@@ -1195,6 +1196,7 @@ function module.unload()
 	sending.unload();
 	shell.unload();
 	if not module.reloading then
+		room_services.unload();
 		pep.unload();
 		journal.unload();
 	end

@@ -23,6 +23,8 @@ local patience = 24 * 60 * 60;
 
 -- Sessions that were looked at and stay as they are until the next start, by token. One for all hosts.
 local left = module:shared("/*/smacks/left");
+-- Sessions of which nobody can tell yet whether they come back, by full JID. One for all hosts.
+local undecided = module:shared("/*/smacks/undecided");
 
 -- `smacks` has what the module does with sessions: attach, expire, hibernate, tell_that_it_waits; `journal`, `state`, `rooms` and `contacts` are
 -- the libraries.
@@ -209,6 +211,7 @@ return function (smacks, journal, state, rooms, contacts, limits, hibernation_ti
 			if session then
 				session.log("info", "%s is back now and waits for its client", session.full_jid);
 			end
+			undecided[kept.username.."@"..host.."/"..kept.resource] = (may == nil or err) and true or nil;
 			unknown = may == nil and reason or err or unknown;
 		end);
 		journal.commit();
