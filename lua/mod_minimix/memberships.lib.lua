@@ -12,7 +12,7 @@ local resourceprep = require "util.encodings".stringprep.resourceprep;
 local ipairs, next, pairs, type = ipairs, next, pairs, type;
 local traceback = debug.traceback;
 
-local full_sessions = prosody.full_sessions;
+local full_sessions, hosts = prosody.full_sessions, prosody.hosts;
 local host = module.host;
 -- By user: rooms, each with the nickname and the clients that were in it.
 local accounts = module:open_store("minimix");
@@ -138,6 +138,22 @@ local function fault_of(room, membership)
 	end
 end
 
+-- What a room of this server has of the account still, if it outlived the restart (mod_muc_enjamb).
+local function remembered(account, room)
+	local _, domain = jid_split(room);
+	local service = hosts[domain];
+	local rooms = service and service.modules and service.modules.muc_enjamb;
+	if not rooms then return nil; end
+	local ok, told = protected(rooms.as_told, room, account);
+	if not ok then
+		module:log("error", "%s joins %s again, which may have it still: %s", account, room, told);
+	end
+	return ok and told or nil;
+end
+
+-- While all accounts are taken up, what is to be done: first all are in their rooms, then is told what changed.
+local later;
+
 local function restore_room(account, room, membership)
 	local fault = fault_of(room, membership);
 	if fault then return false, fault; end
@@ -149,9 +165,14 @@ local function restore_room(account, room, membership)
 		end
 	end
 	local restored = setmetatable({ clients = clients }, { __index = membership });
-	local ok, decisions = pcall(mx.restore, account, room, restored, prosody.bare_sessions[account] ~= nil);
+	local told = remembered(account, room);
+	local ok, decisions = pcall(told and mx.adopt or mx.restore, account, room, restored, prosody.bare_sessions[account] ~= nil, told);
 	if not ok then return false, decisions; end
-	perform(decisions, account);
+	if later then
+		later[#later+1] = { decisions, account };
+	else
+		perform(decisions, account);
+	end
 	return true;
 end
 
@@ -268,6 +289,7 @@ local function restore_all()
 	end
 	records.listed, records.known = true, {};
 	local failed = 0;
+	later = {};
 	for _, username in ipairs(usernames) do
 		if records.unknown[username] == false then
 			if failed < max_failures then
@@ -279,6 +301,11 @@ local function restore_all()
 				try_later(username);
 			end
 		end
+	end
+	local all = later;
+	later = nil;
+	for _, one in ipairs(all) do
+		perform(one[1], one[2]);
 	end
 	if n_rooms > 0 then
 		module:log("info", "%d accounts are joining the %d rooms again that they were in", n_accounts, n_rooms);

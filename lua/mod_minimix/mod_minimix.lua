@@ -149,11 +149,15 @@ local function complete_jids(stanza)
 	end
 end
 
+local replacing = module:require "replacing";
+local is_held = replacing.is_held;
+
 local function send_to_client(account, resource, stanza, edit)
 	local user = bare_sessions[account];
 	local session = user and user.sessions[resource];
 	if not session then return; end
 	local attr = stanza.attr;
+	if is_held(account, resource, edit.from or attr.from) then return; end
 	attr.to = session.full_jid;
 	if edit.from then
 		attr.from = edit.from;
@@ -390,7 +394,7 @@ local function presence_from_client(event)
 	end
 	if kind ~= nil and kind ~= "unavailable" and kind ~= "error" then return; end
 	if not to then
-		if kind == "unavailable" then
+		if kind == "unavailable" and not replacing.is_replaced(origin) then
 			client_gone(origin, true, payload_of(stanza));
 		end
 		return;
@@ -401,6 +405,7 @@ local function presence_from_client(event)
 	if not x and not has(account, room) then return; end
 	local room_host = hosts[jid.host(room)];
 	if room_host and room_host.type == "local" then return; end -- an account is no room
+	replacing.joined(account, origin.resource, room);
 	local decisions = mx.presence_out(account, origin.resource, room, nick, kind, stanza.attr.id, payload_of(stanza), x and read_join(x) or nil);
 	if not decisions then return; end
 	if origin.directed then
@@ -462,8 +467,11 @@ module:hook("pre-message/bare", message_from_client, -5);
 module:hook("pre-iq/full", iq_from_client, -5);
 module:hook("pre-iq/bare", iq_from_client, -5);
 
+replacing.watch(mx, perform);
 module:hook("resource-unbind", function (event)
-	client_gone(event.session, false);
+	if not replacing.hold(event.session) then
+		client_gone(event.session, false);
+	end
 end, -1);
 
 -- From rooms ------------------------------------------------------------------------------------------------------------
@@ -480,7 +488,8 @@ local function presence_from_room(event)
 	for _, code in ipairs(said.codes or {}) do
 		own = own or code == 110;
 	end
-	local decisions = mx.presence_in(account, room, nick, kind, attr.id, bytes_of(stanza, own), said);
+	-- Whose join it answered is of no use to those who are told later.
+	local decisions = mx.presence_in(account, room, nick, kind, attr.id, bytes_of(stanza, own or kind == nil), said);
 	return decisions and perform(decisions, account, stanza, event.origin);
 end
 
@@ -490,8 +499,9 @@ local function send_copies(stanza, account, ...)
 	if not user then return; end
 	local attr, sessions = stanza.attr, user.sessions;
 	for i = 1, select("#", ...) do
-		local session = sessions[(select(i, ...))];
-		if session then
+		local resource = select(i, ...);
+		local session = sessions[resource];
+		if session and not is_held(account, resource, attr.from) then
 			attr.to = session.full_jid;
 			session.send(stanza);
 		end

@@ -5,7 +5,7 @@
 -- again, and nobody is told anything but what changed. The room is its component's, whoever is in it.
 --
 -- Beside this file: keeping (what changed of a room, and is noted before an ack leaves), restore (rooms that are back),
--- absent (occupants that are not), returning (who comes back to where the room has it already).
+-- absent (occupants that are not), returning (who comes back to where the room has it already), telling (what a room would tell).
 
 local modulemanager = require "core.modulemanager";
 
@@ -24,6 +24,9 @@ local keeping = module:require "keeping"(muc, journal);
 local absent = module:require "absent"(muc);
 local restore = module:require "restore"(muc, keeping, absent);
 local returning = module:require "returning"(muc, absent);
+
+-- For mod_minimix.
+as_told = module:require "telling"(muc);
 
 -- Outlives a reload.
 local state = module:shared("state");

@@ -12,7 +12,8 @@
 //!
 //! - [`accounts`]: the accounts and their memberships. What happens to them stands in a file per side it comes from:
 //!   `joining` (a client's presence), `sending` (what else clients send), `receiving` (what rooms send), `watching` (time),
-//!   `account` (bookmarks, devices, restarts); `requests` are those without an answer yet; `serving` is what one client is told from what is known.
+//!   `account` (bookmarks, devices, restarts), `adopting` (rooms that outlived one),
+//!   `replacing` (a client that logs in anew); `requests` are those without an answer yet; `serving` is what one client is told from what is known.
 //! - [`view`]: what rooms told about their occupants, kept once for all accounts.
 //! - [`chat`]: what a groupchat message says.
 //! - [`history`]: the discussion that a client gets when it joins.
@@ -23,6 +24,7 @@
 
 mod account;
 pub mod accounts;
+mod adopting;
 pub mod build;
 pub mod chat;
 pub mod decision;
@@ -32,6 +34,7 @@ mod joining;
 mod membership;
 pub mod memory;
 mod receiving;
+mod replacing;
 mod requests;
 mod sending;
 mod serving;
@@ -39,6 +42,7 @@ pub mod view;
 mod watching;
 
 pub use accounts::{Accounts, Change, Config, Offline, Restored, RestoredClient, Waits};
+pub use adopting::Remembered;
 pub use decision::{Condition, Decision, Edit, Id, Outcome};
 pub use history::{Mark, Request};
 pub use memory::{Full, Limits};

@@ -4,7 +4,7 @@ use crate::accounts::{ANSWER_TIMEOUT, Accounts, BROKEN, CLIENT_GONE, GONE, LEAVE
 use crate::build;
 use crate::decision::{Decision, Edit, Id};
 use crate::input::{Asks, FromClient, Iq, Message};
-use crate::membership::{Phase, Rename, Stage};
+use crate::membership::{Membership, Phase, Rename, Stage};
 use crate::requests::{Asked, BUSY};
 use std::sync::Arc;
 
@@ -143,12 +143,31 @@ impl Accounts {
         now: u64,
     ) -> Vec<Decision> {
         let mut out = Vec::new();
-        let Some(a) = self.accounts.get_mut(account) else { return out };
+        self.out_of_rooms(account, resource, u64::MAX, online, told, payload, now, &mut out);
+        self.answer_for(account, resource, &mut out);
+        out
+    }
+
+    /// The client is gone from all rooms but those that it has joined since that turn.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn out_of_rooms(
+        &mut self,
+        account: &str,
+        resource: &str,
+        turn: u64,
+        online: bool,
+        told: bool,
+        payload: Option<&[u8]>,
+        now: u64,
+        out: &mut Vec<Decision>,
+    ) {
+        let Some(a) = self.accounts.get_mut(account) else { return };
         a.online = online;
+        let is_gone = |m: &Membership| m.client(resource).is_some_and(|client| client.turn <= turn);
         let mut rooms: Vec<Box<str>> = a
             .rooms
             .iter()
-            .filter(|(_, m)| m.client(resource).is_some() || (!online && !m.is_used()))
+            .filter(|(_, m)| is_gone(m) || (!online && !m.is_used()))
             .map(|(room, _)| room.clone())
             .collect();
         rooms.sort();
@@ -160,7 +179,7 @@ impl Accounts {
             if let Some(client) = &gone
                 && told
             {
-                m.serve_left(account, &room, client, Id::Remove, &[110], &mut out);
+                m.serve_left(account, &room, client, Id::Remove, &[110], out);
             }
             if m.phase == Phase::Leaving {
                 continue;
@@ -169,18 +188,21 @@ impl Accounts {
                 if gone.is_some() {
                     out.push(Decision::Persist { account: account.into() });
                 }
-                self.show_latest(account, &room, &mut out);
+                self.show_latest(account, &room, out);
             } else {
-                self.depart(account, &room, payload, now, &mut out);
+                self.depart(account, &room, payload, now, out);
             }
         }
-        let Some(a) = self.accounts.get_mut(account) else { return out };
+    }
+
+    /// What waits for an answer of a client that is gone is answered for it.
+    pub(crate) fn answer_for(&mut self, account: &str, resource: &str, out: &mut Vec<Decision>) {
+        let Some(a) = self.accounts.get_mut(account) else { return };
         for (from, id) in a.requests.client_gone(resource) {
             let error = build::iq_error(account, CLIENT_GONE);
             let stanza = build::addressed(&error, &[("to", &from), ("id", &id)], b"");
             out.push(Decision::Send { stanza });
         }
-        out
     }
 
     /// A client's message to a room, or to an occupant. Errors never leave as the account's: rooms would throw it out. `condition`

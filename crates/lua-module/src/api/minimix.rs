@@ -10,7 +10,8 @@ use crate::{log, rooms};
 use enjamb_muc_fork::decision::{Decision, Edit, Id, Outcome};
 use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, MucUser, Presence};
 use enjamb_muc_fork::{
-    Accounts, Change, Config, Full, Limits, Offline, Request, Restored, RestoredClient, Waits, chat,
+    Accounts, Change, Config, Full, Limits, Offline, Remembered, Request, Restored, RestoredClient, Waits,
+    chat,
 };
 use mlua::prelude::*;
 use std::cell::RefCell;
@@ -293,6 +294,17 @@ fn client_gone(
     let payload = payload.as_ref().map(|p| p.as_bytes());
     let all = with(|fork| fork.client_gone(&account, &resource, online, told, payload.as_deref(), now()));
     decisions(lua, all)
+}
+
+/// `replaced(account, resource)`: another session has the client's resource. Decisions, and the turn for [`not_back`].
+fn replaced(lua: &Lua, (account, resource): (Text, Text)) -> LuaResult<(LuaTable, u64)> {
+    let (turn, all) = with(|fork| fork.replaced(&account, &resource));
+    Ok((decisions(lua, all)?, turn))
+}
+
+/// `not_back(account, resource, online, turn)`: it has not joined again those rooms that it has not joined since that turn.
+fn not_back(lua: &Lua, (account, resource, online, turn): (Text, Text, bool, u64)) -> LuaResult<LuaTable> {
+    decisions(lua, with(|fork| fork.not_back(&account, &resource, turn, online, now())))
 }
 
 /// `message_out(account, resource, room, nick, type, id, condition)`
@@ -627,17 +639,17 @@ fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
     Ok(rooms)
 }
 
-/// `restore(account, room, kept, online)`: `kept` as [`memberships`] gives it.
-fn restore(lua: &Lua, (account, room, kept, online): (Text, String, LuaTable, bool)) -> LuaResult<LuaTable> {
+/// `kept` as [`memberships`] gives it.
+fn restored(room: String, kept: &LuaTable) -> LuaResult<Restored> {
     let known = RECORDED.with_borrow(|rooms| rooms.get(&room).cloned()).unwrap_or_default();
     let mut restored = Restored {
         room,
         nick: kept.get("nick")?,
         password: kept.get("password")?,
-        pam: flag(&kept, "pam")?,
-        leaving: flag(&kept, "leaving")?,
-        joining: flag(&kept, "joining")?,
-        other_ids: flag(&kept, "other_ids")?,
+        pam: flag(kept, "pam")?,
+        leaving: flag(kept, "leaving")?,
+        joining: flag(kept, "joining")?,
+        other_ids: flag(kept, "other_ids")?,
         entry: kept.get::<Option<Vec<u16>>>("entry")?.unwrap_or_default(),
         untold: kept.get::<Option<Vec<u16>>>("untold")?.unwrap_or_default(),
         occupants: known.occupants.into_iter().collect(),
@@ -653,7 +665,48 @@ fn restore(lua: &Lua, (account, room, kept, online): (Text, String, LuaTable, bo
             restored.pam_waiting.push((one.get("resource")?, one.get("id")?));
         }
     }
+    Ok(restored)
+}
+
+/// `restore(account, room, kept, online)`: `kept` as [`memberships`] gives it.
+fn restore(lua: &Lua, (account, room, kept, online): (Text, String, LuaTable, bool)) -> LuaResult<LuaTable> {
+    let restored = restored(room, &kept)?;
     decisions(lua, with(|fork| fork.restore(&account, restored, online, now())))
+}
+
+fn strings(table: &LuaTable, key: &str) -> LuaResult<Vec<LuaString>> {
+    table.get::<LuaTable>(key)?.sequence_values().collect()
+}
+
+/// `adopt(account, room, kept, online, remembered)`: the same of an account that the room has still. `remembered` is a table as
+/// mod_muc_enjamb makes it: `nick`, `own`, `shown`, `nicks`, `presences`, `history` (arrays) and `subject`; stanzas are bytes without `to`.
+fn adopt(
+    lua: &Lua,
+    (account, room, kept, online, table): (Text, String, LuaTable, bool, LuaTable),
+) -> LuaResult<LuaTable> {
+    let restored = restored(room, &kept)?;
+    let nick: Text = table.get("nick")?;
+    let (own, shown): (LuaString, LuaString) = (table.get("own")?, table.get("shown")?);
+    let subject: LuaString = table.get("subject")?;
+    let (own, shown, subject) = (own.as_bytes(), shown.as_bytes(), subject.as_bytes());
+    let nicks = table.get::<LuaTable>("nicks")?.sequence_values().collect::<LuaResult<Vec<Text>>>()?;
+    let presences = strings(&table, "presences")?;
+    let presences: Vec<_> = presences.iter().map(LuaString::as_bytes).collect();
+    let history = strings(&table, "history")?;
+    let history: Vec<_> = history.iter().map(LuaString::as_bytes).collect();
+    let remembered = Remembered {
+        nick: &nick,
+        own: &own,
+        shown: &shown,
+        occupants: nicks.iter().map(|nick| &**nick).zip(presences.iter().map(|bytes| &**bytes)).collect(),
+        history: history.iter().map(|bytes| &**bytes).collect(),
+        subject: &subject,
+    };
+    let all = with(|fork| {
+        fork.set_wall_clock(wall_clock(), now());
+        fork.adopt(&account, restored, &remembered, online, now())
+    });
+    decisions(lua, all)
 }
 
 fn has_room(_: &Lua, room: Text) -> LuaResult<bool> {
@@ -738,6 +791,8 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("presence_out", lua.create_function(presence_out)?)?;
     table.set("probe_out", lua.create_function(probe_out)?)?;
     table.set("client_gone", lua.create_function(client_gone)?)?;
+    table.set("replaced", lua.create_function(replaced)?)?;
+    table.set("not_back", lua.create_function(not_back)?)?;
     table.set("message_out", lua.create_function(message_out)?)?;
     table.set("iq_out", lua.create_function(iq_out)?)?;
     table.set("presence_in", lua.create_function(presence_in)?)?;
@@ -757,6 +812,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     table.set("account_deleted", lua.create_function(account_deleted)?)?;
     table.set("memberships", lua.create_function(memberships)?)?;
     table.set("restore", lua.create_function(restore)?)?;
+    table.set("adopt", lua.create_function(adopt)?)?;
     table.set("has_room", lua.create_function(has_room)?)?;
     table.set("keep", lua.create_function(keep)?)?;
     table.set("kept", lua.create_function(kept)?)?;
