@@ -169,7 +169,7 @@ local function restore_room(account, room, membership)
 	local ok, decisions = pcall(told and mx.adopt or mx.restore, account, room, restored, prosody.bare_sessions[account] ~= nil, told);
 	if not ok then return false, decisions; end
 	if later then
-		later[#later+1] = { decisions, account };
+		table.move(decisions, 1, #decisions, #later + 1, later);
 	else
 		perform(decisions, account);
 	end
@@ -236,6 +236,7 @@ local function take_up_rooms(username)
 	end
 	local changed = busy[username] or n > 0;
 	busy[username] = nil;
+	if later and n > 0 then return true, n; end -- it is saved when what was decided is done
 	if changed or next(mx.memberships(account)) then
 		save_account(account);
 	end
@@ -304,9 +305,7 @@ local function restore_all()
 	end
 	local all = later;
 	later = nil;
-	for _, one in ipairs(all) do
-		perform(one[1], one[2]);
-	end
+	perform(all);
 	if n_rooms > 0 then
 		module:log("info", "%d accounts are joining the %d rooms again that they were in", n_accounts, n_rooms);
 	end

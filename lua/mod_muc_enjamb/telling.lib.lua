@@ -26,17 +26,12 @@ local function bytes_of(stanza)
 	return bytes;
 end
 
-local function each_of_none() end
-
--- Calls the room's method, and each(stanza) with what it would send. With `only_itself`, others have not to be told.
-local function instead(room, each, only_itself, method, ...)
-	local own_route, own_each = rawget(room, "route_stanza"), rawget(room, "each_occupant");
+-- Calls the room's method, and each(stanza) with what it would send.
+local function instead(room, each, method, ...)
+	local own = rawget(room, "route_stanza");
 	room.route_stanza = function (_, stanza) each(stanza); end
-	if only_itself then
-		room.each_occupant = function () return each_of_none; end
-	end
 	local ok, err = xpcall(room[method], traceback, room, ...);
-	room.route_stanza, room.each_occupant = own_route, own_each;
+	room.route_stanza = own;
 	if not ok then error(err, 0); end
 end
 
@@ -55,10 +50,10 @@ return function (muc)
 			:tag("x", { xmlns = xmlns_muc }):tag("history", { maxstanzas = ("%d"):format(most_history) }):up():up();
 		instead(room, function (message)
 			known.history[#known.history+1] = bytes_of(message);
-		end, false, "send_history", join);
+		end, "send_history", join);
 		instead(room, function (message)
 			known.subject = bytes_of(message);
-		end, false, "send_subject", room.jid, room._data.subject_time);
+		end, "send_subject", room.jid, room._data.subject_time);
 		told[room] = known;
 		return known;
 	end
@@ -76,7 +71,7 @@ return function (muc)
 				attr.id = nil;
 				nicks[#nicks+1], presences[#presences+1] = nick, bytes_of(presence);
 			end
-		end, false, "send_occupant_list", is_anonymous and room.jid or account);
+		end, "send_occupant_list", is_anonymous and room.jid or account);
 		known[which] = { nicks = nicks, presences = presences };
 		return known[which];
 	end
@@ -86,13 +81,11 @@ return function (muc)
 		local room = muc.get_room_from_jid(room_jid);
 		local occupant = room and room:get_occupant_by_real_jid(account);
 		if not occupant then return nil; end
-		local own;
-		instead(room, function (presence)
-			if presence.attr.to ~= account then return; end
-			presence.attr.id = nil;
-			own = bytes_of(presence);
-		end, true, "publicise_occupant_status", occupant, st.stanza("x", { xmlns = xmlns_muc_user }));
-		if not own then return nil; end
+		local own, x = st.clone(occupant:get_presence(account)), st.stanza("x", { xmlns = xmlns_muc_user });
+		room:build_item_list(occupant, x, false);
+		own:add_child(x:tag("status", { code = "110" }):up());
+		own.attr.id = nil;
+		module:fire_event("muc-build-occupant-presence", { room = room, occupant = occupant, stanza = own });
 		local shown = st.clone(occupant:get_presence(account));
 		shown.attr.from, shown.attr.to, shown.attr.id = nil, nil, nil;
 		shown:maptags(function (tag)
@@ -101,7 +94,7 @@ return function (muc)
 		local known = of_room(room);
 		local occupants = occupants_of(room, known, account);
 		return {
-			nick = jid.resource(occupant.nick); own = own; shown = serialize(shown);
+			nick = jid.resource(occupant.nick); own = bytes_of(own); shown = serialize(shown);
 			nicks = occupants.nicks; presences = occupants.presences;
 			history = known.history; subject = known.subject;
 		};
