@@ -23,10 +23,11 @@ module:hook("pre-session-close", function (event)
 	end
 end, 10);
 
-local function let_go(account, resource, turn)
+-- `only`: if it is still that one.
+local function let_go(account, resource, only)
 	local of_account = held[account];
 	local hold = of_account and of_account[resource];
-	if not hold or turn and hold.turn ~= turn then return; end
+	if not hold or only and hold ~= only then return; end
 	of_account[resource] = nil;
 	if next(of_account) == nil then held[account] = nil; end
 	local user = bare_sessions[account];
@@ -44,14 +45,11 @@ local function hold(session)
 		let_go(account, resource);
 		return false;
 	end
-	local before = held[account] and held[account][resource];
 	local decisions, turn = mx.replaced(account, resource);
-	if before then
-		turn = before.turn; -- and so it is with what that one had
-	end
+	local one = { turn = turn, joined = {} };
 	held[account] = held[account] or {};
-	held[account][resource] = { turn = turn, joined = before and before.joined or {} };
-	module:add_timer(hold_time, function () let_go(account, resource, turn); end);
+	held[account][resource] = one;
+	module:add_timer(hold_time, function () let_go(account, resource, one); end);
 	if decisions[1] then
 		perform(decisions, account);
 	end

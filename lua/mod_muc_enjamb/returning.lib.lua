@@ -7,6 +7,7 @@
 -- has joined again, or for half a minute; while they are held it is sent nothing from there.
 
 local st = require "util.stanza";
+local timer = require "util.timer";
 
 local next, pairs, rawget, setmetatable, xpcall = next, pairs, rawget, setmetatable, xpcall;
 local error, pcall, traceback = error, pcall, debug.traceback;
@@ -17,8 +18,9 @@ local xmlns_muc = "http://jabber.org/protocol/muc";
 -- For so many seconds.
 local hold_time = 30;
 
--- Sessions that end since another one has their resource. For all components.
-local replaced = module:shared("/*/muc_enjamb/replaced");
+-- Sessions that end since another one has their resource; and their full JIDs, while what was queued for them is returned. For all
+-- components.
+local replaced, ending = module:shared("/*/muc_enjamb/replaced"), module:shared("/*/muc_enjamb/ending");
 setmetatable(replaced, { __mode = "k" });
 
 local function is_same_attr(a, b, without)
@@ -44,6 +46,7 @@ end
 return function (muc, absent)
 	local room_mt = muc.room_mt;
 	local handle, publicise, route = room_mt.handle_normal_presence, room_mt.publicise_occupant_status, room_mt.route_stanza;
+	local kick = room_mt.handle_kickable;
 	-- By real JID and room: the unavailable presence that was not heeded yet.
 	local held = {};
 	-- By room, while a client joins it that it has already: its `jid`, and the presence that it had `before`.
@@ -126,8 +129,15 @@ return function (muc, absent)
 		return route(room, stanza);
 	end
 
-	room_mt.handle_normal_presence, room_mt.publicise_occupant_status, room_mt.route_stanza =
-		handle_normal_presence, publicise_occupant_status, route_stanza;
+	-- What was queued for the session comes back as errors, for which a room throws out.
+	local function handle_kickable(room, origin, stanza)
+		local real_jid = stanza.attr.from;
+		if ending[real_jid] or held[real_jid] and held[real_jid][room.jid] then return true; end
+		return kick(room, origin, stanza);
+	end
+
+	room_mt.handle_normal_presence, room_mt.publicise_occupant_status, room_mt.route_stanza, room_mt.handle_kickable =
+		handle_normal_presence, publicise_occupant_status, route_stanza, handle_kickable;
 
 	local function watch(name)
 		local of_host = hosts[name];
@@ -135,7 +145,12 @@ return function (muc, absent)
 		module:hook_object_event(of_host.events, "pre-session-close", function (event)
 			local reason = event.reason;
 			if type(reason) == "table" and reason.condition == "conflict" then
-				replaced[event.session] = true;
+				local session = event.session;
+				local full_jid = session.full_jid;
+				replaced[session] = true;
+				if not full_jid or ending[full_jid] then return; end
+				ending[full_jid] = true;
+				timer.add_task(0, function () ending[full_jid] = nil; end);
 			end
 		end, 10);
 	end
@@ -148,6 +163,7 @@ return function (muc, absent)
 		unload = function ()
 			if room_mt.handle_normal_presence == handle_normal_presence then room_mt.handle_normal_presence = handle; end
 			if room_mt.publicise_occupant_status == publicise_occupant_status then room_mt.publicise_occupant_status = publicise; end
+			if room_mt.handle_kickable == handle_kickable then room_mt.handle_kickable = kick; end
 			if room_mt.route_stanza == route_stanza then room_mt.route_stanza = route; end
 		end;
 	};

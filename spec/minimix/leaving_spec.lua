@@ -70,10 +70,15 @@ muc.ordinary("leaving a room", {}, function (ctx, it)
 		muc.in_step(ctx, room, owner);
 	end);
 
-	it("is what another connection with one's resource does", function ()
+	it("is what another connection with one's resource does, unless it joins within half a minute", function ()
 		local room, owner, ada = two();
 		local again = muc.client(ctx, { user = ada.username, resource = ada.resource });
-		owner:expect(muc.presence_of(room, "ada", "unavailable"));
+		assert.same({ "owner" }, muc.enter(again, room, "ada").nicks);
+		muc.settle(owner, again);
+		assert.equal(0, #muc.got(owner, 1, muc.presence_of(room, "ada", "unavailable")));
+		muc.in_step(ctx, room, owner, again);
+		again = muc.client(ctx, { user = ada.username, resource = ada.resource });
+		owner:expect(muc.presence_of(room, "ada", "unavailable"), 50);
 		muc.in_step(ctx, room, owner);
 		assert.same({ "owner" }, muc.enter(again, room, "ada").nicks);
 		muc.in_step(ctx, room, owner, again);
