@@ -166,6 +166,9 @@ local function restore_room(account, room, membership)
 	end
 	local restored = setmetatable({ clients = clients }, { __index = membership });
 	local told = remembered(account, room);
+	if told then
+		told.all_back = #clients == #(membership.clients or clients);
+	end
 	local ok, decisions = pcall(told and mx.adopt or mx.restore, account, room, restored, prosody.bare_sessions[account] ~= nil, told);
 	if not ok then return false, decisions; end
 	if later then
@@ -305,7 +308,13 @@ local function restore_all()
 	end
 	local all = later;
 	later = nil;
-	perform(all);
+	-- Clients are told what changed before somebody else's presence changes once more.
+	local told, sent = {}, {};
+	for _, decision in ipairs(all) do
+		table.insert(decision.what == "send" and sent or told, decision);
+	end
+	perform(told);
+	perform(sent);
 	if n_rooms > 0 then
 		module:log("info", "%d accounts are joining the %d rooms again that they were in", n_accounts, n_rooms);
 	end

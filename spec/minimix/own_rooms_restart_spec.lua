@@ -162,4 +162,86 @@ muc.versions("accounts in rooms of their own server", function (start)
 		assert.is_nil(muc.truth(ctx.srv, kicked).ada);
 		assert.same({}, ctx:log_errors(0));
 	end);
+
+	-- A client that keeps what it sends until that is acknowledged, and sends the rest again when it has resumed.
+	local function keeps(c)
+		local send, list = c.send, {};
+		c.unacked, c.kept = list, 0;
+		function c:send(text)
+			if text:match("^<[mpi]") then list[#list+1] = text; end
+			return send(self, text);
+		end
+		return c;
+	end
+
+	local function resume(ctx, old)
+		local new = ctx:authenticated(old.username);
+		local answer = new:try_resume(old.token, old.h);
+		new.token, new.jid, new.bare, new.resource = old.token, old.jid, old.bare, old.resource;
+		assert.equal("resumed", answer.name, tostring(answer));
+		new.h = old.h;
+		for i = #new.seen, 1, -1 do table.insert(old.seen, new.seen[#new.seen + 1 - i]); end
+		new.seen, new.next = old.seen, #old.seen + 1;
+		keeps(new);
+		local again = {};
+		for i = tonumber(answer.attr.h) + 1, #old.unacked do again[#again+1] = old.unacked[i]; end
+		for _, text in ipairs(again) do new:send(text); end
+		return new;
+	end
+
+	for seed = 1, 4 do
+		for _, way in ipairs { "with the module", "without" } do
+			it(("are what clients were told after a kill -9 in the middle of everything, %s, seed %d"):format(way, seed), function ()
+				math.randomseed(seed);
+				local ctx = muc.start(start, { config = "smacks_hibernation_time = 60" });
+				if way == "without" then
+					ctx.srv:terminate();
+					ctx.srv:rewrite_config { minimix = false };
+					ctx.srv:launch();
+				end
+				local room, clients = muc.new_room(), {};
+				for i = 1, 5 do
+					local c = ctx:login { available = true };
+					c:enable { resume = "true" };
+					clients[i] = keeps(c);
+					muc.enter(c, room, "n" .. i);
+					if i == 1 then muc.configure(c, room, { ["muc#roomconfig_historylength"] = "10" }); end
+				end
+				settle(table.unpack(clients));
+				local acts = {
+					function (c, i)
+						local show = ({ "away", "dnd", "xa" })[math.random(3)];
+						c:send(("<presence id='p' to='%s/n%d'><show>%s</show></presence>"):format(room, i, show));
+					end;
+					function (c) muc.say(c, room, "said " .. math.random(1000)); end;
+					function (c, i) muc.leave(c, room, "n" .. i); muc.join(c, room, "n" .. i); end;
+					function (_, i)
+						clients[1]:send(("<iq type='set' id='k' to='%s'><query xmlns='%s'><item nick='n%d' role='%s'/></query></iq>"):format(
+							room, muc.ns_admin, i, ({ "visitor", "participant" })[math.random(2)]));
+					end;
+					function (c, i)
+						clients[1]:send(("<iq type='set' id='a' to='%s'><query xmlns='%s'><item jid='%s' affiliation='%s'/></query></iq>"):format(
+							room, muc.ns_admin, c.bare, ({ "member", "none" })[math.random(2)]));
+						muc.say(c, room, "by n" .. i);
+					end;
+				};
+				for _ = 1, 60 do
+					local i = math.random(2, 5);
+					acts[math.random(#acts)](clients[i], i);
+					if math.random(4) == 1 then clients[math.random(5)]:sync(); end
+				end
+				for i = 2, 5 do if math.random(2) == 1 then clients[i]:drain(0.01); end end
+				ctx.srv:kill();
+				for _, c in ipairs(clients) do c:drain(0.2); end
+				ctx.srv:launch();
+				for i, c in ipairs(clients) do
+					ctx.srv:wait_hibernating(c.jid);
+					clients[i] = resume(ctx, c);
+				end
+				muc.settle(table.unpack(clients));
+				muc.in_step(ctx, room, table.unpack(clients));
+				assert.same({}, ctx:log_errors(0));
+			end);
+		end
+	end
 end);

@@ -20,6 +20,8 @@ pub struct Remembered<'a> {
     pub own: &'a [u8],
     /// What the account last told the room, without address and `id`.
     pub shown: &'a [u8],
+    /// All clients that were in the room are back: it shows what the one of them said that spoke last.
+    pub all_back: bool,
     /// The occupants: nickname and presence. The account itself may be among them.
     pub occupants: Vec<(&'a str, &'a [u8])>,
     /// What the room would send of the discussion, the oldest first, with the times of it.
@@ -57,6 +59,11 @@ impl Accounts {
         let join_id = m.join_id.clone();
         if likeness(remembered.shown) != likeness(&m.shown) {
             m.shown = remembered.shown.into();
+            // What is kept of a client is not written with each presence of it.
+            let latest = m.clients.iter_mut().filter(|c| c.is_in()).max_by_key(|c| c.turn);
+            if let Some(client) = latest.filter(|_| remembered.all_back) {
+                client.presence = m.shown.clone();
+            }
         }
         if *m.nick != *remembered.nick {
             // Its clients were told so when the room changed it.

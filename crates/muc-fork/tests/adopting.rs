@@ -72,6 +72,16 @@ fn told(decisions: &[Decision]) -> (Vec<String>, Vec<&Decision>) {
 }
 
 fn adopted(kept: Restored, nick: &str, there: &[String], shown: &str) -> (Accounts, Vec<Decision>) {
+    adopted_with(kept, nick, there, shown, false)
+}
+
+fn adopted_with(
+    kept: Restored,
+    nick: &str,
+    there: &[String],
+    shown: &str,
+    all_back: bool,
+) -> (Accounts, Vec<Decision>) {
     let mut fork = Accounts::new(random);
     let names = ["bob", "carol", "dora"];
     let occupants =
@@ -81,6 +91,7 @@ fn adopted(kept: Restored, nick: &str, there: &[String], shown: &str) -> (Accoun
         nick,
         own: own.as_bytes(),
         shown: shown.as_bytes(),
+        all_back,
         occupants,
         history: vec![m1.as_bytes(), m2.as_bytes()],
         subject: subject.as_bytes(),
@@ -131,6 +142,16 @@ fn what_changed_is_told() {
     assert_eq!(stanzas.len(), 3);
     // The room has another presence of the account than that of the client that is there.
     assert!(matches!(others[..], [Decision::Send { .. }]), "{others:?}");
+}
+
+#[test]
+fn what_a_client_said_last_is_what_the_room_has_of_it() {
+    let there = [occupant("bob", "away"), occupant("carol", "chat")];
+    let shown = "<presence><show>dnd</show></presence>";
+    let (_, decisions) = adopted_with(kept(vec![phone(None)]), "ada", &there, shown, true);
+    let (stanzas, others) = told(&decisions);
+    assert_eq!(stanzas, Vec::<String>::new());
+    assert!(others.is_empty(), "{others:?}");
 }
 
 #[test]

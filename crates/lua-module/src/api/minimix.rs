@@ -679,7 +679,7 @@ fn strings(table: &LuaTable, key: &str) -> LuaResult<Vec<LuaString>> {
 }
 
 /// `adopt(account, room, kept, online, remembered)`: the same of an account that the room has still. `remembered` is a table as
-/// mod_muc_enjamb makes it: `nick`, `own`, `shown`, `nicks`, `presences`, `history` (arrays) and `subject`; stanzas are bytes without `to`.
+/// mod_muc_enjamb makes it, and `all_back`: `nick`, `own`, `shown`, `nicks`, `presences`, `history` (arrays) and `subject`; stanzas are bytes without `to`.
 fn adopt(
     lua: &Lua,
     (account, room, kept, online, table): (Text, String, LuaTable, bool, LuaTable),
@@ -698,6 +698,7 @@ fn adopt(
         nick: &nick,
         own: &own,
         shown: &shown,
+        all_back: flag(&table, "all_back")?,
         occupants: nicks.iter().map(|nick| &**nick).zip(presences.iter().map(|bytes| &**bytes)).collect(),
         history: history.iter().map(|bytes| &**bytes).collect(),
         subject: &subject,
