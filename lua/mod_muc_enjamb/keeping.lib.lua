@@ -243,6 +243,7 @@ return function (muc, journal)
 	before_claims[host] = note_all;
 
 	return {
+		note = note_all;
 		start = function ()
 			is_on = true;
 			end_of_turn();

@@ -48,9 +48,17 @@ end
 
 -- Before sessions are back (mod_smacks, -10), and accounts in their rooms (mod_minimix, -20).
 module:hook_global("server-started", start, -5);
-if prosody.start_time then
+if state.restored then
+	start(); -- a reload: nothing may be acknowledged unnoted
+elseif prosody.start_time then
 	module:add_timer(0, start);
 end
+
+-- What clients that went with the server left behind. Before the journal is closed (mod_smacks, 0).
+module:hook_global("server-stopped", function ()
+	keeping.note();
+	journal.commit();
+end, 10);
 
 function module.unload()
 	returning.unload();
