@@ -23,11 +23,7 @@ impl Accounts {
             let at = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs((*at).min(LATEST)));
             (from, at.to_string())
         });
-        let from = match &edit.from {
-            Some(from) => Some(from.as_str()),
-            None => sender(stanza),
-        };
-        let room = from.map(|from| from.split_once('/').map_or(from, |(room, _)| room));
+        let room = room_of(stanza, edit);
         let complete = |account: &str| self.shown(account, room?);
         Splice {
             to: Attribute::Set(to),
@@ -44,6 +40,12 @@ impl Accounts {
         }
         .write(stanza, out);
     }
+}
+
+/// The room that a copy is from.
+pub(crate) fn room_of<'a>(stanza: &'a [u8], edit: &'a Edit) -> Option<&'a str> {
+    let from = edit.from.as_deref().or_else(|| sender(stanza))?;
+    Some(from.split_once('/').map_or(from, |(room, _)| room))
 }
 
 /// The `from` of a stanza, as it stands there: rooms have nothing in their JIDs that is escaped.

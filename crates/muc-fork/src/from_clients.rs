@@ -114,7 +114,7 @@ mod tests {
             1
         );
         let all = accounts.room_sends(own.as_bytes(), true, 10).unwrap();
-        assert!(all.iter().any(|d| matches!(d, Decision::Forward { .. })), "{all:?}");
+        assert!(all.iter().any(|d| matches!(d, Decision::Serve { .. })), "{all:?}");
         accounts
     }
 
