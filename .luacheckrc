@@ -3,7 +3,7 @@ std = "lua54";
 max_line_length = 150;
 codes = true;
 files["lua/mod_*"] = {
-	globals = { "module", "prosody", "do_enable", "do_resume" };
+	globals = { "module", "prosody", "do_enable", "do_resume", "as_told" };
 };
 files["lua/enjamb.lua"] = { };
 files["lua/enjamb/*"] = { read_globals = { "prosody" } };

@@ -28,9 +28,10 @@ build:
 	sh tools/strip.sh $(LIBRARY) $(SMALL)
 
 install: install-library
-	install -d $(LUADIR)/mod_smacks $(LUADIR)/mod_minimix
+	install -d $(LUADIR)/mod_smacks $(LUADIR)/mod_minimix $(LUADIR)/mod_muc_enjamb
 	install -m 644 lua/mod_smacks/*.lua $(LUADIR)/mod_smacks/
 	install -m 644 lua/mod_minimix/*.lua $(LUADIR)/mod_minimix/
+	install -m 644 lua/mod_muc_enjamb/*.lua $(LUADIR)/mod_muc_enjamb/
 	@$(if $(MANIFEST),sh tools/manifest.sh $(MANIFEST) $(ROCK))
 
 install-library: build

@@ -7,7 +7,7 @@ source = {
 }
 description = {
 	summary = "Stream management for Prosody that loses nothing",
-	detailed = "mod_smacks (XEP-0198) and mod_minimix (account-level MUC) for Prosody 0.12 and 13: thin Lua over a Rust library.",
+	detailed = "mod_smacks (XEP-0198), mod_minimix (account-level MUC) and rooms that outlive the server, for Prosody 0.12 and 13: thin Lua over a Rust library.",
 	license = "MIT",
 	labels = { "prosody", "xmpp" },
 }

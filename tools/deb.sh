@@ -46,7 +46,8 @@ Description: stream management for Prosody that loses nothing
  mod_smacks (XEP-0198) in place of Prosody's own, with the same options, and
  mod_minimix, which makes group chat an affair of the account. Sessions outlive
  the server: after a restart or a crash each waits for its client again, with
- its queue, and nothing that a sender was told is handled is lost.
+ its queue, and nothing that a sender was told is handled is lost; and rooms of
+ the server are as they were.
  .
  Once installed, mod_smacks is used from the next start of Prosody, where
  "smacks" is in modules_enabled; mod_minimix where "minimix" is.

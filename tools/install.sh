@@ -64,7 +64,7 @@ take_out() {
 	while read -r file; do
 		grep -qxF "$file" "$1" || rm -f "$file"
 	done <"$files"
-	rmdir "$plugins/mod_smacks" "$plugins/mod_minimix" "$share/enjamb" 2>/dev/null || true
+	rmdir "$plugins/mod_smacks" "$plugins/mod_minimix" "$plugins/mod_muc_enjamb" "$share/enjamb" 2>/dev/null || true
 }
 
 if [ -n "$remove" ]; then
@@ -108,7 +108,7 @@ END
 problem=$(try_out) ||
 	refuse "the library does not fit this system: $problem"
 
-install -d "$plugins/mod_smacks" "$plugins/mod_minimix" "$share" "$lib" 2>/dev/null && [ -w "$plugins/mod_smacks" ] && [ -w "$share" ] && [ -w "$lib" ] ||
+install -d "$plugins/mod_smacks" "$plugins/mod_minimix" "$plugins/mod_muc_enjamb" "$share" "$lib" 2>/dev/null && [ -w "$plugins/mod_smacks" ] && [ -w "$share" ] && [ -w "$lib" ] ||
 	refuse "$plugins, $share or $lib cannot be written. Try as root."
 was=
 [ ! -e "$files" ] || was=" in place of what was there"
@@ -124,14 +124,14 @@ from=$here/tree/share/lua/$lua
 put "$here/tree/lib/lua/$lua/enjamb.so" "$lib" 755
 put "$from/enjamb.lua" "$share" 644
 for file in "$from"/enjamb/*.lua; do [ ! -e "$file" ] || put "$file" "$share/enjamb" 644; done
-for module in mod_smacks mod_minimix; do
+for module in mod_smacks mod_minimix mod_muc_enjamb; do
 	for file in "$from/$module"/*; do put "$file" "$plugins/$module" 644; done
 done
 [ ! -e "$files" ] || take_out "$list"
 install -m 644 "$list" "$files"
 
 say "Enjamb $version is installed$was, for Prosody $prosody in Lua $lua:"
-say "  $plugins/mod_smacks and mod_minimix"
+say "  $plugins/mod_smacks, mod_minimix and mod_muc_enjamb, which the other two load by themselves"
 say "  $share/enjamb.lua and $lib/enjamb.so"
 say "Restart Prosody to use it. \"smacks\" must be in modules_enabled, and \"minimix\" where group chat is to be the account's affair."
 say "'$prosodyctl mod_smacks check' looks whether all is as it should be; '$0 --remove' takes it out again."

@@ -15,10 +15,12 @@ modules = {
    enjamb = { "enjamb/$version" },
    ["enjamb.contain"] = { "enjamb/$version" },
    mod_minimix = { "enjamb/$version" },
+   mod_muc_enjamb = { "enjamb/$version" },
    mod_smacks = { "enjamb/$version" },
 }
 repository = {
    enjamb = { ["$version"] = { { arch = "installed", commands = {}, dependencies = {}, modules = {
-      enjamb = "enjamb.lua", ["enjamb.contain"] = "enjamb/contain.lua", mod_minimix = "mod_minimix/mod_minimix.lua", mod_smacks = "mod_smacks/mod_smacks.lua" } } } },
+      enjamb = "enjamb.lua", ["enjamb.contain"] = "enjamb/contain.lua", mod_minimix = "mod_minimix/mod_minimix.lua",
+      mod_muc_enjamb = "mod_muc_enjamb/mod_muc_enjamb.lua", mod_smacks = "mod_smacks/mod_smacks.lua" } } } },
 }
 EOF

@@ -1,7 +1,7 @@
 """Makes what a rocks server is: rocks, and the manifest of them that luarocks and prosodyctl ask for first.
 
-The library is one rock (source, and binary for this architecture), each module another that wants the library, so that
-`prosodyctl install` and `remove` do with each what they say; `enjamb` is all of them.
+The library is one rock (source, and binary for this architecture), each module another that wants the library (and the module that
+both load by themselves), so that `prosodyctl install` and `remove` do with each what they say; `enjamb` is all of them.
 
 usage: rocks.py SOURCES.tar.gz BINARIES.tar.gz VERSION DIRECTORY
 """
@@ -16,11 +16,13 @@ import zipfile
 
 LUA = "5.4"
 LIBRARY = "enjamb-library"
+ROOMS = "mod_muc_enjamb"
 SUMMARY = {
     "enjamb": "Stream management for Prosody that loses nothing, and group chat for accounts: all of Enjamb",
     LIBRARY: "The library under mod_smacks and mod_minimix",
     "mod_smacks": "Stream management (XEP-0198) for Prosody that loses nothing",
     "mod_minimix": "Group chat as an affair of the account, for Prosody",
+    ROOMS: "Rooms that outlive Prosody: loaded by mod_smacks and mod_minimix",
 }
 
 
@@ -96,7 +98,7 @@ def main():
     modules = sorted({path.partition("/")[0] for path in lua if path.startswith("mod_")})
     for name in modules:
         files = {f"lua/{path}": content for path, content in lua.items() if path.startswith(f"{name}/")}
-        binary_rock(directory, name, version, "all", rockspec(name, version, [LIBRARY]), {**files, **licence})
+        binary_rock(directory, name, version, "all", rockspec(name, version, [LIBRARY] if name == ROOMS else [LIBRARY, ROOMS]), {**files, **licence})
     binary_rock(directory, "enjamb", version, "all", rockspec("enjamb", version, [LIBRARY, *modules]), licence)
     # luarocks asks for the one of its Lua version first.
     repository = {}

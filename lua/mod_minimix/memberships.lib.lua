@@ -13,7 +13,7 @@ local contain = require "enjamb.contain"(module);
 local ask, protect = contain.ask, contain.protect;
 local ipairs, next, pairs, type = ipairs, next, pairs, type;
 
-local bare_sessions = prosody.bare_sessions;
+local bare_sessions, hosts = prosody.bare_sessions, prosody.hosts;
 local host = module.host;
 -- By user: rooms, each with the nickname and the clients that were in it.
 local accounts = module:open_store("minimix");
@@ -135,6 +135,22 @@ local function fault_of(room, membership)
 	end
 end
 
+-- What a room of this server has of the account still, if it outlived the restart (mod_muc_enjamb).
+local function remembered(account, room)
+	local _, domain = jid_split(room);
+	local service = hosts[domain];
+	local rooms = service and service.modules and service.modules.muc_enjamb;
+	if not rooms then return nil; end
+	local ok, told = protect(rooms.as_told, room, account);
+	if not ok then
+		module:log("error", "%s joins %s again, which may have it still: %s", account, room, told);
+	end
+	return ok and told or nil;
+end
+
+-- While all accounts are taken up, what is to be done: first all are in their rooms, then is told what changed.
+local later;
+
 local function restore_room(account, room, membership)
 	local fault = fault_of(room, membership);
 	if fault then return false, fault; end
@@ -142,9 +158,14 @@ local function restore_room(account, room, membership)
 	for resource in pairs(user and user.sessions or there) do -- mod_smacks brought them back
 		there[#there+1] = resource;
 	end
-	local ok, decisions = ask(mx.restore, account, room, membership, there);
+	local told = remembered(account, room);
+	local ok, decisions = ask(told and mx.adopt or mx.restore, account, room, membership, there, told);
 	if not ok then return false, decisions; end
-	perform(decisions, account);
+	if later then
+		table.move(decisions, 1, #decisions, #later + 1, later);
+	else
+		perform(decisions, account);
+	end
 	return true;
 end
 
@@ -208,6 +229,7 @@ local function take_up_rooms(username)
 	end
 	local changed = busy[username] or n > 0;
 	busy[username] = nil;
+	if later and n > 0 then return true, n; end -- it is saved when what was decided is done
 	if changed or next(mx.memberships(account)) then
 		save_account(account);
 	end
@@ -239,6 +261,34 @@ local function list()
 	return usernames;
 end
 
+local function take_up_all(usernames)
+	local n_rooms, n_accounts, failed = 0, 0, 0;
+	for _, username in ipairs(usernames) do
+		if records.unknown[username] == false then
+			if failed < max_failures then
+				local ok, n = take_up(username);
+				failed = ok and 0 or failed + 1;
+				n_rooms = n_rooms + n;
+				n_accounts = n_accounts + (n > 0 and 1 or 0);
+			else
+				try_later(username);
+			end
+		end
+	end
+	return n_rooms, n_accounts;
+end
+
+-- Clients are told what changed before somebody else's presence changes once more.
+local function perform_later()
+	local told, sent = {}, {};
+	for _, decision in ipairs(later) do
+		table.insert(decision.what == "send" and sent or told, decision);
+	end
+	later = nil;
+	perform(told);
+	perform(sent);
+end
+
 local function restore_all()
 	local usernames, err = list();
 	if not usernames then
@@ -253,27 +303,16 @@ local function restore_all()
 		module:log("info", "It is known now which accounts were in rooms");
 		records.told = nil;
 	end
-	local n_rooms, n_accounts = 0, 0;
 	for _, username in ipairs(usernames) do
 		if not records.known[username] then
 			records.unknown[username] = records.unknown[username] or false;
 		end
 	end
 	records.listed, records.known = true, {};
-	local failed = 0;
-	for _, username in ipairs(usernames) do
-		if records.unknown[username] == false then
-			if failed < max_failures then
-				local ok, n = take_up(username);
-				failed = ok and 0 or failed + 1;
-				n_rooms = n_rooms + n;
-				n_accounts = n_accounts + (n > 0 and 1 or 0);
-			else
-				try_later(username);
-			end
-		end
-	end
-	if n_rooms > 0 then
+	later = {};
+	local _, n_rooms, n_accounts = contain.attempt(nil, "taking up the rooms of accounts", take_up_all, usernames);
+	perform_later();
+	if n_accounts and n_rooms > 0 then
 		module:log("info", "%d accounts are joining the %d rooms again that they were in", n_accounts, n_rooms);
 	end
 	return true;

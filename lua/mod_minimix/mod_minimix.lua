@@ -20,6 +20,7 @@ local from_rooms = module:require "from_rooms";
 local servers = module:require "servers";
 local bookmarks = module:require "bookmarks";
 local memberships = module:require "memberships";
+local room_services = module:require "mod_muc_enjamb/loading";
 
 local perform = actions.perform;
 
@@ -31,6 +32,7 @@ module:hook("pre-message/full", from_clients.message, -5);
 module:hook("pre-message/bare", from_clients.message, -5);
 module:hook("pre-iq/full", from_clients.iq, -5);
 module:hook("pre-iq/bare", from_clients.iq, -5);
+module:hook("pre-session-close", from_clients.closes, 10);
 module:hook("resource-unbind", from_clients.unbind, -1);
 
 from_rooms.watch(perform, actions.deliver);
@@ -70,6 +72,12 @@ module:hook_global("user-deleted", function (event)
 	perform(mx.account_deleted(account), account);
 	bookmarks.forget(account);
 end);
+
+function module.unload()
+	if not module.reloading then
+		room_services.unload();
+	end
+end
 
 module:hook_global("server-stopping", from_clients.stopping, 1000);
 module:hook_global("server-stopped", mx.write_down, -10);

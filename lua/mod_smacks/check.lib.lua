@@ -58,6 +58,7 @@ local options = {
 	smacks_durability = one_of("process", "power", "none");
 	smacks_enabled_s2s = boolean;
 	smacks_hibernation_time = period;
+	smacks_keep_rooms = boolean;
 	smacks_kept_fields = list;
 	smacks_max_account_queue_bytes = number(1);
 	smacks_max_ack_delay = period;
@@ -109,14 +110,14 @@ local function check_library()
 		wrong("%s", tostring(library):match("[^\n]*"));
 		return nil;
 	end
-	for _, name in ipairs { "mod_smacks", "mod_minimix" } do
+	for _, name in ipairs { "mod_smacks", "mod_minimix", "mod_muc_enjamb" } do
 		local path = module.path:gsub("mod_smacks", name);
 		local version = version_of(path);
 		if version == library.version then
 			good("the library loads and is of the same version as %s, %s", path, version);
 		elseif version then
 			wrong("%s is of version %s, and the library of %s: install both of one package, then restart Prosody", path, version, library.version);
-		elseif name == "mod_smacks" then
+		elseif name ~= "mod_minimix" then
 			wrong("%s cannot be read", path);
 		end
 	end

@@ -40,6 +40,8 @@ local resuming = module:shared("/*/smacks/resuming");
 local by_host = module:shared("/*/smacks/keeping");
 local this_host = {};
 by_host[host] = this_host;
+-- By component, what notes there how its rooms are (mod_muc_enjamb): false if that could not be done now.
+local before_claims = module:shared("/*/smacks/before_claims");
 
 -- Whether a session outlives the server: levels are the host's, and not every account can come back.
 function this_host.is_kept(session)
@@ -106,6 +108,14 @@ local function note(session, is_claiming)
 	return n_waiting == 0; -- else its count is not yet what it will be
 end
 
+local function note_rooms()
+	local all = true;
+	for _, note_changes in pairs(before_claims) do
+		all = note_changes() and all;
+	end
+	return all;
+end
+
 local function note_all(claiming)
 	for session in pairs(touched) do
 		local ok, complete = contain.attempt(session, "noting what was handled", note, session, session == claiming);
@@ -134,13 +144,23 @@ end
 -- Hands what is noted to the operating system. Returns whether that was done.
 local function commit()
 	if level == "none" or not journal.open then return true; end
+	note_rooms();
 	note_all();
+	return heed(jn_commit());
+end
+
+-- The same where it does not matter what was handled.
+function this_host.hand_over()
 	return heed(jn_commit());
 end
 
 -- What may be claimed to have been handled of `session` now: h, or less if that is not kept yet, or nothing if that cannot be
 -- told; and whether more may be when the disk has it.
 local function claim(session, h)
+	if level ~= "none" and journal.open and not note_rooms() then
+		commit(); -- there may be room for it again
+		if not note_rooms() then return nil, false; end
+	end
 	note_all(session);
 	local claimed, pending, err, unkept = jn_claim(own_of(session).stream, h, level, journal.disk_is_at);
 	if level ~= "none" and journal.open then -- else nothing was written
@@ -238,6 +258,8 @@ local function open()
 	watch_disk();
 	return true;
 end
+
+this_host.open = open;
 
 -- What nobody asks to be acknowledged is kept all the same, a little later.
 module:add_timer(1, function ()

@@ -29,6 +29,7 @@ end
 local contain = require "enjamb.contain"(module);
 local own_of = module:require "session";
 local queue_of = module:require "queue";
+local room_services = module:require "mod_muc_enjamb/loading";
 local sending = module:require "sending";
 
 -- Each of these has something of its own (hooks, stores, options), so it is loaded here, once, and given to who needs it.
@@ -179,6 +180,7 @@ function module.unload()
 	parts.shell.unload();
 	parts.direct.withdraw();
 	if not module.reloading then
+		room_services.unload();
 		parts.pep.unload();
 		journal.unload();
 	end

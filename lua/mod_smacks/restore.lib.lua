@@ -27,6 +27,8 @@ local uncollected = 32 * 1024;
 
 -- Sessions that were looked at and stay as they are until the next start, by token. One for all hosts.
 local left = module:shared("/*/smacks/left");
+-- Sessions of which nobody can tell yet whether they come back, by full JID. One for all hosts.
+local undecided = module:shared("/*/smacks/undecided");
 
 -- Calls f(look), which calls `look` now and then: with the collector stopped, and afterwards as it was.
 local function without_collector(f)
@@ -245,17 +247,21 @@ return function (smacks, journal, rooms, contacts, options)
 		local unknown, of_account = nil, {};
 		each_found(is_ours_to_judge, function (token, kept)
 			local role, verdict, reason, account_gone = judge(kept, of_account);
+			local address = kept.username.."@"..kept.host.."/"..kept.resource;
+			undecided[address] = nil;
 			if verdict == "return" then
 				local session, err = try(token, kept, role);
 				if session then
 					session.log("info", "%s is back now and waits for its client", session.full_jid);
 				end
+				undecided[address] = err and true;
 				unknown = err or unknown;
 			elseif verdict == "end" then
 				if not refuse(token, kept, role, reason, account_gone) then
 					unknown = "its roster cannot be read";
 				end
 			elseif verdict == "ask again" then
+				undecided[address] = true;
 				unknown = reason;
 			elseif verdict == "send on" then
 				send_on_or_leave(token, kept);

@@ -1,7 +1,7 @@
 -- The rooms of this server that a session is in by itself, as the rooms have told it: what a client asked for may have been
--- refused, and it is out without having asked. Some forget their occupants when the server ends: all if
--- it was killed, those that are not persistent always. A session that comes back is told that it is out of these
--- (XEP-0045 §17.3, status 332), once, and its client joins again.
+-- refused, and it is out without having asked. Rooms outlive the server as sessions do (mod_muc_enjamb). Of one that does not, or does
+-- not know its occupants any more, a session that comes back is told that it is out (XEP-0045 §17.3, status 332), once, and its
+-- client joins again.
 --
 -- Rooms of other servers know nothing of our restart and keep their occupants. With mod_minimix it is the account that is in
 -- a room, and that module's to keep.

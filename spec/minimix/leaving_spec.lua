@@ -70,12 +70,28 @@ muc.ordinary("leaving a room", {}, function (ctx, it)
 		muc.in_step(ctx, room, owner);
 	end);
 
-	it("is what another connection with one's resource does", function ()
+	it("is what another connection with one's resource does, unless it joins in a moment", function ()
 		local room, owner, ada = two();
 		local again = muc.client(ctx, { user = ada.username, resource = ada.resource });
+		assert.same({ "owner" }, muc.enter(again, room, "ada").nicks);
+		muc.settle(owner, again);
+		assert.equal(0, #muc.got(owner, 1, muc.presence_of(room, "ada", "unavailable")));
+		muc.in_step(ctx, room, owner, again);
+		again = muc.client(ctx, { user = ada.username, resource = ada.resource });
 		owner:expect(muc.presence_of(room, "ada", "unavailable"));
 		muc.in_step(ctx, room, owner);
 		assert.same({ "owner" }, muc.enter(again, room, "ada").nicks);
+		muc.in_step(ctx, room, owner, again);
+	end);
+
+	it("is not heard of by another connection with one's resource, but what is for it alone", function ()
+		local room, owner, ada = two();
+		local again = muc.client(ctx, { user = ada.username, resource = ada.resource });
+		muc.say(owner, room, "to all");
+		owner:send(("<message to='%s/ada' type='chat'><body>to ada</body></message>"):format(room));
+		again:expect({ body = "to ada" });
+		assert.same({ "to ada" }, t.bodies(again.seen));
+		assert.same({ "to all" }, t.bodies(muc.enter(again, room, "ada").history));
 		muc.in_step(ctx, room, owner, again);
 	end);
 

@@ -5,6 +5,9 @@ local muc = require "support.muc";
 local server = t.server;
 local eventually, round_trip = muc.eventually, muc.round_trip;
 
+-- Of a server whose rooms go with it.
+local forgetful = "smacks_keep_rooms = false";
+
 muc.versions("rooms on another server", function (start)
 	lazy_teardown(server.forget_certificates);
 
@@ -201,7 +204,7 @@ muc.versions("rooms on another server", function (start)
 	end);
 
 	it("that forgot the account take it in again, or say so to the clients", function ()
-		local room, owner, phone, desk, _, b = party({ room = { ["muc#roomconfig_persistentroom"] = "1" } });
+		local room, owner, phone, desk, _, b = party({ config_b = forgetful, room = { ["muc#roomconfig_persistentroom"] = "1" } });
 		owner:cut();
 		b.srv:kill();
 		b.srv:launch();
@@ -223,7 +226,7 @@ muc.versions("rooms on another server", function (start)
 	end);
 
 	it("that forgot the account aren't served from what was", function ()
-		local room, owner, phone, _, a, b = party({ room = { ["muc#roomconfig_persistentroom"] = "1" } });
+		local room, owner, phone, _, a, b = party({ config_b = forgetful, room = { ["muc#roomconfig_persistentroom"] = "1" } });
 		owner:cut();
 		b.srv:kill();
 		b.srv:launch();
@@ -277,7 +280,7 @@ muc.versions("rooms on another server", function (start)
 
 	it("that forgot the account are noticed though nobody says anything", function ()
 		local room, owner, phone, desk, _, b = party({
-			config = "minimix_ping_interval = 1", room = { ["muc#roomconfig_persistentroom"] = "1" },
+			config = "minimix_ping_interval = 1", config_b = forgetful, room = { ["muc#roomconfig_persistentroom"] = "1" },
 		});
 		owner:cut();
 		b.srv:kill();

@@ -189,7 +189,7 @@ Component "deadly.localhost" "muc"
 			muc.enter(back, other, "ada");
 			if fault:match("get") then
 				assert.same({ room }, rooms_of(srv, ada.username));
-				assert.is_nil(muc.truth(srv, room).ada);
+				assert.truthy(muc.truth(srv, room).ada); -- the room of this server has her, whatever is known of it here
 			end
 			-- it is told once, though it is tried again
 			srv:wait_for("return prosody.test_faults and prosody.test_faults > 2");

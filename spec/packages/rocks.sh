@@ -13,6 +13,7 @@ is_gone() { [ ! -e "$tree/share/lua/5.4/$1" ] || fail "$1 is still there"; }
 prosodyctl install --server=/tmp/rocks mod_smacks
 is_there mod_smacks/mod_smacks.lua
 is_there enjamb.lua
+is_there mod_muc_enjamb/mod_muc_enjamb.lua
 is_gone mod_minimix/mod_minimix.lua
 unzip -p "$1"/enjamb-library-*.linux-*.rock lib/enjamb.so | cmp - "$tree/lib/lua/5.4/enjamb.so" || fail "this is not the binary rock's library"
 prosodyctl install --server=/tmp/rocks mod_minimix
@@ -22,6 +23,7 @@ is_gone mod_minimix/mod_minimix.lua
 is_there mod_smacks/mod_smacks.lua
 prosodyctl remove mod_smacks
 is_gone mod_smacks/mod_smacks.lua
+prosodyctl remove mod_muc_enjamb
 prosodyctl remove enjamb-library
 is_gone enjamb.lua
 

@@ -1,10 +1,11 @@
 local t = require "support";
 local it = require "busted".it;
 
--- Which rooms of this server a client is told to be out of after a restart: those that it was in, by what the rooms had said.
+-- Which rooms of this server a client is told to be out of after a restart: those that it was in, by what the rooms had said,
+-- and that are truly gone. So these are not kept here.
 
 local ns_muc = "http://jabber.org/protocol/muc";
-local rooms = table.concat({ 'Component "rooms.localhost" "muc"', 'muc_room_locking = false' }, "\n");
+local rooms = table.concat({ 'Component "rooms.localhost" "muc"', 'muc_room_locking = false', 'smacks_keep_rooms = false' }, "\n");
 local room = "room@rooms.localhost";
 
 local function join(c, to)

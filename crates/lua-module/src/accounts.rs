@@ -134,6 +134,11 @@ impl Minimix {
         }
     }
 
+    /// [`Accounts::withhold`].
+    pub fn withhold(&self, all: &mut Vec<Decision>) {
+        self.engine.withhold(all);
+    }
+
     /// The decisions of the last groupchat message.
     pub fn take_pending(&mut self) -> Vec<Decision> {
         std::mem::take(&mut self.pending)

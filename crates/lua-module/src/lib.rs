@@ -21,7 +21,7 @@ mod rooms;
 mod state;
 mod wake;
 
-use api::{direct, journal, minimix, smacks};
+use api::{direct, journal, minimix, muc, smacks};
 use boundary::push;
 use mlua::prelude::*;
 
@@ -44,6 +44,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     exports.set("log", log::function(lua)?)?;
     exports.set("journal", journal::table(lua)?)?;
     exports.set("minimix", minimix::table(lua)?)?;
+    exports.set("muc", muc::table(lua)?)?;
     exports.set("smacks", smacks::table(lua)?)?;
     Ok(exports)
 }

@@ -3,6 +3,7 @@
 use crate::accounts::Minimix;
 use crate::wake::Wake;
 use enjamb_muc_fork::Accounts;
+use enjamb_rooms::Rooms;
 use enjamb_sessions::Sessions;
 use enjamb_stream_management::StreamKey;
 use mlua::prelude::*;
@@ -14,6 +15,8 @@ use std::time::Instant;
 pub struct State {
     pub sessions: Sessions,
     pub minimix: Minimix,
+    /// What is kept of rooms, in the same journal.
+    pub rooms: Rooms,
     /// From when the journal's time is counted.
     pub opened: Option<Instant>,
     /// By which the journal's thread tells that the disk has more.

@@ -7,6 +7,7 @@ use crate::address::host;
 use crate::change::Change;
 use crate::config::{Config, Offline};
 use crate::decision::Decision;
+use crate::holds::Holds;
 use crate::membership::Membership;
 use crate::memory::{Full, Limits, Meter};
 use crate::requests::Requests;
@@ -45,6 +46,7 @@ pub struct Accounts {
     pub(crate) default_config: Config,
     pub(crate) random: fn() -> u128,
     pub(crate) turn: u64,
+    pub(crate) holds: Holds,
     /// When requests without an answer were last forgotten.
     pub(crate) swept: u64,
     pub(crate) changes: Vec<Change>,
@@ -85,6 +87,7 @@ impl Accounts {
             default_config: Config::default(),
             random,
             turn: 0,
+            holds: Holds::default(),
             swept: 0,
             changes: Vec::new(),
             wall_ahead: 0,

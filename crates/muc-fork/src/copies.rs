@@ -24,11 +24,7 @@ impl Accounts {
             let at = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs((*at).min(LATEST)));
             (from, at.to_string())
         });
-        let from = match &edit.from {
-            Some(from) => Some(from.as_str()),
-            None => sender(stanza),
-        };
-        let room = from.map(|from| split(from).0);
+        let room = room_of(stanza, edit);
         let complete = |account: &str| self.shown(account, room?);
         Splice {
             to: Attribute::Set(to),
@@ -45,6 +41,12 @@ impl Accounts {
         }
         .write(stanza, out);
     }
+}
+
+/// The room that a copy is from.
+pub(crate) fn room_of<'a>(stanza: &'a [u8], edit: &'a Edit) -> Option<&'a str> {
+    let from = edit.from.as_deref().or_else(|| sender(stanza))?;
+    Some(split(from).0)
 }
 
 /// The `from` of a stanza, as it stands there: rooms have nothing in their JIDs that is escaped.

@@ -8,7 +8,7 @@ use crate::chat::Chat;
 use crate::decision::{Decision, Id};
 use crate::element::{Element, StanzaError, split, without_address};
 use crate::from_clients::message_kind;
-use crate::input::{FromRoom, Message};
+use crate::input::{FromRoom, Message, Presence};
 use crate::mediated::Mediated;
 use crate::presence::{self, FromOccupant};
 use crate::private::Unattended;
@@ -60,8 +60,9 @@ impl Accounts {
         self.membership(from.account, from.room)?;
         let kind = presence::kind(read.attribute(b"type").as_deref())?;
         let said = FromOccupant::read(read, kind);
-        // What is kept is for all clients; the `id` of the account's own answers one request.
-        let kept = without_address(stanza, if said.is_own() { Attribute::Remove } else { Attribute::Keep });
+        // What is kept is for all clients: whose request a presence answered is of no use to who is told of it later.
+        let is_kept = said.is_own() || kind == Presence::Available;
+        let kept = without_address(stanza, if is_kept { Attribute::Remove } else { Attribute::Keep });
         let mut all = self.presence_from_room(from, kind, said.as_input(), &kept, now)?;
         serve_in_hand(&mut all, from, &kept);
         Some(all)
@@ -103,9 +104,12 @@ impl Accounts {
         mut to: impl FnMut(&str),
     ) -> Option<Vec<Decision>> {
         let mut copies = 0_usize;
+        let held = self.holds.of(from);
         let mut out = self.groupchat(from, chat, now, |resource| {
             copies += 1;
-            to(resource);
+            if !held.iter().any(|one| **one == *resource) {
+                to(resource);
+            }
         })?;
         let online = self.accounts.get(from.account).is_some_and(|a| a.online);
         if copies == 0 && !online && chat.is_news() {
@@ -115,7 +119,7 @@ impl Accounts {
     }
 }
 
-/// Has the presence in hand served from its bytes, as what is kept is. These are without its `id` if that is of the account's own.
+/// Has the presence in hand served from its bytes, as what is kept is. These may be without its `id`.
 fn serve_in_hand(all: &mut [Decision], from: FromRoom, kept: &[u8]) {
     let mut in_hand: Option<Arc<[u8]>> = None;
     for one in all {
@@ -208,7 +212,7 @@ mod tests {
             })
             .collect();
         assert!(
-            served.contains(&"<presence from='r@c/m' id='x'><show>away</show></presence>".to_owned()),
+            served.contains(&"<presence from='r@c/m'><show>away</show></presence>".to_owned()),
             "{served:?}"
         );
         assert!(served.contains(&format!("<presence from='r@c/n'>{OWN}</presence>")), "{served:?}");

@@ -9,9 +9,9 @@ use crate::change::Change;
 use crate::conditions::CLIENT_GONE;
 use crate::decision::{Decision, Id};
 use crate::input::FromClient;
-use crate::membership::Phase;
 use crate::membership::client::Stage;
 use crate::membership::leaving::Leaving;
+use crate::membership::{Membership, Phase};
 use crate::serving::set_id;
 
 /// A room has so many seconds for confirming that the account left; then its client is told anyway.
@@ -51,22 +51,44 @@ impl Accounts {
         now: u64,
     ) -> Vec<Decision> {
         let mut out = Vec::new();
-        let Some(a) = self.accounts.get_mut(account) else { return out };
+        self.out_of_rooms(account, resource, u64::MAX, online, told, payload, now, &mut out);
+        self.answer_for(account, resource, &mut out);
+        out
+    }
+
+    /// The client is gone from all rooms but those that it has joined since that turn.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn out_of_rooms(
+        &mut self,
+        account: &str,
+        resource: &str,
+        turn: u64,
+        online: bool,
+        told: bool,
+        payload: Option<&[u8]>,
+        now: u64,
+        out: &mut Vec<Decision>,
+    ) {
+        let held = self.holds.end(account, resource);
+        let Some(a) = self.accounts.get_mut(account) else { return };
         a.online = online;
-        let affected =
-            a.rooms.iter().filter(|(_, m)| m.client(resource).is_some() || (!online && !m.is_used()));
+        let is_gone = |m: &Membership| m.client(resource).is_some_and(|client| client.turn <= turn);
+        let affected = a.rooms.iter().filter(|(_, m)| is_gone(m) || (!online && !m.is_used()));
         let mut rooms: Vec<Box<str>> = affected.map(|(room, _)| room.clone()).collect();
         rooms.sort();
         for room in rooms {
-            self.gone_from(account, &room, resource, told, payload, now, &mut out);
+            self.gone_from(account, &room, resource, told && !held.contains(&room), payload, now, out);
         }
-        let Some(a) = self.accounts.get_mut(account) else { return out };
+    }
+
+    /// What waits for the answer of a client that is gone is answered for it.
+    pub(crate) fn answer_for(&mut self, account: &str, resource: &str, out: &mut Vec<Decision>) {
+        let Some(a) = self.accounts.get_mut(account) else { return };
         for (from, id) in a.requests.client_gone(resource) {
             let error = build::iq_error(account, CLIENT_GONE);
             let stanza = build::addressed(&error, &[("to", &from), ("id", &id)], b"");
             out.push(Decision::Send { stanza });
         }
-        out
     }
 
     /// The same, for one room.
@@ -188,6 +210,7 @@ impl Accounts {
             });
         }
         self.accounts.remove(account);
+        self.holds.forget(account);
         out
     }
 }

@@ -17,7 +17,9 @@
 //! - `from_clients`, `from_rooms`: where stanzas come in. They read what decisions hang on ([`input`]) with `presence`, `asks`
 //!   (iqs), `mediated` (invitations and declines) and `private` (messages that nobody is in the room for).
 //! - What follows stands in a file per transition: `joining` (let in, refused), `settling`, `entering`, `nicknames`, `leaving` (put
-//!   out); what is wished beside a client's presence in `bookmarks` and `pam`; across a restart in `restarting` and `comparing`.
+//!   out); what is wished beside a client's presence in `bookmarks` and `pam`; across a restart in `restarting` and `comparing`, and in `adopting`
+//!   if the room outlived it; `replacing` is a client that logs in anew, and `holds`
+//!   what is held for it meanwhile.
 //!   `serving` is what one client is told from what is known, `requests` are those without an answer yet, `queries` what others may ask.
 //! - [`view`]: what rooms told about their occupants, kept once for all accounts.
 //! - [`chat`]: what a groupchat message says.
@@ -30,6 +32,7 @@
 
 pub mod accounts;
 mod address;
+mod adopting;
 mod asks;
 mod bookmarks;
 pub mod build;
@@ -45,6 +48,7 @@ mod entering;
 mod from_clients;
 mod from_rooms;
 pub mod history;
+mod holds;
 pub mod input;
 mod joining;
 mod leaving;
@@ -58,6 +62,7 @@ mod presence;
 mod private;
 mod queries;
 mod receiving;
+mod replacing;
 mod requests;
 mod restarting;
 mod restored;
@@ -71,10 +76,12 @@ pub mod view;
 mod watching;
 
 pub use accounts::Accounts;
+pub use adopting::Remembered;
 pub use change::Change;
 pub use config::{Config, Offline};
 pub use decision::{Condition, Decision, Edit, Id, Outcome};
 pub use history::{Mark, Request};
 pub use memory::{Full, Limits};
+pub use replacing::HOLD;
 pub use restarting::GRACE;
 pub use restored::{Restored, RestoredClient, Waits};

@@ -24,6 +24,7 @@ impl Accounts {
             let Some(Reverse((_, account, room))) = self.due.pop() else { break };
             self.look(&account, &room, now, &mut out);
         }
+        self.end_holds(now, &mut out);
         // A room of the same server answers within the call that sends, and tells all accounts in it: whoever is served from what
         // was known before is served before that.
         out.sort_by_key(|decision| matches!(decision, Decision::Send { .. }));
@@ -32,7 +33,8 @@ impl Accounts {
 
     /// When to call [`Accounts::tick`] next, in seconds of the clock that it is told of.
     pub fn next_due(&self) -> Option<u64> {
-        self.due.peek().map(|Reverse((at, _, _))| *at)
+        let due = self.due.peek().map(|Reverse((at, _, _))| *at);
+        due.into_iter().chain(self.holds.next_due()).min()
     }
 
     /// Requests without an answer are forgotten, and accounts of which there is nothing to know. What was full and is not any more

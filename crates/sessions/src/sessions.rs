@@ -46,6 +46,11 @@ impl Sessions {
         self.journal = Some(journal);
     }
 
+    /// What the journal has under that number is no session.
+    pub fn leave_alone(&mut self, id: u64) {
+        self.found.remove(&id);
+    }
+
     /// Commits what can be, and lets the journal go.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use crate::log;
 use crate::state::{Handle, key, number, sessions, with};
 use crate::wake::Wake;
 use enjamb_journal::{Config, Error as JournalError, Journal, Recovery};
+use enjamb_rooms::Rooms;
 use enjamb_sessions::{
     Attribute, AttributeKind, Bytes, Facts, Found, Key, Level, Restored, Scope, Sessions, Verdict,
 };
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-fn new_id() -> LuaResult<u64> {
+pub fn new_id() -> LuaResult<u64> {
     // Random, because an id must never be used twice, not even after a restart.
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(LuaError::external)?;
@@ -66,8 +67,10 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
     log::hand_over(lua);
     match opened {
         Err(error) => failed(lua, error),
-        Ok((journal, recovery)) => {
-            said.set("sessions", journal.sessions().count())?;
+        Ok((mut journal, recovery)) => {
+            let rooms = Rooms::open(&mut journal);
+            let of_rooms = rooms.ids();
+            said.set("sessions", journal.sessions().count() - of_rooms.len())?;
             said.set("torn", recovery.torn)?;
             said.set("damaged", recovery.damaged.len())?;
             said.set("incomplete", recovery.incomplete.len())?;
@@ -75,6 +78,8 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
             said.set("seconds", started.elapsed().as_secs_f64())?;
             with(|state| {
                 state.sessions.open(journal);
+                of_rooms.into_iter().for_each(|id| state.sessions.leave_alone(id));
+                state.rooms = rooms;
                 state.opened = Some(Instant::now());
             });
             said.into_lua_multi(lua)

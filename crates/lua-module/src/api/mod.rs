@@ -4,4 +4,5 @@ pub mod attributes;
 pub mod direct;
 pub mod journal;
 pub mod minimix;
+pub mod muc;
 pub mod smacks;

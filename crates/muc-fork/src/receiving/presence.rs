@@ -15,7 +15,7 @@ use crate::stay::Stay;
 use crate::view::likeness;
 
 impl Accounts {
-    /// A room's presence. `presence` are its bytes without `to`, and without `id` if it is the account's own. `now` is in seconds.
+    /// A room's presence. `presence` are its bytes without `to`, and without `id` if it is available or the account's own. `now` is in seconds.
     pub fn presence_from_room(
         &mut self,
         from: FromRoom,

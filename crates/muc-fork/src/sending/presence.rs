@@ -33,6 +33,9 @@ impl Accounts {
             }
             Presence::Available => self.available(from, join, payload, now, &mut out)?,
         }
+        if kind != Presence::Error {
+            self.holds.came(from.account, from.resource, from.room);
+        }
         Some(out)
     }
 

@@ -1,5 +1,6 @@
 //! Decisions as Lua's tables: `what`, and what belongs to that.
 
+use super::state;
 use crate::api::direct::{Copies, Served};
 use enjamb_muc_fork::{Decision, Id, Outcome};
 use mlua::prelude::*;
@@ -79,7 +80,8 @@ fn serve(table: &LuaTable, account: &str, resource: &str, copies: Copies) -> Lua
 }
 
 /// An array of decisions. What a client is served with nothing else to do in between is one of them: `copies` and how many.
-pub fn table(lua: &Lua, all: Vec<Decision>) -> LuaResult<LuaTable> {
+pub fn table(lua: &Lua, mut all: Vec<Decision>) -> LuaResult<LuaTable> {
+    state::with(|minimix| minimix.withhold(&mut all));
     let array = lua.create_table()?;
     let mut served = Served::default();
     let flush = |served: &mut Served| {

@@ -26,7 +26,13 @@ fn client_gone(
     decisions::table(lua, all)
 }
 
+/// `replaced(account, resource)`: a client's session ended since another one has its resource. Decisions.
+fn replaced(lua: &Lua, (account, resource): (Text, Text)) -> LuaResult<LuaTable> {
+    decisions::table(lua, state::ask(|engine, now| engine.replaced(&account, &resource, now)))
+}
+
 pub fn add(lua: &Lua, table: &LuaTable) -> LuaResult<()> {
     table.set("client_sends", lua.create_function(client_sends)?)?;
-    table.set("client_gone", lua.create_function(client_gone)?)
+    table.set("client_gone", lua.create_function(client_gone)?)?;
+    table.set("replaced", lua.create_function(replaced)?)
 }

@@ -148,15 +148,30 @@ fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaValue> {
     lua.to_value_with(&rooms, LuaSerializeOptions::new().set_array_metatable(false))
 }
 
-/// `restore(account, room, kept, there)`: `kept` as [`memberships`] gives it; of its clients those go on whose resource is `there`, in
-/// the array of the account's sessions. Decisions.
+/// A membership that is taken up.
+pub struct TakenUp {
+    pub restored: Restored,
+    /// The account has a session.
+    pub online: bool,
+    /// No client is missing.
+    pub all_back: bool,
+}
+
+/// `kept` as [`memberships`] gives it; of its clients those go on whose resource is `there`, among the account's sessions.
+pub fn take_up(lua: &Lua, room: String, kept: LuaValue, there: &[String]) -> LuaResult<TakenUp> {
+    let mut kept: Room = lua.from_value(kept)?;
+    let before = kept.clients.len();
+    kept.clients.retain(|client| there.contains(&client.resource));
+    let all_back = kept.clients.len() == before;
+    Ok(TakenUp { restored: kept.restored(room), online: !there.is_empty(), all_back })
+}
+
+/// `restore(account, room, kept, there)`: see [`take_up`]. Decisions.
 fn restore(
     lua: &Lua,
     (account, room, kept, there): (Text, String, LuaValue, Vec<String>),
 ) -> LuaResult<LuaTable> {
-    let mut kept: Room = lua.from_value(kept)?;
-    kept.clients.retain(|client| there.contains(&client.resource));
-    let (restored, online) = (kept.restored(room), !there.is_empty());
+    let TakenUp { restored, online, .. } = take_up(lua, room, kept, &there)?;
     decisions::table(lua, state::ask(|engine, now| engine.restore(&account, restored, online, now)))
 }
 

@@ -5,6 +5,7 @@
 //! to another call is fine.
 
 mod accounts;
+mod adopting;
 mod decisions;
 mod from_clients;
 mod from_rooms;
@@ -27,6 +28,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
         from_rooms::add,
         accounts::add,
         memberships::add,
+        adopting::add,
         servers::add,
         options::add,
         measures::add,

@@ -1,0 +1,90 @@
+//! A client that logs in anew, and joins its rooms again or does not.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
+use enjamb_muc_fork::decision::Decision;
+use enjamb_muc_fork::input::{FromClient, FromRoom, Join, MucUser, Presence};
+use enjamb_muc_fork::{Accounts, HOLD, chat};
+
+const ACCOUNT: &str = "ada@a.example";
+
+fn random() -> u128 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    u128::from(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn sent(decisions: &[Decision]) -> Vec<String> {
+    let sent = decisions.iter().filter_map(|d| match d {
+        Decision::Send { stanza } => Some(String::from_utf8_lossy(stanza).into_owned()),
+        _ => None,
+    });
+    sent.collect()
+}
+
+fn join(fork: &mut Accounts, room: &str, payload: &[u8], now: u64) -> Vec<Decision> {
+    let from = FromClient { account: ACCOUNT, resource: "phone", room, nick: Some("ada"), id: Some("j") };
+    fork.presence_from_client(from, Presence::Available, Some(Join::default()), payload, now).unwrap()
+}
+
+/// It is in both rooms.
+fn in_two_rooms() -> Accounts {
+    let mut fork = Accounts::new(random);
+    for room in ["one@c.example", "two@c.example"] {
+        let asked = sent(&join(&mut fork, room, b"<presence/>", 0)).join("");
+        let id = asked.split("id='").nth(1).unwrap().split('\'').next().unwrap().to_owned();
+        let from = FromRoom { account: ACCOUNT, room, nick: Some("ada"), id: Some(&id) };
+        let said = MucUser { codes: &[110], ..MucUser::default() };
+        fork.presence_from_room(from, Presence::Available, said, b"<presence/>", 1).unwrap();
+    }
+    fork
+}
+
+/// What its client is told of a presence and of a message that a room sends.
+fn told(fork: &mut Accounts, room: &str, now: u64) -> usize {
+    let presence = format!("<presence from='{room}/bob' to='{ACCOUNT}'/>");
+    let mut all = fork.room_sends(presence.as_bytes(), true, now).unwrap();
+    fork.withhold(&mut all);
+    let mut n = all.iter().filter(|d| matches!(d, Decision::Serve { .. })).count();
+    let message = format!("<message from='{room}/bob' type='groupchat' id='{now}'><body>hi</body></message>");
+    let from = FromRoom { account: ACCOUNT, room, nick: Some("bob"), id: None };
+    fork.groupchat_from_room(from, &chat::read(message.as_bytes(), room), now, |_| n += 1).unwrap();
+    n
+}
+
+#[test]
+fn is_told_nothing_until_it_joins_again() {
+    let mut fork = in_two_rooms();
+    assert_eq!(told(&mut fork, "one@c.example", 10), 2);
+    fork.replaced(ACCOUNT, "phone", 20);
+    assert_eq!(told(&mut fork, "one@c.example", 21), 0);
+    let mut joined = join(&mut fork, "one@c.example", b"<presence/>", 22);
+    let before = joined.len();
+    fork.withhold(&mut joined);
+    assert_eq!(joined.len(), before);
+    assert_eq!(told(&mut fork, "one@c.example", 23), 2);
+    assert_eq!(told(&mut fork, "two@c.example", 24), 0);
+    // One that ends has nothing held.
+    fork.client_gone(ACCOUNT, "phone", false, false, None, 25);
+    assert!(fork.clients(ACCOUNT, "two@c.example").is_none_or(|(_, clients)| clients.is_empty()));
+}
+
+#[test]
+fn keeps_its_places_where_it_joins_again() {
+    let mut fork = in_two_rooms();
+    assert!(fork.replaced(ACCOUNT, "phone", 2).is_empty());
+    // It joins one of them, and the room has nothing to tell.
+    let again = join(&mut fork, "one@c.example", b"<presence/>", 2);
+    assert!(sent(&again).is_empty(), "{again:?}");
+    let served = again.iter().filter(|d| matches!(d, Decision::Serve { .. })).count();
+    assert!(served > 0);
+    assert!(sent(&fork.tick(2 + HOLD - 1)).is_empty());
+    let gone = sent(&fork.tick(2 + HOLD));
+    assert!(
+        gone.len() == 1 && gone[0].contains("two@c.example") && gone[0].contains("unavailable"),
+        "{gone:?}"
+    );
+    assert!(fork.clients(ACCOUNT, "one@c.example").unwrap().1.contains(&"phone".to_owned()));
+    // That was all.
+    assert!(sent(&fork.tick(2 + 2 * HOLD)).is_empty());
+}

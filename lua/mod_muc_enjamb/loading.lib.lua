@@ -1,0 +1,79 @@
+-- Has mod_muc_enjamb loaded wherever mod_muc is, by whichever of Enjamb's modules comes first: nobody has to enable it.
+-- Unloaded with the last of them. Loaded by mod_smacks and mod_minimix, into their environment.
+
+local modulemanager = require "core.modulemanager";
+
+local kept = require "enjamb".muc;
+local pairs, tostring = pairs, tostring;
+
+local hosts = prosody.hosts;
+local name = "muc_enjamb";
+local ours = { "smacks", "minimix" };
+
+-- Whether rooms of that component are to be kept.
+local function is_wanted(component)
+	return module:context(component):get_option_boolean("smacks_keep_rooms", true);
+end
+
+local function look(component)
+	local of_host = hosts[component];
+	if not of_host or of_host.type ~= "component" or not modulemanager.is_loaded(component, "muc")
+	or modulemanager.is_loaded(component, name) or not is_wanted(component) then return; end
+	local ok, err = modulemanager.load(component, name);
+	if not ok then
+		module:log("error", "The rooms of %s will not outlive the server: %s", component, tostring(err));
+	end
+end
+
+-- Components to which something is hooked already.
+local watched = {};
+local function watch(component)
+	local of_host = hosts[component];
+	if not of_host or of_host.type ~= "component" or watched[of_host] then return; end
+	watched[of_host] = true;
+	module:hook_object_event(of_host.events, "module-loaded", function (event)
+		if event.module == "muc" then look(component); end
+	end);
+	look(component);
+end
+
+for component in pairs(hosts) do
+	watch(component);
+end
+-- After Prosody has loaded the modules of the host.
+module:hook_global("host-activated", watch, -10);
+
+-- What was kept of rooms that are not to be any more would come back one day, long after it was so. The journal is open
+-- by then (mod_smacks, -10).
+module:hook_global("server-started", function ()
+	for component in pairs(hosts) do
+		local rooms = not is_wanted(component) and kept.rooms(component) or {};
+		for _, jid in pairs(rooms) do
+			kept.forget(jid);
+		end
+		if rooms[1] then
+			module:log("info", "%d rooms of %s are not as they were before the restart: smacks_keep_rooms is false", #rooms, component);
+		end
+	end
+end, -15);
+
+-- Whether one of our modules is loaded, but the one that is being unloaded.
+local function is_anybody_left()
+	for domain in pairs(hosts) do
+		for _, other in pairs(ours) do
+			if modulemanager.is_loaded(domain, other) and not (domain == module.host and other == module.name) then return true; end
+		end
+	end
+	return false;
+end
+
+return {
+	unload = function ()
+		if is_anybody_left() then return; end
+		for component in pairs(hosts) do
+			if modulemanager.is_loaded(component, name) then
+				modulemanager.unload(component, name);
+			end
+		end
+	end;
+};

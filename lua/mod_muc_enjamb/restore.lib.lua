@@ -1,0 +1,153 @@
+-- Rooms that are back after a restart, as they were, without anybody's being told.
+--
+-- What mod_muc has stored of a room with its occupants, when the server was stopped or the room had to make place for others,
+-- is as new as what the journal has, and comes back by itself when somebody wants the room. All others are put back: mod_muc
+-- would have forgotten them, or their occupants. A room that cannot be is its own trouble.
+
+local deserialize = require "util.serialization".deserialize;
+local jid_split = require "util.jid".split;
+local parse_xml = require "util.xml".parse;
+
+local kept = require "enjamb".muc;
+local ipairs, next, pairs, tonumber, type, xpcall = ipairs, next, pairs, tonumber, type, xpcall;
+local sub = string.sub;
+local traceback = debug.traceback;
+
+local hosts = prosody.hosts;
+local host = module.host;
+
+return function (muc, keeping, absent)
+	local configs, states = module:open_store("config"), module:open_store("state");
+
+	local function set_configuration(room, frozen)
+		room._data = frozen._data or {};
+		room._affiliation_data = frozen._affiliation_data or {};
+		room._affiliations = {};
+		for jid, affiliation in pairs(frozen._affiliations or frozen) do -- Prosody 0.9 had them in a table
+			if sub(jid, 1, 1) ~= "_" and jid ~= "jid" and type(affiliation) == "string" then
+				room._affiliations[jid] = affiliation;
+			end
+		end
+	end
+
+	-- As mod_muc makes one of what it finds in its storage.
+	local function make(jid, frozen)
+		if module:fire_event("muc-room-pre-restore", { jid = jid, data = frozen }) == false then
+			return nil, "another module objects";
+		end
+		local room = muc.new_room(jid);
+		set_configuration(room, frozen);
+		if not muc.track_room(room) then
+			return nil, "no more rooms are allowed";
+		end
+		module:fire_event("muc-room-restored", { jid = jid, room = room });
+		return room;
+	end
+
+	-- Its fields are those of keeping.lib.lua.
+	local function put_in(room, nick, fields)
+		local role, bare_jid, primary = fields[1], fields[2], fields[3];
+		local occupant = room:new_occupant(bare_jid, room.jid.."/"..nick);
+		occupant.role = role;
+		for i = 4, #fields - 1, 2 do
+			local presence = parse_xml(fields[i + 1]);
+			if presence then
+				occupant:set_session(fields[i], presence, fields[i] == primary);
+			end
+		end
+		room:save_occupant(occupant);
+	end
+
+	-- Puts back what is to be. Returns whether it did, and with how many occupants.
+	local function put_back(jid)
+		local record, err = kept.read(jid);
+		if not record then
+			if err then error(err, 0); end
+			kept.forget(jid); -- occupants of a room of which nothing else is there
+			return false;
+		end
+		if record.lost > 0 then
+			module:log("error", "%d records of room %s are damaged on disk and lost", record.lost, jid);
+		end
+		local frozen = deserialize(record.configuration);
+		if type(frozen) ~= "table" then error("its configuration cannot be read", 0); end
+		local node = jid_split(jid);
+		local state, config;
+		state, err = states:get(node);
+		if err then error("its storage cannot be read: "..err, 0); end
+		for nick, fields in pairs(record.occupants) do
+			absent.expect(jid, nick, fields);
+		end
+		if state then return false; end
+		config, err = configs:get(node);
+		if err then error("its storage cannot be read: "..err, 0); end
+		local is_persistent = frozen._data and frozen._data.persistent;
+		if next(record.occupants) == nil and (config or not is_persistent) then
+			if not config then kept.forget(jid); end
+			return false;
+		end
+		local room;
+		if config then
+			room, err = muc.get_room_from_jid(jid), "it cannot be restored from its storage";
+			if room and not is_persistent then
+				-- Stored when the server was stopped, or the room made place, at some time.
+				set_configuration(room, frozen);
+			end
+		else
+			room, err = make(jid, frozen);
+		end
+		if not room then error(err, 0); end
+		local n = 0;
+		for nick, fields in pairs(record.occupants) do
+			put_in(room, nick, fields);
+			n = n + 1;
+		end
+		return true, n;
+	end
+
+	-- The history that was kept, where there is no archive: mod_muc stores the last message only.
+	local function give_history(room)
+		if hosts[host].modules.muc_mam then return; end
+		local record = kept.read(room.jid);
+		local history, own = {}, room._history;
+		for _, fields in ipairs(record and record.history or history) do
+			local stanza = fields[2] and parse_xml(fields[2]);
+			if stanza then
+				history[#history+1] = { stanza = stanza; timestamp = tonumber(fields[1]) or 0 };
+			end
+		end
+		local last, its_last = history[#history], own and own[#own];
+		if not last or its_last and its_last.timestamp > last.timestamp then return; end
+		room._history = history;
+		keeping.has_history(room);
+	end
+
+	module:hook("muc-room-restored", function (event)
+		local ok, err = xpcall(give_history, traceback, event.room);
+		if not ok then
+			module:log("error", "The history of room %s could not be restored: %s", event.room.jid, err);
+		end
+	end, 10);
+
+	return function ()
+		local n_rooms, n_occupants = 0, 0;
+		for _, jid in ipairs(kept.rooms(host)) do
+			local ok, is_back, n = xpcall(put_back, function (err)
+				return type(err) == "string" and err or traceback(err);
+			end, jid);
+			if not ok then
+				module:log("error", "Room %s is not as it was before the restart: %s", jid, is_back);
+			elseif is_back then
+				n_rooms, n_occupants = n_rooms + 1, n_occupants + n;
+			end
+		end
+		if n_rooms > 0 then
+			module:log("info", "%d rooms are back from before the restart, with %d occupants", n_rooms, n_occupants);
+		end
+		local newer = kept.newer();
+		if newer > 0 then
+			module:log("error", "%d records of rooms in the journal were written by another version of Enjamb and are left as they are", newer);
+		end
+		absent.watch();
+	end;
+end;
