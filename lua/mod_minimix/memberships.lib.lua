@@ -11,6 +11,7 @@ local resourceprep = require "util.encodings".stringprep.resourceprep;
 
 local contain = require "enjamb.contain"(module);
 local ask, protect = contain.ask, contain.protect;
+local for_all = require "enjamb.for_all"(module);
 local ipairs, next, pairs, type = ipairs, next, pairs, type;
 
 local bare_sessions, hosts = prosody.bare_sessions, prosody.hosts;
@@ -44,6 +45,8 @@ records.queue = records.queue or {};
 records.queued = records.queued or {};
 -- By user and room: what could not be taken up, as it was read.
 records.damaged = records.damaged or {};
+-- By user: the rooms that the record has, as they were read, until it is written for the first time.
+records.read = records.read or {};
 -- By user, while the record is taken up: whether it is to be written afterwards.
 local busy = {};
 local pause; -- while a try is due
@@ -70,9 +73,21 @@ end
 
 -- Writing ---------------------------------------------------------------------------------------------------------------
 
+local function is_same(a, b)
+	if type(a) ~= "table" or type(b) ~= "table" then return a == b; end
+	for key, value in pairs(a) do
+		if not is_same(value, b[key]) then return false; end
+	end
+	for key in pairs(b) do
+		if a[key] == nil then return false; end
+	end
+	return true;
+end
+
 local function write(username)
 	local rooms = mx.memberships(username.."@"..host);
-	local damaged = records.damaged[username];
+	local damaged, read = records.damaged[username], records.read[username];
+	records.read[username] = nil;
 	for room, membership in pairs(damaged or {}) do
 		if rooms[room] then
 			damaged[room] = nil; -- joined anew
@@ -80,6 +95,7 @@ local function write(username)
 			rooms[room] = membership;
 		end
 	end
+	if read and is_same(read, rooms) then return true; end -- most are, after a restart
 	local called, ok, err = ask(accounts.set, accounts, username, next(rooms) and { version = version, rooms = rooms } or nil);
 	if called and ok then return true; end
 	return false, called and err or ok;
@@ -184,6 +200,7 @@ local function read(username)
 	elseif type(saved.rooms) ~= "table" then
 		return nil, "the record has no table of rooms";
 	end
+	records.read[username] = saved.rooms;
 	return saved.rooms;
 end
 
@@ -263,18 +280,17 @@ end
 
 local function take_up_all(usernames)
 	local n_rooms, n_accounts, failed = 0, 0, 0;
-	for _, username in ipairs(usernames) do
-		if records.unknown[username] == false then
-			if failed < max_failures then
-				local ok, n = take_up(username);
-				failed = ok and 0 or failed + 1;
-				n_rooms = n_rooms + n;
-				n_accounts = n_accounts + (n > 0 and 1 or 0);
-			else
-				try_later(username);
-			end
+	for_all(usernames, "taking up the rooms of accounts", function (username)
+		if records.unknown[username] ~= false then return; end
+		if failed >= max_failures then
+			try_later(username);
+			return;
 		end
-	end
+		local ok, n = take_up(username);
+		failed = ok and 0 or failed + 1;
+		n_rooms = n_rooms + n;
+		n_accounts = n_accounts + (n > 0 and 1 or 0);
+	end);
 	return n_rooms, n_accounts;
 end
 
@@ -310,9 +326,9 @@ local function restore_all()
 	end
 	records.listed, records.known = true, {};
 	later = {};
-	local _, n_rooms, n_accounts = contain.attempt(nil, "taking up the rooms of accounts", take_up_all, usernames);
+	local n_rooms, n_accounts = take_up_all(usernames);
 	perform_later();
-	if n_accounts and n_rooms > 0 then
+	if n_rooms > 0 then
 		module:log("info", "%d accounts are joining the %d rooms again that they were in", n_accounts, n_rooms);
 	end
 	return true;
@@ -435,7 +451,7 @@ return {
 	end;
 	-- The account is deleted, and its record with it.
 	forget = function (username)
-		records.unknown[username], records.damaged[username], records.unsaved[username] = nil, nil, nil;
+		records.unknown[username], records.damaged[username], records.unsaved[username], records.read[username] = nil, nil, nil, nil;
 		records.known[username] = true;
 	end;
 };

@@ -8,6 +8,7 @@ local deserialize = require "util.serialization".deserialize;
 local jid_split = require "util.jid".split;
 local parse_xml = require "util.xml".parse;
 
+local for_all = require "enjamb.for_all"(module);
 local kept = require "enjamb".muc;
 local ipairs, next, pairs, tonumber, type, xpcall = ipairs, next, pairs, tonumber, type, xpcall;
 local sub = string.sub;
@@ -131,7 +132,7 @@ return function (muc, keeping, absent)
 
 	return function ()
 		local n_rooms, n_occupants = 0, 0;
-		for _, jid in ipairs(kept.rooms(host)) do
+		for_all(kept.rooms(host), "putting back rooms", function (jid)
 			local ok, is_back, n = xpcall(put_back, function (err)
 				return type(err) == "string" and err or traceback(err);
 			end, jid);
@@ -140,7 +141,7 @@ return function (muc, keeping, absent)
 			elseif is_back then
 				n_rooms, n_occupants = n_rooms + 1, n_occupants + n;
 			end
-		end
+		end);
 		if n_rooms > 0 then
 			module:log("info", "%d rooms are back from before the restart, with %d occupants", n_rooms, n_occupants);
 		end
