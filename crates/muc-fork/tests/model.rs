@@ -9,7 +9,7 @@ mod support;
 use enjamb_muc_fork::decision::{Decision, Edit, Id};
 use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, MucUser, Presence};
 use enjamb_muc_fork::view::Likeness;
-use enjamb_muc_fork::{Accounts, Change, Config, Limits, Mark, Offline, Request, Restored, chat};
+use enjamb_muc_fork::{Accounts, Change, Config, Limits, Mark, Offline, Remembered, Request, Restored, chat};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Deref, DerefMut};
@@ -367,6 +367,8 @@ struct World {
     killed: bool,
     /// It was killed, and this is what it kept of each account.
     dead: Option<Vec<Vec<Restored>>>,
+    /// Rooms of the same server outlive it: they have after it who was in them before.
+    outlives: bool,
     /// The rooms cannot be reached: what goes there comes back as an error.
     cut_off: bool,
 }
@@ -391,6 +393,56 @@ fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 
 fn payload(version: u32) -> Vec<u8> {
     format!("<presence><v n='{version}'/></presence>").into_bytes()
+}
+
+fn presence_bytes(room: &str, nick: &str, kind: Presence, codes: &[u16], version: u32) -> String {
+    let kind_of = match kind {
+        Presence::Available => "",
+        Presence::Unavailable => " type='unavailable'",
+        Presence::Error => " type='error'",
+    };
+    // Others differ in nothing but in who they are.
+    let what = if nick.starts_with("other") {
+        format!("<x xmlns='{MUC_USER}'><item role='participant' jid='{version}@x.example'/></x>")
+    } else {
+        format!("<v n='{version}'/>")
+    };
+    let codes: String = codes.iter().map(|code| format!("<status code='{code}'/>")).collect();
+    format!("<presence from='{room}/{nick}'{kind_of}>{what}{codes}</presence>")
+}
+
+fn talk_bytes(
+    room: &str,
+    nick: &str,
+    n: u32,
+    words: Words,
+    stamp: Option<u64>,
+    gone: bool,
+    archives: bool,
+) -> String {
+    let (id, body) = match words {
+        Words::Own => (format!(" id='{n}'"), n.to_string()),
+        Words::Same => (String::new(), "alarm".to_owned()),
+    };
+    let left = if gone {
+        "<retracted xmlns='urn:xmpp:message-retract:1'/>".to_owned()
+    } else {
+        format!("<body>{body}</body>")
+    };
+    let mut bytes = format!("<message from='{room}/{nick}' n='{n}'{id}>{left}");
+    if archives {
+        bytes += &format!("<stanza-id xmlns='urn:xmpp:sid:0' by='{room}' id='a{n}'/>");
+    }
+    if let Some(stamp) = stamp {
+        let stamp = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(stamp));
+        bytes += &format!("<delay xmlns='urn:xmpp:delay' from='{room}' stamp='{stamp}'/>");
+    }
+    bytes + "</message>"
+}
+
+fn subject_bytes(room: &str, stamped: bool) -> String {
+    let stamp = if stamped { "<delay xmlns='urn:xmpp:delay' stamp='1970-01-01T00:00:01Z'/>" } else { "" };
+    format!("<message from='{room}'><subject/>{stamp}</message>")
 }
 
 fn version_in(text: &str) -> u32 {
@@ -432,6 +484,7 @@ impl World {
             limits: Limits::default(),
             killed: false,
             dead: None,
+            outlives: false,
             cut_off: false,
         }
     }
@@ -696,22 +749,7 @@ impl World {
                 }
                 self.untold &=
                     *kind != Presence::Unavailable || !codes.contains(&110) || codes.contains(&303);
-                let kind_of = match kind {
-                    Presence::Available => "",
-                    Presence::Unavailable => " type='unavailable'",
-                    Presence::Error => " type='error'",
-                };
-                // Others differ in nothing but in who they are.
-                let what = if nick.starts_with("other") {
-                    format!("<x xmlns='{MUC_USER}'><item role='participant' jid='{version}@x.example'/></x>")
-                } else {
-                    format!("<v n='{version}'/>")
-                };
-                let mut bytes = format!("<presence from='{room}/{nick}'{kind_of}>{what}");
-                for code in codes {
-                    bytes += &format!("<status code='{code}'/>");
-                }
-                bytes += "</presence>";
+                let bytes = presence_bytes(room, nick, *kind, codes, *version);
                 let refused = matches!(condition, Some("conflict" | "item-not-found"));
                 let kicked = codes.iter().any(|code| matches!(code, 301..=333 if *code != 303));
                 self.put_out |= refused || kicked;
@@ -756,24 +794,8 @@ impl World {
                 self.perform(decisions.unwrap_or_default(), None, None);
             }
             Down::Talk { nick, n, words, stamp, gone } => {
-                let (id, body) = match words {
-                    Words::Own => (format!(" id='{n}'"), n.to_string()),
-                    Words::Same => (String::new(), "alarm".to_owned()),
-                };
-                let left = if *gone {
-                    "<retracted xmlns='urn:xmpp:message-retract:1'/>".to_owned()
-                } else {
-                    format!("<body>{body}</body>")
-                };
-                let mut bytes = format!("<message from='{room}/{nick}' n='{n}'{id}>{left}");
-                if self.room_here().shape.archives {
-                    bytes += &format!("<stanza-id xmlns='urn:xmpp:sid:0' by='{room}' id='a{n}'/>");
-                }
-                if let Some(stamp) = stamp {
-                    let stamp = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(*stamp));
-                    bytes += &format!("<delay xmlns='urn:xmpp:delay' from='{room}' stamp='{stamp}'/>");
-                }
-                bytes += "</message>";
+                let archives = self.room_here().shape.archives;
+                let bytes = talk_bytes(room, nick, *n, *words, *stamp, *gone, archives);
                 let mut to = Vec::new();
                 let decisions = self.fork.groupchat(
                     from(Some(nick), None),
@@ -793,12 +815,7 @@ impl World {
                 }
             }
             Down::Subject { stamped } => {
-                let stamp = if *stamped {
-                    "<delay xmlns='urn:xmpp:delay' stamp='1970-01-01T00:00:01Z'/>"
-                } else {
-                    ""
-                };
-                let bytes = format!("<message from='{room}'><subject/>{stamp}</message>");
+                let bytes = subject_bytes(room, *stamped);
                 let chat = chat::read(bytes.as_bytes(), room);
                 let decisions = self.fork.groupchat(from(None, None), &chat, now, |_| {});
                 self.perform(decisions.unwrap_or_default(), None, None);
@@ -851,7 +868,8 @@ impl World {
                 | Step::Kick(_)
                 | Step::Start { .. }
         );
-        if self.dead.is_some() && !of_room {
+        let is_start = matches!(step, Step::Start { .. });
+        if self.dead.is_some() && (!of_room || self.outlives && !is_start) {
             return;
         }
         match step {
@@ -1067,7 +1085,7 @@ impl World {
         }
         self.fork = World::of(1, self.local, self.offline, &[]).fork;
         self.fork.limit(self.limits);
-        if self.local {
+        if self.local && !self.outlives {
             // A room of the same server is killed with it, and remembers no occupants.
             for room in &mut self.rooms {
                 room.occupants.clear();
@@ -1112,14 +1130,26 @@ impl World {
             for mut membership in memberships {
                 let at = self.place_of(ACCOUNTS[account], &membership.room);
                 self.there(at, |world| {
+                    let before = membership.clients.len();
                     membership.clients.retain(|client| world.clients.contains_key(&client.resource));
+                    let all_back = before == membership.clients.len();
                     let (occupants, said) = world.room_here().kept.clone();
                     membership.occupants = occupants.into_iter().collect();
                     membership.said = said;
                     let (online, now) = (world.online(), world.now);
-                    let decisions = world.fork.restore(ACCOUNTS[account], membership, online, now);
+                    let decisions = match world.us().filter(|_| world.outlives).cloned() {
+                        Some(nick) => world.adopt(membership, &nick, all_back),
+                        None => world.fork.restore(ACCOUNTS[account], membership, online, now),
+                    };
                     world.perform(decisions, None, None);
                 });
+            }
+        }
+        // Who has not come back leaves.
+        for at in 0..self.places.len() {
+            let (account, room) = self.there(at, |world| (world.account_name(), world.room_name()));
+            if self.outlives && self.fork.is_attended(account, room).is_none() {
+                self.there(at, World::drop_us);
             }
         }
         for at in 0..self.places.len() {
@@ -1129,6 +1159,34 @@ impl World {
                 }
             });
         }
+    }
+
+    /// The room, which has the account still, is not asked for anything: what it would tell is handed in.
+    fn adopt(&mut self, membership: Restored, nick: &str, all_back: bool) -> Vec<Decision> {
+        let (account, name, online, now) = (self.account_name(), self.room_name(), self.online(), self.now);
+        let room = self.room_here();
+        let told = |nick: &str, codes: &[u16], version| {
+            presence_bytes(name, nick, Presence::Available, codes, version)
+        };
+        let occupants: Vec<(String, String)> =
+            room.occupants.iter().map(|(nick, version)| (nick.clone(), told(nick, &[], *version))).collect();
+        let history: Vec<String> = room
+            .history
+            .iter()
+            .map(|k| talk_bytes(name, &k.nick, k.n, k.words, Some(k.at), k.gone, room.shape.archives))
+            .collect();
+        let version = room.occupants.get(nick).copied().unwrap_or_default();
+        let (own, subject) = (told(nick, &[110], version), subject_bytes(name, false));
+        let remembered = Remembered {
+            nick,
+            own: own.as_bytes(),
+            shown: &payload(version),
+            all_back,
+            occupants: occupants.iter().map(|(nick, bytes)| (&**nick, bytes.as_bytes())).collect(),
+            history: history.iter().map(String::as_bytes).collect(),
+            subject: subject.as_bytes(),
+        };
+        self.fork.adopt(account, membership, &remembered, online, now)
     }
 
     /// What the room sends the account gets lost.
@@ -1521,6 +1579,16 @@ proptest! {
     }
 
     #[test]
+    fn pictures_are_the_rooms_that_outlive_the_server(steps in with_restarts(), shape in echoing()) {
+        let mut world = World::new(true, Offline::Leave, shape);
+        world.outlives = true;
+        for step in &steps {
+            world.step(step);
+        }
+        world.check();
+    }
+
+    #[test]
     fn pictures_are_the_rooms_if_it_answers_within_the_call(steps in proptest::collection::vec(step(), 0..60), shape in shape()) {
         let mut world = World::new(true, Offline::Leave, shape);
         for step in &steps {
@@ -1577,9 +1645,12 @@ proptest! {
         shapes in shapes(echoing()),
         offline in prop_oneof![Just(Offline::Stay), Just(Offline::Leave)],
         local in any::<bool>(),
+        outlives in any::<bool>(),
     ) {
         let offline = if local { Offline::Leave } else { offline };
-        run_several(&mut World::of(accounts, local, offline, &shapes), &steps);
+        let mut world = World::of(accounts, local, offline, &shapes);
+        world.outlives = local && outlives;
+        run_several(&mut world, &steps);
     }
 
     #[test]
