@@ -195,6 +195,8 @@ local function read(username)
 		return {};
 	elseif type(saved) ~= "table" then
 		return nil, "the record is no table";
+	elseif next(saved) == nil then
+		return {}; -- Prosody's storage makes a record empty before it removes it, and was killed in between
 	elseif saved.version ~= version then
 		return nil, ("the record is of version %s, this is %d"):format(saved.version, version);
 	elseif type(saved.rooms) ~= "table" then

@@ -1,5 +1,6 @@
--- What changes of rooms, and is noted in the library's journal: at the end of the turn of the main loop in which it did, and
--- before anything that came in is acknowledged.
+-- What changes of rooms, and is noted in the library's journal: before anybody is told of it, and before anything that came in
+-- is acknowledged. Else a server that is killed would come back with a room in which somebody is who has left, as those know who
+-- were told in time.
 --
 -- What changed is only marked when it does, and described when it is noted: as it is then. All changes of occupants go
 -- through mod_muc's save_occupant, those of a configuration through the room's save(), rooms come by track_room and go by
@@ -77,12 +78,14 @@ return function (muc, journal)
 		return false;
 	end
 
-	local function note_configuration(room, note)
+	local function note_configuration(room, note, is_unstored)
 		local data = {};
 		for name, value in pairs(room._data) do
 			data[name] = value;
 		end
-		if not is_done(room.jid, kept.configure(room.jid, to_text((room:freeze())))) then return false; end
+		local frozen = room:freeze();
+		frozen._unstored = is_unstored;
+		if not is_done(room.jid, kept.configure(room.jid, to_text(frozen))) then return false; end
 		note.data = data;
 		return true;
 	end
@@ -148,8 +151,8 @@ return function (muc, journal)
 			change.configuration, change.history, change.everything = true, true, nil;
 		end
 		if change.configuration or has_changed(note.data, room._data) then
-			if not note_configuration(room, note) then return false; end
-			change.configuration = nil;
+			if not note_configuration(room, note, change.is_unstored) then return false; end
+			change.configuration, change.is_unstored = nil, nil;
 		end
 		for occupant_jid in pairs(occupants) do
 			if not note_occupant(room, occupant_jid) then return false; end
@@ -178,6 +181,22 @@ return function (muc, journal)
 		return all;
 	end
 
+	-- With much to do timers wait, and what was said to somebody may go out before them.
+	local function before_it_is_told()
+		if is_scheduled then end_of_turn(); end
+	end
+
+	local function watch(name)
+		local of_host = hosts[name];
+		if not of_host then return; end
+		module:hook_object_event(of_host.events, "c2s-pre-ondrain", before_it_is_told, 1000);
+		module:hook_object_event(of_host.events, "s2s-pre-ondrain", before_it_is_told, 1000);
+	end
+	for name in pairs(hosts) do
+		watch(name);
+	end
+	module:hook_global("host-activated", watch);
+
 	function end_of_turn()
 		is_scheduled = false;
 		if not is_on or next(changes) == nil then return; end
@@ -191,8 +210,14 @@ return function (muc, journal)
 
 	-- Marking -------------------------------------------------------------------------------------------------------------
 
-	-- Stands in for the room's save().
+	-- Stands in for the room's save(). What mod_muc stores of a persistent room is what that will be: who was told of it was told
+	-- for good, and until it is stored it is here.
 	local function save(room, ...)
+		local change = change_of(room);
+		change.configuration = true;
+		if not room._data.persistent then return saves[room](room, ...); end
+		change.is_unstored = true;
+		before_it_is_told();
 		change_of(room).configuration = true;
 		return saves[room](room, ...);
 	end

@@ -90,8 +90,8 @@ return function (muc, keeping, absent)
 		local room;
 		if config then
 			room, err = muc.get_room_from_jid(jid), "it cannot be restored from its storage";
-			if room and not is_persistent then
-				-- Stored when the server was stopped, or the room made place, at some time.
+			if room and (frozen._unstored or not is_persistent) then
+				-- The server was killed before mod_muc had stored it; or that was when it was stopped, or the room made place, at some time.
 				set_configuration(room, frozen);
 			end
 		else

@@ -443,7 +443,7 @@ end
 
 -- Ends a session that went with the server, as mod_presence would if its connection were lost now.
 local function end_gone(account, full_jid)
-	contacts.set(account, full_jid, nil);
+	if file.open then contacts.set(account, full_jid, nil); end
 	local successor = full_sessions[full_jid];
 	if successor and successor.presence then return; end -- they have been told of that
 	local username = jid.node(account);
@@ -499,5 +499,10 @@ return {
 		start_working();
 	end;
 	ended = note_gone;
+	-- Contacts know that session; should the server be killed now, they are told at the next start that it is not there.
+	note_here = function (account, full_jid)
+		if file.open then contacts.set(account, full_jid, here); end
+	end;
+	tell_of_end = end_gone;
 	write_down = write_down;
 };

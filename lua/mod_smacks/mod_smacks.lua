@@ -36,7 +36,7 @@ local sending = module:require "sending";
 local parts = {};
 for _, name in ipairs {
 	"options", "metrics", "journal", "state", "fields", "rooms", "contacts", "pep", "shell", "filters", "direct", "asking", "managed", "acks",
-	"remembered", "undelivered", "hibernate", "closing", "negotiate", "s2s", "resume",
+	"remembered", "undelivered", "hibernate", "closing", "negotiate", "s2s", "resume", "replaced",
 } do
 	parts[name] = module:require(name);
 end

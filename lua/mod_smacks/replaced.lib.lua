@@ -1,0 +1,42 @@
+-- A client that logs in anew under the resource of a session that is there yet, which ends that session (RFC 6120 §7.7.2.2).
+--
+-- To its contacts nothing has happened: they are not told that it is gone, just before they are told that it is there. If it does not
+-- say so they are told a little later. Rooms hold its places in the same way (mod_muc_enjamb).
+
+local own_of = module:require "session";
+
+-- Contacts are told after so many seconds that it is gone, unless it is there.
+local patience = 15;
+-- Whom mod_presence tells of a session's end.
+local nobody = { [false] = { pending = {} } };
+
+local contacts;
+
+module:hook("pre-session-close", function (event)
+	local reason = event.reason;
+	if type(reason) == "table" and reason.condition == "conflict" then
+		own_of(event.session).is_replaced = true;
+	end
+end, 10);
+
+-- Before mod_presence (0), which does all else: the account's other clients are told, and who got presence directly.
+module:hook("resource-unbind", function (event)
+	local session = event.session;
+	if own_of(session).is_replaced and session.presence and session.full_jid and session.username then
+		own_of(session).is_held = true;
+		session.roster = nobody;
+	end
+end, 10);
+
+-- After contacts.lib.lua (-10), which forgets a session that has ended: contacts know of this one.
+module:hook("resource-unbind", function (event)
+	local session = event.session;
+	if not own_of(session).is_held then return; end
+	local account, full_jid = session.username.."@"..session.host, session.full_jid;
+	contacts.note_here(account, full_jid);
+	module:add_timer(patience, function () contacts.tell_of_end(account, full_jid); end);
+end, -20);
+
+return {
+	take = function (parts) contacts = parts.contacts; end;
+};
