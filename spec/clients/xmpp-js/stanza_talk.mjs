@@ -41,6 +41,16 @@ let live = false;
 let room;
 let waiting = [];
 
+// A write into a socket that is closing has the library miss that it closed: its stream has failed by then and never ends. Its
+// keep-alive would find that, in time.
+let gone;
+setInterval(() => {
+  const { transport } = client;
+  if (transport?.socket?.readyState !== 3) gone = undefined;
+  else if (gone !== transport) gone = transport;
+  else transport.disconnect(false);
+}, 300);
+
 if (args.verbose) client.on("raw:*", (direction, data) => console.error(direction, data));
 
 function comeAlive(...words) {
@@ -50,6 +60,29 @@ function comeAlive(...words) {
   waiting = [];
   lines.forEach(obey);
 }
+
+// The library (12.22.1) does not keep what it has sent again, but counts on as if it did: after the next cut it takes for handled
+// as many as it had sent again before (Client.js: a replay is not tracked). So count as the server does, and tell what it forgot.
+const bodies = new Map(); // by id, of messages that are not known to be handled
+let written = []; // ids of all that the server counts
+let unhandled = new Set(); // of these messages, what is not sent again yet
+client.on("message:sent", (message) => bodies.set(message.id, message.body));
+client.on("raw:outgoing", (data) => {
+  if (/^<enable /.test(data)) written = [];
+  if (!/^<(message|presence|iq) /.test(data)) return;
+  const id = data.match(/ id="([^"]*)"/)?.[1];
+  written.push(id);
+  if (unhandled.delete(id)) return;
+  unhandled.forEach((forgotten) => say("forgotten", bodies.get(forgotten))); // something new: it has sent again all that it will
+  unhandled.clear();
+});
+client.on("raw:incoming", (data) => {
+  const h = /^<resumed /.test(data) && data.match(/ h=['"](\d+)/);
+  if (!h) return;
+  written.splice(Number(h[1]));
+  written.forEach((id) => bodies.delete(id));
+  unhandled = new Set(bodies.keys());
+});
 
 client.on("session:started", () => {
   client.sendPresence();
