@@ -19,7 +19,7 @@ LIBRARY = $(TARGET_DIR)/release/libenjamb.so
 # The same without what only debuggers and backtraces want, which is in enjamb.so.debug beside it.
 SMALL = $(TARGET_DIR)/release/enjamb.so
 
-.PHONY: all build install install-library run test bench fuzz deny dist deb deb-arm64 rocks test-packages test-everywhere clean
+.PHONY: all build install install-library run test test-clients bench fuzz deny dist deb deb-arm64 rocks test-packages test-everywhere clean
 
 all: build
 
@@ -49,12 +49,22 @@ TEST_PACKAGES = $(RUN_PACKAGES) prosody-modules lua5.4 lua-busted lua-check luar
 # Debian's, unless there is a node already.
 NODE_PACKAGES := $(shell command -v npm >/dev/null || echo nodejs npm)
 
+# Clients of other people's making. Not every Debian has each: without one, its test says so.
+CLIENT_PACKAGES = python3-nbxmpp python3-aioxmpp profanity
+HEAVY_CLIENT_PACKAGES = chromium
+
 run: packages-run install
 	sh tools/run.sh $(TREE) $(BUILD)/run
 
-test: packages-test install $(BUILD)/prosody-13
+test: packages-test packages-clients install $(BUILD)/prosody-13
 	sh spec/clients/install.sh $(BUILD)/clients
 	bash tools/test.sh $(BUILD)
+
+# Every client that other people wrote and that can be had, the heavy ones too (a browser): docs/clients.md.
+test-clients: packages-test packages-clients packages-clients-heavy install $(BUILD)/prosody-13
+	sh spec/clients/install.sh $(BUILD)/clients
+	ENJAMB_TREE=$(BUILD)/tree ENJAMB_PROSODY13=$(BUILD)/prosody-13/root ENJAMB_CLIENTS=$(BUILD)/clients ENJAMB_CLIENTS_ALL=1 \
+		sh tools/specs.sh $(BUILD)/specs-clients spec/clients/*_spec.lua
 
 bench: packages-test install $(BUILD)/prosody-13
 	$(CARGO) build --release --locked -p enjamb-load
@@ -104,7 +114,7 @@ test-packages: deb rocks
 test-everywhere: dist
 	python3 spec/packages/everywhere.py $(if $(TRUNK),--trunk $(TRUNK)) $(if $(PUBLISH),--publish) $(BUILD)/dist/$(BINARIES).tar.gz $(RELEASES)
 
-.PHONY: packages-run packages-test packages-dist $(BUILD)/prosody-13
+.PHONY: packages-run packages-test packages-clients packages-clients-heavy packages-dist $(BUILD)/prosody-13
 
 packages-dist:
 	@sh tools/packages.sh $(DIST_PACKAGES)
@@ -114,6 +124,12 @@ packages-run:
 
 packages-test:
 	@sh tools/packages.sh $(TEST_PACKAGES)
+
+packages-clients:
+	@for package in $(CLIENT_PACKAGES); do sh tools/packages.sh $$package || echo "left out: $$package"; done
+
+packages-clients-heavy:
+	@for package in $(HEAVY_CLIENT_PACKAGES); do sh tools/packages.sh $$package || echo "left out: $$package"; done
 
 # Prosody 13 from bookworm-backports, unpacked beside Debian's own.
 $(BUILD)/prosody-13:

@@ -1,6 +1,6 @@
 """Enjamb's benchmark: what stream management costs a whole server.
 
-    python3 bench [--quick] [--parts b,c] [--servers 12,13,ejabberd] [--rounds N] [--continue] [--tables] [--publish]
+    python3 bench [--quick] [--parts b,c] [--servers 12,13,ejabberd] [--collectors incremental] [--rounds N] [--continue] [--tables] [--publish]
 
 Starts real servers on loopback, Prosody and ejabberd, the variants in turns, and loads them with crates/load.  Writes
 build/bench/samples.json, tables.md and plots, and prints the tables.  --publish also writes docs/performance.md's
@@ -30,7 +30,7 @@ from ejabberd import find_ejabberd  # noqa: E402
 from parts import PARTS, make  # noqa: E402
 from readme import figures  # noqa: E402
 from report import PAIRS, Results, table_of_bars  # noqa: E402
-from servers import REPO, VARIANTS, Failed, Installed, Missing, find_prosody, say  # noqa: E402
+from servers import REPO, VARIANTS, Failed, Installed, Missing, find_prosody, in_modes, say  # noqa: E402
 
 SELDOM = 3
 
@@ -51,6 +51,8 @@ def arguments():
     p.add_argument("--quick", action="store_true", help="one round of less: for a look, not for figures")
     p.add_argument("--rounds", type=int, help="of every part, instead of its own number")
     p.add_argument("--servers", default="12,13,ejabberd", help="Prosody 12, Prosody 13, ejabberd: those that are installed")
+    p.add_argument("--collectors", default=os.environ.get("COLLECTORS") or "incremental,generational",
+                   help="modes of Lua's collector, by commas or spaces: each Prosody is measured in each (default: both)")
     p.add_argument("--variants", default="", help="only these of " + ", ".join(VARIANTS))
     p.add_argument("--tree", default=str(REPO / "build" / "tree"), help="where `make install` put Enjamb")
     p.add_argument("--output", default=str(REPO / "build" / "bench"), help="the directory for results")
@@ -62,6 +64,9 @@ def arguments():
     p.add_argument("--publish", action="store_true", help="write docs/performance.md's tables and plots")
     o = p.parse_args()
     o.parts = re.split(r"[ ,]+", o.parts.strip()) if o.parts.strip() else list(PARTS)
+    o.collectors = re.split(r"[ ,]+", o.collectors.strip())
+    if not set(o.collectors) <= {"incremental", "generational"}:
+        p.error("a collector is incremental or generational")
     unknown = [name for name in o.parts if name not in PARTS]
     if unknown:
         p.error(f"no such part: {' '.join(unknown)}; there are {' '.join(PARTS)}")
@@ -69,6 +74,8 @@ def arguments():
     o.against = o.against and pathlib.Path(o.against).resolve()
     if o.against and o.publish:
         p.error("a comparison with another Enjamb is not for publishing")
+    if o.publish and "incremental" not in o.collectors:
+        p.error("the figures that are published are of the collector as Prosody sets it, too")
     o.load = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or REPO / "target").resolve() / "release" / "enjamb-load"
     o.output = pathlib.Path(o.output)
     return o
@@ -183,9 +190,14 @@ class Run:
 
     def bars(self):
         bars = [(letter, bar) for letter in PARTS for bar in make(letter, self.bench).bars()]
-        shown = table_of_bars(self.results, bars, [s for s in self.servers() if s.make == "prosody"])
+        shown = []
+        for generational, title in ((False, "Lua's collector as Prosody sets it:"), (True, "Generational:")):
+            made = table_of_bars(self.results, bars, [s for s in self.servers() if s.make == "prosody" and s.generational == generational])
+            if made:
+                shown += [title, made]
         if not shown:
             return ""
+        shown = "\n\n".join(shown)
         return (f"## What it is held to\n\nRatios of the medians / of the minima of what was measured in the same rounds; in "
                 f"parentheses where there are fewer than {PAIRS} pairs.\n\n{shown}\n")
 
@@ -246,7 +258,7 @@ def main():
         bench.scratch = pathlib.Path(scratch)
         if not bench.tables:
             found = (find_ejabberd() if label == "ejabberd" else find_prosody(label, bench.scratch) for label in bench.servers.split(","))
-            servers = [server for server in found if server]
+            servers = [mode for server in found if server for mode in in_modes(server, bench.collectors)]
             run.about["servers"].update({server.label: server.title for server in servers})
             try:
                 for letter in bench.parts:

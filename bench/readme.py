@@ -8,7 +8,8 @@ BOTH = ("builtin", "enjamb")
 def figures(results, servers, about):
     """Markdown."""
     ejabberd = next((s for s in servers if s.make == "ejabberd"), None)
-    servers = [s for s in servers if s.make == "prosody"]
+    modes = [s for s in servers if s.make == "prosody"]
+    servers = [s for s in modes if not s.generational]
     versions = " / ".join(s.title.split()[-1] for s in servers)
 
     def summary(server, letter, variant, field, **match):
@@ -49,6 +50,15 @@ def figures(results, servers, about):
                                              for letter, what in (("b", "burst"), ("b", "paced"), ("c", "copy"))))
         rows.append(['level `"process"` against `"none"`: burst, paced, groupchat', "", levels, ""])
         return table(["Server CPU", f"Prosody's mod_smacks {versions}", f"Enjamb {versions}", "ejabberd's own"], rows)
+
+    def collectors():
+        """What a message costs in each mode of Lua's collector."""
+        rows = []
+        for server in modes:
+            found = [results.summary("b", server.label, v, "us", what="burst") for v in ("none", *BOTH)]
+            if all(found):
+                rows.append([server.title, *(number(s["median"]) for s in found)])
+        return table(["µs of server CPU per chat message, burst", "no stream management", "Prosody's mod_smacks", "Enjamb"], rows)
 
     def crash(variant, separator, *fields):
         def text(server):
@@ -99,5 +109,9 @@ Whole servers under load, level `"process"`, as a part of what no stream managem
 ![Server CPU per delivered chat message](docs/performance/b.svg)
 
 {whole()}
+
+What Lua's collector is worth, set by `gc = {{ mode = "generational" }}`:
+
+{collectors()}
 
 {rest()}"""

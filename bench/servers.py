@@ -65,6 +65,10 @@ VARIANTS = {
 }
 
 
+# How the label of a Prosody ends whose collector is generational.
+GENERATIONAL = "-generational"
+
+
 @dataclasses.dataclass(frozen=True)
 class Installed:
     """A server that is installed here: its label in samples, and what it is called in reports."""
@@ -76,6 +80,11 @@ class Installed:
     def make(self):
         return "ejabberd" if self.label == "ejabberd" else "prosody"
 
+    @property
+    def generational(self):
+        """Whether Lua's collector is; else it is as Prosody sets it."""
+        return self.label.endswith(GENERATIONAL)
+
 
 @dataclasses.dataclass(frozen=True)
 class InstalledProsody(Installed):
@@ -83,6 +92,16 @@ class InstalledProsody(Installed):
 
     def server(self, bench, variant, **more):
         return Prosody(bench, self, variant, **more)
+
+
+def in_modes(server, modes):
+    """A server once for each mode of Lua's collector, if it has one."""
+    if server.make != "prosody":
+        return [server]
+    made = [server] if "incremental" in modes else []
+    if "generational" in modes:
+        made.append(dataclasses.replace(server, label=server.label + GENERATIONAL, title=server.title + ", generational collector"))
+    return made
 
 
 def tree_of(bench, variant):
@@ -253,6 +272,8 @@ class Prosody(Server):
         ]
         if os.geteuid() == 0:
             lines.append("run_as_root = true")
+        if self.installed.generational:
+            lines.append('gc = { mode = "generational" }')
         if variant.smacks == "enjamb":
             lines.append(f'installer_plugin_path = "{tree_of(self.bench, variant)}"')
         if variant.durability:

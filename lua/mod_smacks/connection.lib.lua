@@ -102,6 +102,12 @@ local function resume_writes(conn)
 	end
 end
 
+-- Whether it has not yet taken all that it was given.
+local function has_unsent(conn)
+	local buffer = conn and conn.writebuffer;
+	return buffer ~= nil and #buffer > 0;
+end
+
 -- Tells whoever still has the session's old connection that it was replaced.
 local function close_replaced(session)
 	local conn = session.conn;
@@ -227,6 +233,7 @@ return {
 	close = close;
 	close_replaced = close_replaced;
 	detach = detach;
+	has_unsent = function (session) return has_unsent(session.conn); end;
 	is_bosh = is_bosh;
 	lost = lost;
 	new_thread = new_thread;

@@ -73,10 +73,11 @@ local function drained(session)
 	end
 end
 
--- A client that resumes in the background says so at once. What it has missed, and <resumed/>, may still be in the
--- connection that mod_csi_simple pauses; it will pause it again when that is empty.
+-- What a client was sent just before it says that nobody looks may still be in the connection that mod_csi_simple pauses, be
+-- it urgent or not; that will pause it again when it is empty. So too what it has missed, and <resumed/>, if it resumes in the
+-- background and says so at once.
 local function inactive(session)
-	if own_of(session).draining then
+	if own_of(session).draining or connection.has_unsent(session) then
 		connection.resume_writes(session);
 	end
 end

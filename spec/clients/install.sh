@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the clients that clients_spec.lua drives into BUILD_DIR:
+# Installs the clients that the specs here drive, but for those that Debian has, into BUILD_DIR:
 #
 #   spec/clients/install.sh BUILD_DIR
 #
@@ -26,7 +26,7 @@ assert m.version('slixmpp') == '$slixmpp'" 2>/dev/null; then
 	"$build/venv/bin/pip" install --quiet --disable-pip-version-check "slixmpp==$slixmpp"
 fi
 
-# @xmpp/client. It says that it wants node 20.10: with the two globals that
+# @xmpp/client, stanza.js and strophe.js. The first says that it wants node 20.10: with the two globals that
 # client.mjs supplies, node 18 does.
 mkdir -p "$build/node"
 if ! [ -e "$build/node/installed" ] ||

@@ -92,7 +92,7 @@ t.versions("prosodyctl mod_smacks check", function (start)
 
 	it("tells of options that are not understood, and what could be better", function ()
 		local ctx = start(with {
-			launch = false, modules = {};
+			launch = false, modules = {}, gc = false;
 			config = "smacks_hibernation_tim = 60\nsmacks_max_queue_size = 'many'\nsmacks_durability = 'disk'";
 			host_config = "minimix_max_server_bytes = 1000\nmodules_disabled = { 'offline' }";
 		});

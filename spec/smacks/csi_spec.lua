@@ -60,6 +60,21 @@ t.each("client state with mod_csi_simple", {
 		assert.equal(0, ctx:field(c.jid, "#s.outgoing_stanza_queue"));
 	end);
 
+	it("doesn't keep back what it was given before the client became inactive", function ()
+		for _, how in ipairs { "connect", "websocket" } do
+			local c = ctx:resumable { how = how };
+			c:sync();
+			-- In one turn: the connection has not written it when mod_csi_simple pauses it.
+			ctx.srv:eval([[
+				local s = session(a);
+				s.send(st.message({ to = a, from = "x@localhost", type = "chat" }, "just in time"));
+				s.state = "inactive";
+				hosts[s.host].events.fire_event("csi-client-inactive", { origin = s });
+			]], c.jid);
+			c:expect({ body = "just in time" }, 5);
+		end
+	end);
+
 	it("answers an <r/> of an inactive client at once", function ()
 		local c = ctx:resumable();
 		c:send("<inactive xmlns='urn:xmpp:csi:0'/>");

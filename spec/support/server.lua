@@ -8,6 +8,7 @@
 --
 -- Environment: ENJAMB_PROSODY ("0.12", "13" or "both"), ENJAMB_PROSODY13 (where
 -- spec/setup-prosody-13.sh unpacked it), ENJAMB_SMACKS ("enjamb" or "builtin"),
+-- ENJAMB_GC (the mode of Lua's collector, "generational" or "incremental"; without it Prosody's own),
 -- ENJAMB_MINIMIX ("on" or "off": rooms as Prosody alone has them), ENJAMB_TREE (what `make install` made), ENJAMB_KEEP (keep the directories).
 
 local socket = require "socket";
@@ -20,6 +21,7 @@ Server.__index = Server;
 
 M.top = lfs.currentdir();
 M.smacks = os.getenv("ENJAMB_SMACKS") or "enjamb";
+M.gc = os.getenv("ENJAMB_GC");
 M.minimix = os.getenv("ENJAMB_MINIMIX") ~= "off";
 M.tree = os.getenv("ENJAMB_TREE") or "build/tree";
 M.prosody13 = os.getenv("ENJAMB_PROSODY13") or "build/prosody-13/root";
@@ -174,6 +176,7 @@ local function config_text(srv)
 	if M.smacks == "enjamb" then
 		add("installer_plugin_path = %q", absolute(M.tree));
 	end
+	if M.gc and o.gc ~= false then add("gc = { mode = %q }", M.gc); end
 	add("interfaces = { %q }", srv.address);
 	add("c2s_ports = { %d }", srv.c2s);
 	add("c2s_direct_tls_ports = {}");
