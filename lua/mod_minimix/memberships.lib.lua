@@ -252,6 +252,7 @@ local function take_up_rooms(username)
 	if changed or next(mx.memberships(account)) then
 		save_account(account);
 	end
+	records.read[username] = nil;
 	return true, n;
 end
 
@@ -305,6 +306,7 @@ local function perform_later()
 	later = nil;
 	perform(told);
 	perform(sent);
+	records.read = {};
 end
 
 local function restore_all()

@@ -142,7 +142,8 @@ local function run(ctx)
 	end
 
 	local function kill()
-		ctx.srv:kill();
+		-- now and then in the ordinary way
+		if math.random(4) == 1 then ctx.srv:terminate(); else ctx.srv:kill(); end
 		for _, p in ipairs(all) do p:lose(); end
 		ctx.srv:launch();
 		for _, p in ipairs(all) do p:come_back(); end
