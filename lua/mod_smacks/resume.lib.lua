@@ -8,6 +8,7 @@ local own_of = module:require "session";
 local queue_of = module:require "queue";
 local rights = module:require "rights";
 local sm = require "enjamb".smacks;
+local waiting = module:require "waiting";
 
 local format, max = string.format, math.max;
 local os_time = os.time;
@@ -85,14 +86,16 @@ end
 
 -- Gives `session` the connection of `from`. What came in behind `element`, the <resume/>, counts here.
 local function adopt_connection(session, from, element)
-	local waiting = connection.waiting_stanzas(from, element);
+	local n_behind = connection.waiting_stanzas(from, element);
+	local watchers = from.thread and from.thread.watchers;
 	session.role = rights.resumed(session, from);
 	fields.take_over(session, from);
 	connection.adopt(session, from);
+	waiting.ends(session, watchers);
 	session.awaiting_ack = nil;
 	own_of(session).draining = true;
 	filters.add(session);
-	session.handled_stanza_count = sm.received_behind(own_of(session).stream, session.handled_stanza_count, waiting);
+	session.handled_stanza_count = sm.received_behind(own_of(session).stream, session.handled_stanza_count, n_behind);
 end
 
 -- Takes the steps to the point at which the session can be resumed. Returns it and what was found of it; or nil and why not.
