@@ -18,7 +18,7 @@ local session_of = module:shared("sessions");
 local callbacks = module:shared("callbacks");
 
 -- Given by mod_smacks.lua.
-local acks, fields, filters, journal, metrics, negotiate, recall, release_held, request_ack;
+local acks, fields, filters, journal, metrics, negotiate, recall, release_held, request_ack, verify;
 
 -- What it has missed ------------------------------------------------------------------------------------------------------
 
@@ -148,6 +148,11 @@ local function resume(session, stanza)
 		return nil, negotiate.error(found, old_h);
 	end
 
+	if verify(original) then
+		return nil, negotiate.error(select(2, attempt:refuse("disk silent")));
+	elseif original.destroyed then
+		return nil, negotiate.error(select(2, attempt:refuse("session lost")));
+	end
 	release_held(original);
 	local key = found.key;
 	local tell = queue_of.is_hooked("delivery/success") and acks.fire_success(original, key, found.acked);
@@ -210,4 +215,6 @@ return {
 	handle_resume = handle_resume;
 	inactive = inactive;
 	resume = resume;
+	-- verify(session) says why nobody can tell whether the session may be resumed, if that is so; and may end it.
+	verify_by = function (f) verify = f; end;
 };

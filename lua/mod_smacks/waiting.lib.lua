@@ -15,31 +15,31 @@ local own_of = module:require "session";
 local rights = module:require "rights";
 local sending = module:require "sending";
 
-local getmetatable, match, rawget, setmetatable, tostring = getmetatable, string.match, rawget, setmetatable, tostring;
+local debug_info = require "debug".getinfo;
+local getmetatable, match, next, rawget, setmetatable, tostring = getmetatable, string.match, next, rawget, setmetatable, tostring;
 
 local host = module.host;
 local sessions_of_host = prosody.hosts[host].sessions;
 
 -- On demand ---------------------------------------------------------------------------------------------------------------
 
-local function load_roster(session)
-	local roster, err = rostermanager.load_roster(session.username, host);
-	if not err then
-		session.roster, own_of(session).lacks_roster = roster, nil;
-		return;
+-- The roster of an account that has sessions; and why it cannot be read, if that is so: then it is empty, and asked for again.
+local function load_roster(username)
+	local ok, roster, err = contain.attempt(username, "reading a roster", rostermanager.load_roster, username, host);
+	if ok and not err then return roster; end
+	local user = sessions_of_host[username];
+	if user then
+		user.roster = nil;
 	end
-	local user = sessions_of_host[session.username];
-	if user and user.roster == roster then
-		user.roster = nil; -- it is asked for again
-	end
-	return tostring(err);
+	return { [false] = { pending = {}, broken = true } }, ok and tostring(err) or "an error was raised";
 end
 
 -- Has the roster of a session there. Returns why it cannot be read, if that is so.
 local function want_roster(session)
 	if not own_of(session).lacks_roster then return; end
-	local ok, err = contain.attempt(session, "reading a roster", load_roster, session);
-	return not ok and "an error was raised" or err;
+	local roster, err = load_roster(session.username);
+	if err then return err; end
+	session.roster, own_of(session).lacks_roster = roster, nil;
 end
 
 local function log_error(runner, traceback)
@@ -54,11 +54,14 @@ function on_demand.thread(session)
 end
 
 function on_demand.roster(session)
-	local err = want_roster(session);
+	if not own_of(session).lacks_roster then return nil; end
+	local roster, err = load_roster(session.username);
 	if err then
 		session.log("error", "The roster of %s cannot be read: %s", session.full_jid, err);
+	else
+		session.roster, own_of(session).lacks_roster = roster, nil;
 	end
-	return rawget(session, "roster");
+	return roster;
 end
 
 function on_demand.presence(session)
@@ -66,9 +69,9 @@ function on_demand.presence(session)
 	local bytes = own.kept_presence;
 	if not bytes then return nil; end
 	own.kept_presence = nil;
-	session.presence = parse_xml(bytes);
-	own.noted_presence = session.presence; -- it is no other
-	return session.presence;
+	local presence = parse_xml(bytes);
+	session.presence, own.noted_presence = presence, presence; -- it is no other
+	return presence;
 end
 
 -- Whether it has presence; asking for that itself makes a stanza of it.
@@ -80,8 +83,9 @@ function on_demand.role(session)
 	local own = own_of(session);
 	if not own.unverified then return nil; end
 	local ok, role = contain.attempt(session, "finding the role of a session", rights.restored, session.username, own.former_role);
-	session.role = ok and role or nil;
-	return session.role;
+	if not ok then return nil; end
+	session.role = role;
+	return role;
 end
 
 -- One table for all, which outlives a reload.
@@ -89,6 +93,15 @@ local waiting_mt = module:shared("waiting");
 function waiting_mt.__index(session, field)
 	local make = on_demand[field];
 	return make and make(session);
+end
+
+-- What Prosody has for all sessions of an account. Its rostermanager takes a roster to be there when a session is.
+local account_mt = module:shared("account");
+function account_mt.__index(user, field)
+	-- load_roster() itself looks whether there is one, and reads it if not.
+	if field ~= "roster" or debug_info(2, "f").func == rostermanager.load_roster then return nil; end
+	local _, session = next(user.sessions);
+	return session and (load_roster(session.username));
 end
 
 -- Beginning and end -------------------------------------------------------------------------------------------------------
@@ -134,6 +147,7 @@ end
 return {
 	ends = ends;
 	is_available = is_available;
+	new_account = function () return setmetatable({ sessions = {} }, account_mt); end;
 	let_go_of_connection = let_go_of_connection;
 	new = new;
 	want_roster = want_roster;
