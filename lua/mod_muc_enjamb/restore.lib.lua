@@ -20,6 +20,14 @@ local host = module.host;
 return function (muc, keeping, absent)
 	local configs, states = module:open_store("config"), module:open_store("state");
 
+	-- What mod_muc has stored. A record that is empty is none: Prosody's storage makes it so before it removes it, and was killed in
+	-- between.
+	local function stored(store, node)
+		local data, err = store:get(node);
+		if err then error("its storage cannot be read: "..err, 0); end
+		return type(data) == "table" and next(data) ~= nil and data or nil;
+	end
+
 	local function set_configuration(room, frozen)
 		room._data = frozen._data or {};
 		room._affiliation_data = frozen._affiliation_data or {};
@@ -73,15 +81,12 @@ return function (muc, keeping, absent)
 		local frozen = deserialize(record.configuration);
 		if type(frozen) ~= "table" then error("its configuration cannot be read", 0); end
 		local node = jid_split(jid);
-		local state, config;
-		state, err = states:get(node);
-		if err then error("its storage cannot be read: "..err, 0); end
+		local state = stored(states, node);
 		for nick, fields in pairs(record.occupants) do
 			absent.expect(jid, nick, fields);
 		end
 		if state then return false; end
-		config, err = configs:get(node);
-		if err then error("its storage cannot be read: "..err, 0); end
+		local config = stored(configs, node);
 		local is_persistent = frozen._data and frozen._data.persistent;
 		if next(record.occupants) == nil and (config or not is_persistent) then
 			if not config then kept.forget(jid); end

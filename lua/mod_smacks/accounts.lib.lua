@@ -48,16 +48,20 @@ local function is_enabled(username)
 	return enabled ~= false;
 end
 
--- Changes with the password: a string, or false if the accounts are elsewhere; nil and an error if it cannot be read now.
+-- Changes with the password, which is in what is stored of an account; false if it is not.
+local function credentials_in(account, username)
+	if type(account) ~= "table" then return false; end
+	local secret = account.stored_key or account.password;
+	return secret and hashes.sha256(host.."\0"..username.."\0"..tostring(account.salt).."\0"..secret, true) or false;
+end
+
+-- The same: a string, or false if the accounts are elsewhere; nil and an error if it cannot be read now.
 local function credentials(username)
 	local account, err = stored(username);
 	if not account and err then
 		return nil, err;
-	elseif type(account) ~= "table" then
-		return false;
 	end
-	local secret = account.stored_key or account.password;
-	return secret and hashes.sha256(host.."\0"..username.."\0"..tostring(account.salt).."\0"..secret, true) or false;
+	return credentials_in(account, username);
 end
 
 -- An answer as the library takes it: true, false, or why nobody can tell.
@@ -66,9 +70,23 @@ local function answer(is, err)
 	return is;
 end
 
+-- Providers whose accounts are those that are stored here: one look tells all.
+local stores_accounts = { internal_hashed = true, internal_plain = true };
+
+local function look(username)
+	if not stores_accounts[hosts[host].users.name] then
+		return { account_exists = answer(exists(username)) };
+	end
+	local account, err = stored(username);
+	if not account and err then
+		return { account_exists = answer(nil, err) };
+	end
+	return { account_exists = account ~= nil, credentials = account and credentials_in(account, username) };
+end
+
 -- What is so of an account today, for the library's verdict on its sessions: asked once for all of them.
 local function facts(username)
-	local known = { account_exists = answer(exists(username)) };
+	local known = look(username);
 	if known.account_exists == true then
 		known.account_is_enabled = answer(is_enabled(username));
 	end

@@ -12,7 +12,7 @@ local sm = require "enjamb".smacks;
 
 local own_of = module:require "session";
 
-local coroutine, ipairs, pairs, setmetatable = coroutine, ipairs, pairs, setmetatable;
+local coroutine, ipairs, pairs, rawget, setmetatable = coroutine, ipairs, pairs, rawget, setmetatable;
 
 local xmlns_streams = "http://etherx.jabber.org/streams";
 local xmlns_stream_errors = "urn:ietf:params:xml:ns:xmpp-streams";
@@ -58,7 +58,7 @@ end
 -- Between arriving and being processed, stanzas wait in session.thread. Returns how many do, at least; those behind
 -- `element` only, if that is in the queue.
 local function waiting_stanzas(session, element)
-	local thread = session.thread;
+	local thread = rawget(session, "thread"); -- one that waits may have none
 	if not thread or not thread.queue or thread.state == "ready" then return 0; end
 	local n = 0;
 	for _, item in ipairs(thread.queue) do
@@ -209,7 +209,7 @@ end
 -- What came in on the old connection may still wait to be processed. Before the client is told that it was handled, it
 -- is, unless that takes too long: it will be, in any case.
 local function settle(session)
-	local thread = session.thread;
+	local thread = rawget(session, "thread");
 	if not thread or not thread.watchers or thread.state == "ready" or not async.ready() then return; end
 	local wait, done = async.waiter(1, true);
 	local watchers = thread.watchers;

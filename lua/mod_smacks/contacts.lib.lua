@@ -19,8 +19,9 @@ local time_now = require "util.time".now;
 local contacts = require "enjamb".contacts;
 local contain = require "enjamb.contain"(module);
 local own_of = module:require "session";
+local waiting = module:require "waiting";
 
-local is_stanza, ipairs, next, pairs, setmetatable, type = st.is_stanza, ipairs, next, pairs, setmetatable, type;
+local is_stanza, ipairs, next, pairs, rawget, setmetatable, type = st.is_stanza, ipairs, next, pairs, rawget, setmetatable, type;
 local find, sub = string.find, string.sub;
 local math_huge, math_min = math.huge, math.min;
 local table_concat, table_move, table_sort = table.concat, table.move, table.sort;
@@ -134,7 +135,7 @@ local function tell_gone(account, from)
 	contacts.set(account, from, nil);
 	local user = bare_sessions[account];
 	for _, session in pairs(user and user.sessions or {}) do
-		if session.presence and session.smacks_came_back then
+		if session.smacks_came_back and waiting.is_available(session) then
 			send_unavailable(session, from);
 		end
 	end
@@ -343,7 +344,7 @@ end
 
 module:hook("smacks-save-session", function (event)
 	local session, state = event.session, event.state;
-	if session.roster then
+	if rawget(session, "roster") then -- else nobody has asked for it since the restart
 		state.sees, state.roster_version = seen_text(session);
 	else
 		state.sees, state.roster_version = own_of(session).saw, own_of(session).saw_version;
@@ -354,14 +355,10 @@ module:hook("smacks-restore-session", function (event)
 	local session, state = event.session, event.state;
 	if type(state.sees) ~= "string" then return; end
 	own_of(session).saw, own_of(session).saw_version = state.sees, state.roster_version;
-	local roster = session.roster;
-	if roster and not seen[roster] then
-		seen[roster] = { version = state.roster_version, text = state.sees };
-	end
 end);
 
 local function note_back(session)
-	if session.destroyed or not session.presence then return; end
+	if session.destroyed or not waiting.is_available(session) then return; end
 	local account = bare_of(session);
 	local hash = hash_of(account);
 	start.back = start.back or {};
@@ -381,7 +378,7 @@ end
 local function each_back(account, f)
 	local user = bare_sessions[account];
 	for _, session in pairs(user and user.sessions or {}) do
-		if session.smacks_came_back and session.presence then f(session); end
+		if session.smacks_came_back and waiting.is_available(session) then f(session); end
 	end
 end
 
@@ -426,12 +423,19 @@ end
 
 -- What a session that came back may know of its contacts and what is not so any more.
 local function look(session)
-	if session.destroyed or not session.presence then return; end
+	if session.destroyed or not waiting.is_available(session) then return; end
 	local account, elsewhere = bare_of(session), {};
-	local text = own_of(session).saw;
+	local text, roster = own_of(session).saw, session.roster;
+	if text and not seen[roster] then
+		seen[roster] = { version = own_of(session).saw_version, text = text };
+	end
 	own_of(session).saw, own_of(session).saw_version = nil, nil;
 	if text then -- else it was kept by an earlier version
 		compare(session, account, text);
+	end
+	local known = seen[roster];
+	if not known or known.version == nil or known.version ~= (roster[false] and roster[false].version) then
+		module:fire_event("smacks-session-changed", { session = session }); -- what it sees is another
 	end
 	for contact in pairs(session.roster) do
 		if contact and contact ~= account and sees(session.roster, contact) and is_elsewhere(jid.host(contact)) then
@@ -504,5 +508,10 @@ return {
 		if file.open then contacts.set(account, full_jid, here); end
 	end;
 	tell_of_end = end_gone;
+	-- f() is called soon, before anybody is told anything.
+	first = function (f)
+		first_work[#first_work+1] = f;
+		start_working();
+	end;
 	write_down = write_down;
 };

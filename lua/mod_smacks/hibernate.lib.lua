@@ -11,6 +11,7 @@ local contain = require "enjamb.contain"(module);
 local own_of = module:require "session";
 local queue_of = module:require "queue";
 local sm = require "enjamb".smacks;
+local waiting = module:require "waiting";
 
 local ipairs, type = ipairs, type;
 local os_time = os.time;
@@ -51,6 +52,7 @@ local function start(session, timeout, is_back)
 		return callbacks.expired(session);
 	end);
 	connection.detach(session);
+	waiting.let_go_of_connection(session);
 	session.log("debug", "Hibernating for up to %d seconds", timeout);
 	if not is_back then
 		queue_of.fire("smacks-hibernation-start", session, { origin = session });

@@ -7,7 +7,7 @@
 -- has a stream), filters (its stanzas), direct (those that are bytes already), asking and acks; hibernate (its connection is lost),
 -- resume (it has another), closing, undelivered (it ends, with something queued), remembered. What is kept of it: journal, state,
 -- fields, rooms, contacts, pep; restore, accounts, rights and revive bring it back. What others see: queue, metrics, shell. What it is
--- to Prosody: connection, sending. What this module keeps on it: session.
+-- to Prosody: connection, sending; and waiting, without a connection. What this module keeps on it: session.
 
 if module.host == "*" then -- prosodyctl mod_smacks check: there is no server
 	module:set_global();
@@ -126,9 +126,10 @@ module:hook("s2sin-destroyed", on_s2s_destroyed);
 
 -- Coming back after a restart -------------------------------------------------------------------------------------------
 
-local restore_all = module:require "restore"({
-	attach = managed.attach; expire = hibernate.expire; mark_noted = state.mark_noted; waits_again = hibernate.waits_again;
+local restore_all, verify = module:require "restore"({
+	all = managed.all; attach = managed.attach; expire = hibernate.expire; mark_noted = state.mark_noted; waits_again = hibernate.waits_again;
 }, journal, parts.rooms, contacts, parts.options);
+resume.verify_by(verify);
 
 local function open_journal()
 	if not journal.open() then return; end

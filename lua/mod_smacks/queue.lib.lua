@@ -9,7 +9,7 @@ local sm = require "enjamb".smacks;
 
 local format = string.format;
 local get_counts = sm.counts;
-local ipairs, next, pairs, setmetatable, type = ipairs, next, pairs, setmetatable, type;
+local error, ipairs, next, pairs, setmetatable, type = error, ipairs, next, pairs, setmetatable, type;
 
 local host_events = prosody.hosts[module.host].events;
 
@@ -25,9 +25,7 @@ local queue_mt = { __name = "smacks queue", __index = methods };
 
 -- `key` and `handle` are the library's; `from` is who delayed the stanzas.
 local function new(key, handle, from)
-	return setmetatable({
-		key = key; handle = handle; from = from; stanzas = setmetatable({}, weak); recent = {}; marks = {};
-	}, queue_mt);
+	return setmetatable({ key = key; handle = handle; from = from }, queue_mt);
 end
 
 function methods:count_unacked()
@@ -47,6 +45,15 @@ end
 -- Nothing is ever dropped from a queue that is kept.
 function methods:resumable() -- luacheck: ignore 212/self
 	return true;
+end
+
+-- What is remembered of stanzas that somebody has looked at: `stanzas` and `marks` by number, and `recent`. Of most queues that is nothing.
+local nothing = setmetatable({}, { __newindex = error });
+methods.stanzas, methods.recent, methods.marks = nothing, nothing, nothing;
+
+local function remember(queue)
+	if queue.stanzas ~= nothing then return; end
+	queue.stanzas, queue.recent, queue.marks = setmetatable({}, weak), {}, {};
 end
 
 -- The stanza of that number as a table: the same one for as long as anybody has it, with the marks that were left on it.
@@ -72,6 +79,7 @@ function methods:get(number)
 			stanza[field] = value;
 		end
 	end
+	remember(self);
 	self.seen = true;
 	self.stanzas[number] = stanza;
 	self.recent[number % recent] = stanza;

@@ -4,48 +4,64 @@
 -- What is in a queue was acknowledged to whoever sent it. So a session that must not come back (its password was changed)
 -- is still brought back for a moment, and ended in the ordinary way: what is queued is stored or returned. And one of which
 -- nobody can tell just now stays in the journal, where nothing is lost.
+--
+-- Accounts and roles are looked at before the first client is read from for as many sessions as that takes no time; if storage fails, for all. The
+-- others wait for their clients at once: their accounts are looked at when a client of them comes, and a little at a time when the server is up.
 
 local parse_xml = require "util.xml".parse;
 
 local enjamb = require "enjamb";
 local accounts = module:require "accounts";
-local connection = module:require "connection";
 local contain = require "enjamb.contain"(module);
+local own_of = module:require "session";
 local revive = module:require "revive";
 local queue_of = module:require "queue";
 local rights = module:require "rights";
+local waiting = module:require "waiting";
 
 local jn, sm = enjamb.journal, enjamb.smacks;
-local collectgarbage, ipairs, math_min, next, pairs, type = collectgarbage, ipairs, math.min, next, pairs, type;
+local collectgarbage, ipairs, math_min, next, os, pairs, type = collectgarbage, ipairs, math.min, next, os, pairs, type;
 local os_time = os.time;
+local time_now = require "util.time".now;
 
 local host, hosts = module.host, prosody.hosts;
 
 -- While sessions are made Lua's collector stands still, since it would run whenever their number has grown by a part, and none
 -- of them is garbage; until memory has doubled and grown by so many KiB.
-local uncollected = 32 * 1024;
+local uncollected = 128 * 1024;
+-- After so many seconds, and as many again, the log says how far it is.
+local told_every = 2;
+-- So many seconds of the process's time are spent on accounts before the first client is read from.
+local judging_time = 0.05;
 
 -- Sessions that were looked at and stay as they are until the next start, by token. One for all hosts.
 local left = module:shared("/*/smacks/left");
 -- Sessions of which nobody can tell yet whether they come back, by full JID. One for all hosts.
 local undecided = module:shared("/*/smacks/undecided");
 
--- Calls f(look), which calls `look` now and then: with the collector stopped, and afterwards as it was.
-local function without_collector(f)
-	if not collectgarbage("isrunning") then return f(function () end); end
-	local before = collectgarbage("count");
+-- Calls f(each) for all of them, with the collector stopped, and afterwards as it was.
+local function for_all(list, what, f)
+	local is_running = collectgarbage("isrunning");
+	local before, next_time = collectgarbage("count"), time_now() + told_every;
 	collectgarbage("stop");
-	contain.attempt(nil, "bringing back sessions", f, function ()
+	for n = 1, #list do
+		contain.attempt(nil, what, f, list[n]);
 		local now = collectgarbage("count");
-		if now > 2 * before + uncollected then
+		if is_running and now > 2 * before + uncollected then
 			collectgarbage();
 			before = collectgarbage("count");
 		end
-	end);
-	collectgarbage("restart");
+		if n % 100 == 0 and time_now() > next_time then
+			module:log("info", "%s: %d of %d", what, n, #list);
+			next_time = time_now() + told_every;
+		end
+	end
+	if is_running then
+		collectgarbage("restart");
+	end
 end
 
--- `smacks` has what the module does with sessions: attach, expire, mark_noted, waits_again; `journal`, `rooms`, `contacts` and `options` are
+-- `smacks` has what the module does with sessions: all, attach, expire, mark_noted, waits_again; `journal`, `rooms`, `contacts` and `options` are
 -- the libraries.
 return function (smacks, journal, rooms, contacts, options)
 	local limits, hibernation_time = options.limits, options.hibernation_time;
@@ -59,50 +75,49 @@ return function (smacks, journal, rooms, contacts, options)
 	-- What is looked at when all sessions are back that can be, and other modules have what they had: before the first client
 	-- is read from.
 	local back;
-	local function follow_up(session, had_waited)
-		local one = { session = session, had_waited = had_waited };
+	local function follow_up(session)
 		if back then
-			back[#back+1] = one;
+			back[#back+1] = session;
 			return;
 		end
-		back = { one };
+		back = { session };
 		module:add_timer(0, function ()
 			local sessions = back;
 			back = nil;
-			for _, item in ipairs(sessions) do
-				local each = item.session;
-				if not each.destroyed then
-					contain.attempt(each, "telling other modules of a session", tell_that_it_waits, each, item.had_waited);
+			local is_hooked = queue_of.is_hooked("smacks-hibernation-start");
+			for_all(sessions, "Telling of sessions that are back", function (each)
+				local own = own_of(each);
+				if is_hooked and not each.destroyed then
+					contain.attempt(each, "telling other modules of a session", tell_that_it_waits, each, own.had_waited);
 				end
-				if not each.destroyed then
+				own.had_waited = nil;
+				if each.destroyed then return; end
+				if own.rooms then
 					contain.attempt(each, "telling who is out of a room", rooms.say_that_it_is_out, each);
+				end
+				if is_hooked or own.state_changed or own.addresses then
 					journal.keep_changes(each, true);
+				end
+				if not own.unverified then
 					contacts.came_back(each);
 				end
-			end
+			end);
 			journal.commit();
 		end);
 	end
 
-	-- What the library says is to become of a session, with its reasons; and the role that it has today. `of_account`: what is known of
-	-- accounts by now.
-	local function judge(kept, of_account)
-		if kept.host ~= host then
-			local facts = { host = hosts[kept.host] and "without_us" or "missing"; missing_since = kept.missing_since; now = os_time() };
-			return nil, jn.verdict(facts);
-		end
-		local account = of_account[kept.username] or accounts.facts(kept.username);
-		of_account[kept.username] = account;
-		local user = hosts[host].sessions[kept.username];
+	-- What the library says of a session by its account, with its reasons; and the role that the session has today. `account`: what is
+	-- known of that by now.
+	local function judge_account(username, account, credentials, former_role, resource_is_taken)
 		local facts = {
 			account_exists = account.account_exists; account_is_enabled = account.account_is_enabled;
-			same_password = accounts.same_password(account, kept.username, kept.credentials);
-			resource_is_taken = user ~= nil and user.sessions[kept.resource] ~= nil;
+			same_password = accounts.same_password(account, username, credentials);
+			resource_is_taken = resource_is_taken;
 		};
 		local role;
 		if account.account_exists == true then
 			local reason, may_change;
-			role, reason, may_change = rights.restored(kept.username, kept.role);
+			role, reason, may_change = rights.restored(username, former_role);
 			if not role and reason then
 				facts[may_change and "role_unknown" or "role_refused"] = reason;
 			end
@@ -110,12 +125,30 @@ return function (smacks, journal, rooms, contacts, options)
 		return role, jn.verdict(facts);
 	end
 
-	-- The session, or nil, why not, and whether that may change by itself. `ending`: it is not to be resumed.
-	local function bring_back(token, kept, role, ending, account_gone)
-		local session, err, may_change = revive.revive(kept, role, connection.new_thread, ending, account_gone);
+	local function is_taken(kept)
+		local user = hosts[host].sessions[kept.username];
+		return user ~= nil and user.sessions[kept.resource] ~= nil;
+	end
+
+	-- What is to become of a session that was found. `of_account`: what is known of accounts by now.
+	local function judge(kept, of_account)
+		if kept.host ~= host then
+			local facts = { host = hosts[kept.host] and "without_us" or "missing"; missing_since = kept.missing_since; now = os_time() };
+			return nil, jn.verdict(facts);
+		end
+		local account = of_account[kept.username] or accounts.facts(kept.username);
+		of_account[kept.username] = account;
+		return judge_account(kept.username, account, kept.credentials, kept.role, is_taken(kept));
+	end
+
+	-- The session, or nil, why not, and whether that may change by itself. `judged`: what is known of it by its account (revive.lib.lua);
+	-- if it is `ending` it is not to be resumed.
+	local function bring_back(token, kept, judged)
+		local session, err, may_change = revive.revive(kept, judged);
 		if not session then
 			return nil, err, may_change;
 		end
+		local ending = judged and judged.ending;
 		local timeout = math_min(kept.timeout, hibernation_time);
 		local key, handle, h, lost, had_waited = jn.restore(token, limits, kept.username.."@"..host, not ending and kept.id or "", timeout);
 		if not key then
@@ -130,7 +163,8 @@ return function (smacks, journal, rooms, contacts, options)
 		if not ending then
 			smacks.mark_noted(session);
 			session.smacks_came_back = true;
-			follow_up(session, had_waited);
+			own_of(session).had_waited = had_waited;
+			follow_up(session);
 		end
 		return session;
 	end
@@ -168,7 +202,7 @@ return function (smacks, journal, rooms, contacts, options)
 
 	local function refuse(token, kept, role, objection, account_gone)
 		module:log("info", "A session of %s does not come back: %s", kept.username, objection);
-		local session, err, may_change = bring_back(token, kept, role, true, account_gone);
+		local session, err, may_change = bring_back(token, kept, { role = role, ending = true, account_gone = account_gone or nil });
 		if session then
 			local account, full_jid, roster = kept.username.."@"..host, session.presence and session.full_jid, session.roster;
 			smacks.expire(session, objection);
@@ -208,21 +242,17 @@ return function (smacks, journal, rooms, contacts, options)
 		end
 	end
 
-	-- What is in the journal and not back yet, of hosts for which is_wanted(host), as f(token, kept).
-	local function each_found(is_wanted, f)
-		for of_host, tokens in pairs((jn.found())) do
-			for _, token in ipairs(is_wanted(of_host) and tokens or {}) do
-				local kept, err;
-				if not left[token] then
-					kept, err = jn.state(token);
-				end
-				if err then
-					left[token] = true;
-					module:log("error", "A session of %s stays in the journal until the next start: %s", of_host, err);
-				elseif kept and not contain.attempt(nil, "bringing back a session of "..kept.username.."@"..kept.host, f, token, kept) then
-					left[token] = true;
-				end
-			end
+	-- One that is in the journal and not back yet, as f(token, kept).
+	local function look_at(token, of_host, f)
+		local kept, err;
+		if not left[token] then
+			kept, err = jn.state(token);
+		end
+		if err then
+			left[token] = true;
+			module:log("error", "A session of %s stays in the journal until the next start: %s", of_host, err);
+		elseif kept and not contain.attempt(kept.username.."@"..kept.host, "bringing back a session", f, token, kept) then
+			left[token] = true;
 		end
 	end
 
@@ -233,8 +263,8 @@ return function (smacks, journal, rooms, contacts, options)
 	end
 
 	-- Brings back a session that may come back. Returns it; or nil, and why if nobody can tell now.
-	local function try(token, kept, role)
-		local session, reason, may_change = bring_back(token, kept, role);
+	local function try(token, kept, judged)
+		local session, reason, may_change = bring_back(token, kept, judged);
 		if not session and not may_change then
 			leave(token, kept, reason);
 		end
@@ -245,12 +275,12 @@ return function (smacks, journal, rooms, contacts, options)
 	local n_retries, told, waits = 0, nil, false;
 	local function dispose()
 		local unknown, of_account = nil, {};
-		each_found(is_ours_to_judge, function (token, kept)
+		local function dispose_of(token, kept)
 			local role, verdict, reason, account_gone = judge(kept, of_account);
 			local address = kept.username.."@"..kept.host.."/"..kept.resource;
 			undecided[address] = nil;
 			if verdict == "return" then
-				local session, err = try(token, kept, role);
+				local session, err = try(token, kept, { role = role });
 				if session then
 					session.log("info", "%s is back now and waits for its client", session.full_jid);
 				end
@@ -270,7 +300,12 @@ return function (smacks, journal, rooms, contacts, options)
 			elseif verdict == "drop" then
 				drop(token, kept);
 			end
-		end);
+		end
+		for of_host, tokens in pairs((jn.found())) do
+			for _, token in ipairs(is_ours_to_judge(of_host) and tokens or {}) do
+				look_at(token, of_host, dispose_of);
+			end
+		end
 		journal.commit();
 		if unknown and unknown ~= told then
 			told = unknown;
@@ -288,23 +323,106 @@ return function (smacks, journal, rooms, contacts, options)
 	end
 
 	local function bring_all_back()
-		local n, stanzas, bytes, of_account = 0, 0, 0, {};
-		without_collector(function (look)
-			each_found(function (of_host) return of_host == host; end, function (token, kept)
-				look();
+		local tokens, n, stanzas, bytes = jn.found()[host] or {}, 0, 0, 0;
+		local time_left, of_account = judging_time, {};
+		local function bring_one_back(token, kept)
+			local judged, session, unknown;
+			if time_left > 0 then
+				local began = os.clock();
 				local role, verdict = judge(kept, of_account);
-				local session = verdict == "return" and try(token, kept, role);
-				if session then
-					n = n + 1;
-					stanzas = stanzas + session.outgoing_stanza_queue:count_unacked();
-					bytes = bytes + session.outgoing_stanza_queue:count_bytes();
+				if verdict == "return" then
+					judged = { role = role };
+					session, unknown = try(token, kept, judged);
 				end
-			end);
+				-- While storage does not answer it is asked: of what cannot be told nobody is let in.
+				time_left = (unknown or verdict == "ask again") and judging_time or time_left - (os.clock() - began);
+			elseif not is_taken(kept) then
+				session = try(token, kept);
+			end
+			if session then
+				n = n + 1;
+				stanzas = stanzas + session.outgoing_stanza_queue:count_unacked();
+				bytes = bytes + session.outgoing_stanza_queue:count_bytes();
+			end
+		end
+		for_all(tokens, "Bringing back sessions", function (token)
+			look_at(token, host, bring_one_back);
 		end);
 		if n > 0 then
 			module:log("info", "%d sessions are back from before the restart and wait for their clients, with %d stanzas (%d bytes) queued",
 				n, stanzas, bytes);
 		end
+	end
+
+	-- Looks at the account of a session that came back without that. Returns why nobody can tell whether it may stay; nothing if it may, or
+	-- has ended.
+	local function verify(session)
+		local own = own_of(session);
+		if session.destroyed or not own.unverified then return; end
+		local username, account = session.username, accounts.facts(session.username);
+		local role, verdict, reason, account_gone = judge_account(username, account, own.credentials, own.former_role);
+		if verdict == "ask again" then return reason; end
+		local err = waiting.want_roster(session);
+		if err then
+			return "the roster cannot be read: "..err;
+		elseif session.destroyed then return; end
+		local former_role = own.former_role;
+		own.unverified, own.former_role = nil, nil;
+		if verdict == "return" then
+			session.role = role;
+			if rights.describe(session) ~= former_role then
+				journal.keep_changes(session, true);
+			end
+			contacts.came_back(session);
+			return;
+		end
+		module:log("info", "A session of %s does not come back: %s", username, reason);
+		local full_jid, roster = waiting.is_available(session) and session.full_jid, session.roster;
+		own.account_gone = account_gone or nil;
+		smacks.expire(session, reason);
+		if full_jid then
+			contacts.ended(username.."@"..host, full_jid, roster);
+		end
+	end
+
+	-- Who logs in may be there because of that: before it has a session of its own, which makes a difference to what was queued.
+	module:hook("pre-resource-bind", function (event)
+		local user, unverified = hosts[host].sessions[event.session.username], {};
+		for _, session in pairs(user and user.sessions or {}) do
+			if own_of(session).unverified then
+				unverified[#unverified+1] = session;
+			end
+		end
+		for _, session in ipairs(unverified) do
+			contain.attempt(session, "looking at the account of a session", verify, session);
+		end
+	end, 1000);
+
+	-- The same for all, a little at a time.
+	local n_unverified_retries = 0;
+	local function verify_all()
+		local sessions, n, unknown = {}, 0, nil;
+		for _, session in ipairs(smacks.all()) do
+			if own_of(session).unverified then
+				sessions[#sessions+1] = session;
+			end
+		end
+		local function verify_next()
+			n = n + 1;
+			if not sessions[n] then
+				if unknown then
+					module:log("error", "Nobody can tell whether sessions of %s may come back, they wait and are not resumed before; "
+						.."that is tried again: %s", host, unknown);
+					module:add_timer(jn.retry_after(n_unverified_retries), verify_all);
+					n_unverified_retries = n_unverified_retries + 1;
+				end
+				return;
+			end
+			local _, reason = contain.attempt(sessions[n], "looking at the account of a session", verify, sessions[n]);
+			unknown = reason or unknown;
+			contacts.first(verify_next);
+		end
+		contacts.first(verify_next);
 	end
 
 	local function tell_what_cannot_be_read()
@@ -319,8 +437,9 @@ return function (smacks, journal, rooms, contacts, options)
 	end
 
 	-- Brings back all sessions of this host.
-	return function ()
+	local function restore_all()
 		bring_all_back();
+		verify_all();
 		tell_what_cannot_be_read();
 		module:add_timer(0, dispose);
 		module:add_timer(0, contacts.find_gone);
@@ -329,4 +448,6 @@ return function (smacks, journal, rooms, contacts, options)
 			module:add_timer(3600, function () dispose(); return 3600; end);
 		end
 	end
+
+	return restore_all, verify;
 end;

@@ -8,6 +8,7 @@ local own_of = module:require "session";
 local queue_of = module:require "queue";
 local rights = module:require "rights";
 local sm = require "enjamb".smacks;
+local waiting = module:require "waiting";
 
 local format, max = string.format, math.max;
 local os_time = os.time;
@@ -17,7 +18,7 @@ local session_of = module:shared("sessions");
 local callbacks = module:shared("callbacks");
 
 -- Given by mod_smacks.lua.
-local acks, fields, filters, journal, metrics, negotiate, recall, release_held, request_ack;
+local acks, fields, filters, journal, metrics, negotiate, recall, release_held, request_ack, verify;
 
 -- What it has missed ------------------------------------------------------------------------------------------------------
 
@@ -86,14 +87,16 @@ end
 
 -- Gives `session` the connection of `from`. What came in behind `element`, the <resume/>, counts here.
 local function adopt_connection(session, from, element)
-	local waiting = connection.waiting_stanzas(from, element);
+	local n_behind = connection.waiting_stanzas(from, element);
+	local watchers = from.thread and from.thread.watchers;
 	session.role = rights.resumed(session, from);
 	fields.take_over(session, from);
 	connection.adopt(session, from);
+	waiting.ends(session, watchers);
 	session.awaiting_ack = nil;
 	own_of(session).draining = true;
 	filters.add(session);
-	session.handled_stanza_count = sm.received_behind(own_of(session).stream, session.handled_stanza_count, waiting);
+	session.handled_stanza_count = sm.received_behind(own_of(session).stream, session.handled_stanza_count, n_behind);
 end
 
 -- Takes the steps to the point at which the session can be resumed. Returns it and what was found of it; or nil and why not.
@@ -146,6 +149,11 @@ local function resume(session, stanza)
 		return nil, negotiate.error(found, old_h);
 	end
 
+	if verify(original) then
+		return nil, negotiate.error(select(2, attempt:refuse("disk silent")));
+	elseif original.destroyed then
+		return nil, negotiate.error(select(2, attempt:refuse("session lost")));
+	end
 	release_held(original);
 	local key = found.key;
 	local tell = queue_of.is_hooked("delivery/success") and acks.fire_success(original, key, found.acked);
@@ -208,4 +216,6 @@ return {
 	handle_resume = handle_resume;
 	inactive = inactive;
 	resume = resume;
+	-- verify(session) says why nobody can tell whether the session may be resumed, if that is so; and may end it.
+	verify_by = function (f) verify = f; end;
 };

@@ -2,25 +2,19 @@
 -- anything, since nothing has changed.
 
 local recalc_resource_map = require "util.presence".recalc_resource_map;
-local rostermanager = require "core.rostermanager";
 local sessionmanager = require "core.sessionmanager";
-local parse_xml = require "util.xml".parse;
 
 local contain = require "enjamb.contain"(module);
 local own_of = module:require "session";
+local waiting = module:require "waiting";
 
-local ipairs, next, setmetatable, tostring = ipairs, next, setmetatable, tostring;
+local ipairs, next = ipairs, next;
 
 local bare_sessions, full_sessions, hosts = prosody.bare_sessions, prosody.full_sessions, prosody.hosts;
 local host = module.host;
 
 -- Fields that are as they were.
 local plain_fields = { "resource", "priority", "interested", "client_id", "ip", "secure", "encrypted", "state", "auth_scope" };
-
-local disconnected = {};
-function disconnected.write()
-	return nil, "disconnected";
-end
 
 -- Takes a session back out of where Prosody looks for sessions, without telling anybody: it was never there.
 local function withdraw(session)
@@ -40,30 +34,29 @@ local function withdraw(session)
 	sessionmanager.retire_session(session);
 end
 
--- Makes the session, with the role that it has today. `ending`: only for as long as it takes to end it. Nil and why, and
--- whether that may change by itself, if it cannot be done now; then it is as if nothing had been tried.
-local function revive(state, role, new_thread, ending, account_gone)
-	local conn = setmetatable({ ip = function () return state.ip; end }, { __index = disconnected });
-	local session = sessionmanager.new_session(conn);
-	session.conn = nil;
-	session.type = "c2s";
+-- Makes the session. Its account is yet to be looked at, unless `judged`, { role, ending, account_gone }: the role that it has today, and
+-- whether it is there only for as long as it takes to end it. Nil and why, and whether that may change by itself, if it cannot be done now; then
+-- it is as if nothing had been tried.
+local function revive(state, judged)
+	local session = waiting.new(state.ip);
+	local own = own_of(session);
 	session.username, session.host = state.username, host;
-	own_of(session).account_gone = account_gone or nil;
-	for _, field in ipairs(plain_fields) do
+	for i = 1, #plain_fields do
+		local field = plain_fields[i];
 		session[field] = state[field];
 	end
 	session.full_jid = state.username.."@"..host.."/"..state.resource;
-	session.role = role;
-	own_of(session).credentials = state.credentials or false;
-	session.thread = new_thread(session, {
-		error = function (_, traceback)
-			session.log("error", "Traceback[c2s]: %s", traceback);
-		end;
-	});
+	own.credentials = state.credentials or false;
+	own.former_role, own.lacks_roster = state.role, true;
+	if judged then
+		session.role, own.account_gone = judged.role, judged.account_gone;
+	else
+		own.unverified = true;
+	end
 
 	local user = hosts[host].sessions[state.username];
 	if not user then
-		user = { sessions = {} };
+		user = waiting.new_account();
 		hosts[host].sessions[state.username] = user;
 		bare_sessions[state.username.."@"..host] = user;
 	end
@@ -72,14 +65,16 @@ local function revive(state, role, new_thread, ending, account_gone)
 
 	local function complete()
 		-- Only now: it is kept for the account's sessions together, if there are any.
-		local err;
-		session.roster, err = rostermanager.load_roster(state.username, host);
+		local err = judged and waiting.want_roster(session);
 		if err then
-			return "the roster cannot be read: "..tostring(err), true;
+			return "the roster cannot be read: "..err, true;
 		end
 		if state.presence then
-			session.presence = parse_xml(state.presence);
+			own.kept_presence = state.presence;
+			-- Prosody looks whether there is one, not what is in it.
+			session.presence = true;
 			recalc_resource_map(user);
+			session.presence = nil;
 		end
 		if state.directed then
 			session.directed = {};
@@ -88,7 +83,7 @@ local function revive(state, role, new_thread, ending, account_gone)
 			end
 		end
 		local _, failed = contain.fire("smacks-restore-session", session, { session = session, state = state });
-		return failed > 0 and not ending and "another module failed with it" or nil;
+		return failed > 0 and not (judged and judged.ending) and "another module failed with it" or nil;
 	end
 	local ok, reason, may_change = contain.attempt(session, "bringing back a session", complete);
 	if not ok or reason then

@@ -30,10 +30,32 @@ local function log_received(session, stanza)
 	subject.stanza = "";
 end
 
+local function rawsend()
+	return false, "disconnected";
+end
+
+-- What session.send() is of a session without a connection, which is nobody else's.
+local function wait(session)
+	local filter = session.filter;
+	local function send(t)
+		subject.stanza = t;
+		session.log("debug", "Sending[%s]: %s", session.type, subject);
+		subject.stanza = "";
+		if t.name then
+			t = filter("stanzas/out", t);
+		end
+		if t then return rawsend(); end
+		return true;
+	end
+	session.send, session.rawsend = send, rawsend;
+	local own = own_of(session);
+	own.send, own.send_before = send, nil;
+end
+
 -- Another module may have put something of its own in its place, that stays.
 local function replace(session)
-	local original, filter = session.send, session.filter;
-	if not is_prosodys(original) then return; end
+	local original, filter, own = session.send, session.filter, own_of(session);
+	if own.send and own.send == original or not is_prosodys(original) then return; end -- it waits, or another module's
 	local function send(t)
 		subject.stanza = t;
 		session.log("debug", "Sending[%s]: %s", session.type, subject);
@@ -52,12 +74,12 @@ local function replace(session)
 		return true;
 	end
 	session.send = send;
-	local own = own_of(session);
 	own.send, own.send_before = send, original;
 end
 
 local function restore(session)
 	local own = own_of(session);
+	if own.send and not own.send_before then return; end -- it waits: nothing is below
 	if own.send and session.send == own.send then
 		session.send = own.send_before;
 	end
@@ -101,4 +123,5 @@ return {
 	replace = replace;
 	restore = restore;
 	unload = unload;
+	wait = wait;
 };

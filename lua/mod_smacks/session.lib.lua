@@ -14,6 +14,11 @@
 --   draining          the connection has not yet taken all that it was given
 --   resend_timer      goes on with what is sent again, if the connection does not say when
 -- What is kept, and what it is made of
+--   unverified        it came back, and its account has not been looked at yet (restore)
+--   former_role       what its role was called then (state)
+--   lacks_roster      its roster has not been read yet (waiting)
+--   kept_presence     its presence as bytes, of which nobody has asked for a stanza yet (waiting)
+--   had_waited        its client was away already when the server ended (restore)
 --   account_gone      it came back only to be ended, and its account is no more
 --   in_memory_only    it cannot come back after a restart (state)
 --   noted             the library has all of it, and these for its presence and directed presence (state):

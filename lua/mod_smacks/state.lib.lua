@@ -15,7 +15,7 @@ local rights = module:require "rights";
 
 local jn, serialize = enjamb.journal, enjamb.serialize;
 local jn_directed, jn_keep, jn_presence, jn_room = jn.directed, jn.keep, jn.presence, jn.room;
-local ipairs, next, pairs = ipairs, next, pairs;
+local ipairs, next, pairs, rawget = ipairs, next, pairs, rawget;
 
 local host = module.host;
 
@@ -123,8 +123,11 @@ end
 local function small_state(session, timeout)
 	local state = {
 		host = host; username = session.username; id = session.resumption_token; timeout = timeout; xmlns = session.smacks;
-		credentials = credentials_of(session); role = rights.describe(session);
+		credentials = credentials_of(session); role = own_of(session).former_role;
 	};
+	if not own_of(session).unverified then
+		state.role = rights.describe(session);
+	end
 	for i = 1, #plain_fields do
 		local field = plain_fields[i];
 		state[field] = session[field];
@@ -135,7 +138,7 @@ end
 -- The library has of the session what it is now.
 local function mark_noted(session)
 	local own = own_of(session);
-	own.noted, own.noted_presence, own.noted_directed = true, session.presence, session.directed;
+	own.noted, own.noted_presence, own.noted_directed = true, rawget(session, "presence"), session.directed;
 end
 
 -- Tells the library all that it is to know of the session. Returns true; or nil and an error if the disk cannot take it now.

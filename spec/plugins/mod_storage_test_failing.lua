@@ -1,14 +1,17 @@
--- The storage "internal", which fails for as long as there is a file of the name in `test_failing_storage`.
+-- The storage "internal", which fails for as long as there is a file of the name in `test_failing_storage`; if a name is in it, for that
+-- account only.
 
 local storagemanager = require "core.storagemanager";
 
 local flag = module:get_option_string("test_failing_storage");
 local internal = storagemanager.load_driver(module.host, "internal");
 
-local function fails()
+local function fails(username)
 	local f = io.open(flag);
-	if f then f:close(); end
-	return f ~= nil;
+	if not f then return false; end
+	local whose = f:read("a");
+	f:close();
+	return whose == "" or whose == username;
 end
 
 local function open(_, ...)
@@ -17,9 +20,9 @@ local function open(_, ...)
 	return setmetatable({}, { __index = function (_, name)
 		local method = store[name];
 		if type(method) ~= "function" then return method; end
-		return function (_, ...)
-			if fails() then return nil, "the storage fails on purpose"; end
-			return method(store, ...);
+		return function (_, username, ...)
+			if fails(username) then return nil, "the storage fails on purpose"; end
+			return method(store, username, ...);
 		end;
 	end });
 end
