@@ -1,7 +1,7 @@
 -- What a client knows of its contacts, and what is so, after a restart (RFC 6121 §4.3).
 --
--- Sessions of this server that come back are as they were, and their contacts know it. Of three things a client is told, and
--- of nothing else:
+-- Sessions of this server that come back are as they were, and their contacts know it; but for components that are modules of this
+-- server, which went with it: they are told anew. Of three things a client is told, and of nothing else:
 -- - a session that cannot be resumed went with the server. That it was there is noted, and it is ended as if its
 --   connection had been lost: all contacts are told, also those of other servers;
 -- - whom it could see then and cannot now, or the other way round, since a roster was changed or an account is gone. Whom it
@@ -47,6 +47,13 @@ local is_kept;
 local function is_elsewhere(domain)
 	local other = hosts[domain];
 	return not (other and other.type == "local" and other.modules and other.modules.smacks);
+end
+
+-- Whether it is a component in this process, and none whose memory of who is there outlived the server.
+local function is_forgetful(domain)
+	local component = hosts[domain];
+	return component and component.type == "component" and component.modules
+		and not component.modules.component and not component.modules.muc;
 end
 
 -- Sessions that are not kept -------------------------------------------------------------------------------------------
@@ -438,8 +445,15 @@ local function look(session)
 		module:fire_event("smacks-session-changed", { session = session }); -- what it sees is another
 	end
 	for contact in pairs(session.roster) do
-		if contact and contact ~= account and sees(session.roster, contact) and is_elsewhere(jid.host(contact)) then
-			elsewhere[contact] = true;
+		if contact and contact ~= account and is_elsewhere(jid.host(contact)) then
+			if sees(session.roster, contact) then
+				elsewhere[contact] = true;
+			end
+			if is_seen_by(session.roster, contact) and is_forgetful(jid.host(contact)) then
+				local presence = st.clone(session.presence);
+				presence.attr.from, presence.attr.to = session.full_jid, contact;
+				module:send(presence);
+			end
 		end
 	end
 	ask_all(account, elsewhere);

@@ -13,6 +13,7 @@ local parse_xml = require "util.xml".parse;
 local enjamb = require "enjamb";
 local accounts = module:require "accounts";
 local contain = require "enjamb.contain"(module);
+local for_all = require "enjamb.for_all"(module);
 local own_of = module:require "session";
 local revive = module:require "revive";
 local queue_of = module:require "queue";
@@ -20,17 +21,11 @@ local rights = module:require "rights";
 local waiting = module:require "waiting";
 
 local jn, sm = enjamb.journal, enjamb.smacks;
-local collectgarbage, ipairs, math_min, next, os, pairs, type = collectgarbage, ipairs, math.min, next, os, pairs, type;
+local ipairs, math_min, next, os, pairs, type = ipairs, math.min, next, os, pairs, type;
 local os_time = os.time;
-local time_now = require "util.time".now;
 
 local host, hosts = module.host, prosody.hosts;
 
--- While sessions are made Lua's collector stands still, since it would run whenever their number has grown by a part, and none
--- of them is garbage; until memory has doubled and grown by so many KiB.
-local uncollected = 128 * 1024;
--- After so many seconds, and as many again, the log says how far it is.
-local told_every = 2;
 -- So many seconds of the process's time are spent on accounts before the first client is read from.
 local judging_time = 0.05;
 
@@ -38,28 +33,6 @@ local judging_time = 0.05;
 local left = module:shared("/*/smacks/left");
 -- Sessions of which nobody can tell yet whether they come back, by full JID. One for all hosts.
 local undecided = module:shared("/*/smacks/undecided");
-
--- Calls f(each) for all of them, with the collector stopped, and afterwards as it was.
-local function for_all(list, what, f)
-	local is_running = collectgarbage("isrunning");
-	local before, next_time = collectgarbage("count"), time_now() + told_every;
-	collectgarbage("stop");
-	for n = 1, #list do
-		contain.attempt(nil, what, f, list[n]);
-		local now = collectgarbage("count");
-		if is_running and now > 2 * before + uncollected then
-			collectgarbage();
-			before = collectgarbage("count");
-		end
-		if n % 100 == 0 and time_now() > next_time then
-			module:log("info", "%s: %d of %d", what, n, #list);
-			next_time = time_now() + told_every;
-		end
-	end
-	if is_running then
-		collectgarbage("restart");
-	end
-end
 
 -- `smacks` has what the module does with sessions: all, attach, expire, mark_noted, waits_again; `journal`, `rooms`, `contacts` and `options` are
 -- the libraries.

@@ -196,3 +196,30 @@ t.versions("contacts of other servers and gateways", function (start)
 		end);
 	end
 end);
+
+t.versions("a component that is a module of this server", function (start)
+	for _, how in ipairs { "SIGTERM", "kill -9" } do
+		it("knows who is there, as before (" .. how .. ")", function ()
+			local ctx = start {
+				config = "smacks_hibernation_time = 60";
+				extra = 'Component "proxy.localhost" "test_proxy"\ntest_proxy_target = "focus@localhost"';
+				users = { focus = "secret", guest = "secret" };
+			};
+			befriend(ctx, [[{ "focus@localhost", "proxy.localhost" }]]);
+			local focus = ctx:resumable { user = "focus", available = true };
+			local guest = ctx:login { user = "guest" };
+			local function answer(c)
+				return c:iq("get", "<conference xmlns='test'/>", "proxy.localhost").attr.type;
+			end
+			assert.equal("result", answer(guest));
+			settled(ctx, { focus });
+			stop(ctx, how);
+			ctx.srv:launch();
+			ctx:resume(focus);
+			guest = ctx:login { user = "guest" };
+			no_more_work(ctx);
+			assert.equal("result", answer(guest));
+			assert.same({}, ctx:log_errors(0));
+		end);
+	end
+end);
