@@ -12,12 +12,13 @@
 //! 3. A byte slice borrowed from a Lua string is used only while the string is on the Lua stack, or in a table that
 //!    is, directly or as the attributes of one.
 //! 4. `lua_checkstack` comes before every push; it fails by returning 0. The walk keeps its own list of open elements,
-//!    so the depth of a stanza costs Lua stack, never C stack.
+//!    so the depth of a stanza costs Lua stack, never C stack. (In Lua 5.1 it raises an error instead where the system has no
+//!    memory left: what is then open here is leaked, nothing worse.)
 //! 5. The running function is a closure that [`function`] made: its upvalues are the strings "name" and "attr", which
 //!    are so made once and not for each stanza.
 //! 6. On return, with or without an error, the Lua stack is as it was found.
 
-use crate::boundary::number::Decimal;
+use crate::boundary::number::{Decimal, HAS_INTEGERS};
 use enjamb_stanza::{Kind, Name, Summary, write};
 use mlua::ffi::{self, lua_State};
 use mlua::prelude::*;
@@ -199,9 +200,9 @@ unsafe fn decimal(
         if ffi::lua_type(state, index) != ffi::LUA_TNUMBER {
             return Err(type_name(state, index));
         }
-        let decimal = match ffi::lua_isinteger(state, index) {
-            0 => Decimal::float(ffi::lua_tonumberx(state, index, std::ptr::null_mut())),
-            _ => Decimal::integer(ffi::lua_tointegerx(state, index, std::ptr::null_mut())),
+        let decimal = match HAS_INTEGERS && ffi::lua_isinteger(state, index) != 0 {
+            false => Decimal::float(ffi::lua_tonumberx(state, index, std::ptr::null_mut())),
+            true => Decimal::integer(ffi::lua_tointegerx(state, index, std::ptr::null_mut())),
         };
         Ok(number.insert(decimal).as_bytes())
     }
