@@ -2,12 +2,11 @@
 
 use super::attribute::{Attribute, Client, Contacts, Identity, Rights, Role, Terms};
 use super::value::{Bytes, Value};
-use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// What is known of a session. Names and types are those of its `state` in the events `smacks-save-session` and
 /// `smacks-restore-session`; what has another name is another module's.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[allow(missing_docs)]
 pub struct State {
     pub username: String,
@@ -37,7 +36,6 @@ pub struct State {
     pub fields: Option<BTreeMap<String, Value>>,
     pub missing_since: Option<i64>,
     /// What other modules have had kept.
-    #[serde(flatten)]
     pub others: BTreeMap<String, Value>,
 }
 
@@ -80,6 +78,18 @@ fn by_name<T>(value: Value, f: impl Fn(Value) -> Result<T, Misfit>) -> Result<BT
     entries(value)?.into_iter().map(|(k, v)| Ok((text(k)?, f(v)?))).collect()
 }
 
+fn word(text: String) -> Value {
+    Value::Text(Bytes(text.into_bytes()))
+}
+
+fn words(list: Vec<String>) -> Value {
+    Value::Table((1..).map(Value::Integer).zip(list.into_iter().map(word)).collect())
+}
+
+fn named<T>(map: BTreeMap<String, T>, f: impl Fn(T) -> Value) -> Value {
+    Value::Table(map.into_iter().map(|(name, value)| (word(name), f(value))).collect())
+}
+
 impl State {
     /// Takes one of the entries of such a table.
     ///
@@ -118,6 +128,38 @@ impl State {
             _ => drop(self.others.insert(name.to_owned(), value)),
         }
         Ok(())
+    }
+
+    /// All entries of such a table: [`State::set`] takes each.
+    pub fn entries(self) -> Vec<(String, Value)> {
+        let mut all: Vec<(String, Value)> = self.others.into_iter().collect();
+        let mut is =
+            |name: &str, value: Option<Value>| all.extend(value.map(|value| (name.to_owned(), value)));
+        is("username", Some(word(self.username)));
+        is("host", Some(word(self.host)));
+        is("resource", Some(word(self.resource)));
+        is("id", Some(word(self.id)));
+        is("timeout", Some(Value::Integer(self.timeout.into())));
+        is("xmlns", Some(word(self.xmlns)));
+        is("client_id", self.client_id.map(word));
+        is("ip", self.ip.map(word));
+        is("secure", self.secure.map(Value::Boolean));
+        is("encrypted", self.encrypted.map(Value::Boolean));
+        is("auth_scope", self.auth_scope);
+        is("credentials", self.credentials.map(word));
+        is("role", self.role);
+        is("presence", self.presence.map(Value::Text));
+        is("priority", self.priority.map(Value::Integer));
+        is("state", self.state.map(word));
+        is("interested", self.interested.map(Value::Boolean));
+        is("directed", self.directed.map(words));
+        is("rooms", self.rooms.map(|rooms| named(rooms, word)));
+        is("sees", self.sees.map(word));
+        is("roster_version", self.roster_version);
+        is("notify", self.notify.map(words));
+        is("fields", self.fields.map(|fields| named(fields, |value| value)));
+        is("missing_since", self.missing_since.map(Value::Integer));
+        all
     }
 
     /// Whether it says enough for a session to be made of it.
@@ -251,6 +293,11 @@ mod tests {
         assert_eq!(state.set("resource", word("orchard")).and(state.set("xmlns", word("x"))), Ok(()));
         assert!(state.is_complete());
         assert_eq!(state.attributes().into_iter().collect::<State>(), state);
+        let mut again = State::default();
+        for (name, value) in state.clone().entries() {
+            assert_eq!(again.set(&name, value), Ok(()), "{name}");
+        }
+        assert_eq!(again, state);
         assert_eq!(state.others.len(), 2);
         assert_eq!(state.set("interested", word("yes")), Err(Misfit));
         assert_eq!(state.set("timeout", Value::Integer(-1)), Err(Misfit));

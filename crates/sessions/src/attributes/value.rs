@@ -1,7 +1,4 @@
-//! Values whose type is other modules': plain data, as Lua has it.
-//!
-//! In the journal each says what it is; for whoever reads it as it is (serde calls such formats human-readable, and Lua is
-//! one) text is text and a table is a table.
+//! Values whose type is other modules': plain data, as Lua has it. In the journal each says what it is.
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -12,7 +9,7 @@ use std::fmt;
 pub struct Bytes(pub Vec<u8>);
 
 /// Plain data.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// True or false.
     Boolean(bool),
@@ -51,59 +48,6 @@ impl Value {
             Value::Text(Bytes(bytes)) => String::from_utf8(bytes).ok(),
             _ => None,
         }
-    }
-}
-
-/// As the journal has it.
-#[derive(Serialize, Deserialize)]
-enum Tagged<'a> {
-    Boolean(bool),
-    Integer(i64),
-    Number(f64),
-    #[serde(borrow)]
-    Text(BorrowedBytes<'a>),
-    Table(Vec<(Value, Value)>),
-}
-
-#[derive(Deserialize)]
-struct BorrowedBytes<'a>(&'a [u8]);
-
-impl Serialize for BorrowedBytes<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.0)
-    }
-}
-
-impl Serialize for Value {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if !serializer.is_human_readable() {
-            return match self {
-                Value::Boolean(b) => serializer.serialize_newtype_variant("Value", 0, "Boolean", b),
-                Value::Integer(n) => serializer.serialize_newtype_variant("Value", 1, "Integer", n),
-                Value::Number(x) => serializer.serialize_newtype_variant("Value", 2, "Number", x),
-                Value::Text(text) => serializer.serialize_newtype_variant("Value", 3, "Text", text),
-                Value::Table(entries) => serializer.serialize_newtype_variant("Value", 4, "Table", entries),
-            };
-        }
-        match self {
-            Value::Boolean(b) => serializer.serialize_bool(*b),
-            Value::Integer(n) => serializer.serialize_i64(*n),
-            Value::Number(x) => serializer.serialize_f64(*x),
-            Value::Text(text) => text.serialize(serializer),
-            Value::Table(entries) => serializer.collect_map(entries.iter().map(|(k, v)| (k, v))),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-        Ok(match Tagged::deserialize(deserializer)? {
-            Tagged::Boolean(b) => Value::Boolean(b),
-            Tagged::Integer(n) => Value::Integer(n),
-            Tagged::Number(x) => Value::Number(x),
-            Tagged::Text(BorrowedBytes(text)) => Value::Text(Bytes(text.to_vec())),
-            Tagged::Table(entries) => Value::Table(entries),
-        })
     }
 }
 
