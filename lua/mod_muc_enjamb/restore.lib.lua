@@ -9,7 +9,7 @@ local jid_split = require "util.jid".split;
 local parse_xml = require "util.xml".parse;
 
 local kept = require "enjamb".muc;
-local ipairs, next, pairs, tonumber, type, xpcall = ipairs, next, pairs, tonumber, type, xpcall;
+local ipairs, next, pairs, tonumber, type, xpcall = ipairs, next, pairs, tonumber, type, require "enjamb.prosody".xpcall;
 local sub = string.sub;
 local traceback = debug.traceback;
 

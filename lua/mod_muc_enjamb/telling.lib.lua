@@ -9,7 +9,8 @@ local timer = require "util.timer";
 
 local serialize = require "enjamb".serialize;
 
-local error, next, rawget, xpcall = error, next, rawget, xpcall;
+local is_anonymous_for, xpcall = require "enjamb.prosody".is_anonymous_for, require "enjamb.prosody".xpcall;
+local error, next, rawget = error, next, rawget;
 local traceback = debug.traceback;
 
 local xmlns_muc = "http://jabber.org/protocol/muc";
@@ -60,7 +61,7 @@ return function (muc)
 
 	-- Of all occupants, to one that sees their real JIDs or to one that does not.
 	local function occupants_of(room, known, account)
-		local is_anonymous = room:is_anonymous_for(account);
+		local is_anonymous = is_anonymous_for(room, account);
 		local which = is_anonymous and "anonymous" or "open";
 		if known[which] then return known[which]; end
 		local nicks, presences = {}, {};

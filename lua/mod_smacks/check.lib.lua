@@ -218,9 +218,9 @@ local function check_journal(journal)
 	end
 	local _, size = files_of(directory);
 	if size > largest_copy then
-		return advise("the journal has %d MiB and was not read: Prosody's log says at each start whether it is whole", size // 1048576);
+		return advise("the journal has %d MiB and was not read: Prosody's log says at each start whether it is whole", math.floor(size / 1048576));
 	end
-	local copy = format("%s/enjamb-check.%d.%d", prosody.paths.data, os.time(), math.random(1 << 30));
+	local copy = format("%s/enjamb-check.%d.%d", prosody.paths.data, os.time(), math.random(2^30));
 	if not lfs.mkdir(copy) then return; end -- that is said above
 	local ok, err;
 	for _ = 1, 3 do -- a server that runs may remove a file meanwhile
