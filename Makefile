@@ -17,7 +17,7 @@ LUADIR ?= $(TREE)/share/lua/$(LUA_VERSION)
 LIBDIR ?= $(TREE)/lib/lua/$(LUA_VERSION)
 MANIFEST ?= $(TREE)/lib/luarocks/rocks-$(LUA_VERSION)/manifest
 
-LIBRARY = $(TARGET_DIR)/release/libenjamb.so
+LIBRARY = $(TARGET_DIR)/release/libenjamb_library.so
 # The same without what only debuggers and backtraces want, which is in enjamb.so.debug beside it.
 SMALL = $(TARGET_DIR)/release/$(if $(OTHER_LUA),lua-$(LUA)/)enjamb.so
 # Which Lua that is for. Libraries for all of them have one name, and cargo takes any that is there for the one that is wanted.
@@ -30,9 +30,9 @@ FEATURES = $(if $(OTHER_LUA),--no-default-features --features lua$(subst .,,$(LU
 all: build
 
 build:
-	@[ "$$(cat $(FOR_LUA) 2>/dev/null || echo 5.4)" = $(LUA) ] || rm -f $(LIBRARY) $(SMALL) $(TARGET_DIR)/release/deps/libenjamb.*
+	@[ "$$(cat $(FOR_LUA) 2>/dev/null || echo 5.4)" = $(LUA) ] || rm -f $(LIBRARY) $(SMALL) $(TARGET_DIR)/release/deps/libenjamb_library.*
 	@mkdir -p $(dir $(SMALL)) && echo $(LUA) >$(FOR_LUA)
-	$(CARGO) build --release --locked -p enjamb-lua-module $(FEATURES)
+	$(CARGO) build --release --locked -p enjamb-library $(FEATURES)
 	sh tools/strip.sh $(LIBRARY) $(SMALL)
 
 install: install-library
@@ -93,7 +93,7 @@ test-lua: packages-lua
 		$(MAKE) -s install LUA=$$lua TREE=$(BUILD)/lua-$$lua && \
 		sh tools/lua-test.sh $$lua $(BUILD)/lua-$$lua $(TARGET_DIR)/release/lua-$$lua/enjamb.so.debug || exit 1; \
 	done
-	$(CARGO) check --release --locked --quiet -p enjamb-lua-module --no-default-features --features lua55
+	$(CARGO) check --release --locked --quiet -p enjamb-library --no-default-features --features lua55
 
 # What is given to others: docs/packages.md.
 DIST_PACKAGES = debootstrap git python3 ca-certificates
