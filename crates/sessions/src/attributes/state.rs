@@ -75,7 +75,11 @@ fn list(value: Value) -> Result<Vec<String>, Misfit> {
 }
 
 fn by_name<T>(value: Value, f: impl Fn(Value) -> Result<T, Misfit>) -> Result<BTreeMap<String, T>, Misfit> {
-    entries(value)?.into_iter().map(|(k, v)| Ok((text(k)?, f(v)?))).collect()
+    let mut map = BTreeMap::new();
+    for (key, value) in entries(value)? {
+        map.insert(text(key)?, f(value)?);
+    }
+    Ok(map)
 }
 
 fn word(text: String) -> Value {
@@ -132,34 +136,34 @@ impl State {
 
     /// All entries of such a table: [`State::set`] takes each.
     pub fn entries(self) -> Vec<(String, Value)> {
-        let mut all: Vec<(String, Value)> = self.others.into_iter().collect();
-        let mut is =
-            |name: &str, value: Option<Value>| all.extend(value.map(|value| (name.to_owned(), value)));
-        is("username", Some(word(self.username)));
-        is("host", Some(word(self.host)));
-        is("resource", Some(word(self.resource)));
-        is("id", Some(word(self.id)));
-        is("timeout", Some(Value::Integer(self.timeout.into())));
-        is("xmlns", Some(word(self.xmlns)));
-        is("client_id", self.client_id.map(word));
-        is("ip", self.ip.map(word));
-        is("secure", self.secure.map(Value::Boolean));
-        is("encrypted", self.encrypted.map(Value::Boolean));
-        is("auth_scope", self.auth_scope);
-        is("credentials", self.credentials.map(word));
-        is("role", self.role);
-        is("presence", self.presence.map(Value::Text));
-        is("priority", self.priority.map(Value::Integer));
-        is("state", self.state.map(word));
-        is("interested", self.interested.map(Value::Boolean));
-        is("directed", self.directed.map(words));
-        is("rooms", self.rooms.map(|rooms| named(rooms, word)));
-        is("sees", self.sees.map(word));
-        is("roster_version", self.roster_version);
-        is("notify", self.notify.map(words));
-        is("fields", self.fields.map(|fields| named(fields, |value| value)));
-        is("missing_since", self.missing_since.map(Value::Integer));
-        all
+        let ours = [
+            ("username", Some(word(self.username))),
+            ("host", Some(word(self.host))),
+            ("resource", Some(word(self.resource))),
+            ("id", Some(word(self.id))),
+            ("timeout", Some(Value::Integer(self.timeout.into()))),
+            ("xmlns", Some(word(self.xmlns))),
+            ("client_id", self.client_id.map(word)),
+            ("ip", self.ip.map(word)),
+            ("secure", self.secure.map(Value::Boolean)),
+            ("encrypted", self.encrypted.map(Value::Boolean)),
+            ("auth_scope", self.auth_scope),
+            ("credentials", self.credentials.map(word)),
+            ("role", self.role),
+            ("presence", self.presence.map(Value::Text)),
+            ("priority", self.priority.map(Value::Integer)),
+            ("state", self.state.map(word)),
+            ("interested", self.interested.map(Value::Boolean)),
+            ("directed", self.directed.map(words)),
+            ("rooms", self.rooms.map(|rooms| named(rooms, word))),
+            ("sees", self.sees.map(word)),
+            ("roster_version", self.roster_version),
+            ("notify", self.notify.map(words)),
+            ("fields", self.fields.map(|fields| named(fields, |value| value))),
+            ("missing_since", self.missing_since.map(Value::Integer)),
+        ];
+        let ours = ours.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        self.others.into_iter().chain(ours).collect()
     }
 
     /// Whether it says enough for a session to be made of it.

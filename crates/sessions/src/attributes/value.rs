@@ -2,6 +2,8 @@
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::fmt;
 
 /// Text that need not be UTF-8.
@@ -25,10 +27,9 @@ pub enum Value {
 
 impl Value {
     /// A table of these, in an order that follows from what they are: the same table reads the same.
-    pub fn table(mut entries: Vec<(Value, Value)>) -> Value {
-        entries
-            .sort_by(|(a, _), (b, _)| a.order().partial_cmp(&b.order()).unwrap_or(std::cmp::Ordering::Equal));
-        Value::Table(entries)
+    pub fn table(entries: Vec<(Value, Value)>) -> Value {
+        let sorted = entries.into_iter().map(ByKey).collect::<BinaryHeap<_>>().into_sorted_vec();
+        Value::Table(sorted.into_iter().map(|ByKey(entry)| entry).collect())
     }
 
     /// What it is sorted by as a key. Tables are no keys.
@@ -50,6 +51,29 @@ impl Value {
         }
     }
 }
+
+/// An entry of a table, for its order.
+struct ByKey((Value, Value));
+
+impl Ord for ByKey {
+    fn cmp(&self, other: &ByKey) -> Ordering {
+        self.0.0.order().partial_cmp(&other.0.0.order()).unwrap_or(Ordering::Equal)
+    }
+}
+
+impl PartialOrd for ByKey {
+    fn partial_cmp(&self, other: &ByKey) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &ByKey) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for ByKey {}
 
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

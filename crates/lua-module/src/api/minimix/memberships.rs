@@ -50,6 +50,14 @@ fn or_default<T: Default>(field: Option<T>) -> T {
     field.unwrap_or_default()
 }
 
+fn flag(table: &LuaTable, name: &str) -> LuaResult<bool> {
+    match table.raw_get(name)? {
+        LuaValue::Nil => Ok(false),
+        LuaValue::Boolean(flag) => Ok(flag),
+        other => Err(LuaError::runtime(format!("{name} must be true or false, not {}", other.type_name()))),
+    }
+}
+
 fn set_flag(table: &LuaTable, name: &str, flag: bool) -> LuaResult<()> {
     if flag { table.raw_set(name, true) } else { Ok(()) }
 }
@@ -64,10 +72,10 @@ impl FromLua for Room {
         Ok(Room {
             nick: or_default(table.raw_get("nick")?),
             password: table.raw_get("password")?,
-            pam: or_default(table.raw_get("pam")?),
-            leaving: or_default(table.raw_get("leaving")?),
-            joining: or_default(table.raw_get("joining")?),
-            other_ids: or_default(table.raw_get("other_ids")?),
+            pam: flag(&table, "pam")?,
+            leaving: flag(&table, "leaving")?,
+            joining: flag(&table, "joining")?,
+            other_ids: flag(&table, "other_ids")?,
             entry: or_default(table.raw_get("entry")?),
             untold: or_default(table.raw_get("untold")?),
             clients: or_default(table.raw_get("clients")?),
@@ -121,7 +129,7 @@ impl FromLua for Client {
             maxstanzas: table.raw_get("maxstanzas")?,
             maxchars: table.raw_get("maxchars")?,
             since: table.raw_get("since")?,
-            was_in: or_default(table.raw_get("was_in")?),
+            was_in: flag(&table, "was_in")?,
         })
     }
 }
