@@ -1,6 +1,8 @@
 # Enjamb. `make run` and `make test` install what they need from Debian's packages; all they want is a Rust toolchain.
 
-LUA_VERSION = 5.4
+# The Lua that Prosody runs on: 5.1, jit (LuaJIT, at 5.1's place), 5.2, 5.3, 5.4 or 5.5.
+LUA = 5.4
+LUA_VERSION = $(patsubst jit,5.1,$(LUA))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 ROCK = $(VERSION)-1
 
@@ -15,16 +17,22 @@ LUADIR ?= $(TREE)/share/lua/$(LUA_VERSION)
 LIBDIR ?= $(TREE)/lib/lua/$(LUA_VERSION)
 MANIFEST ?= $(TREE)/lib/luarocks/rocks-$(LUA_VERSION)/manifest
 
-LIBRARY = $(TARGET_DIR)/release/libenjamb.so
+LIBRARY = $(TARGET_DIR)/release/libenjamb_library.so
 # The same without what only debuggers and backtraces want, which is in enjamb.so.debug beside it.
-SMALL = $(TARGET_DIR)/release/enjamb.so
+SMALL = $(TARGET_DIR)/release/$(if $(OTHER_LUA),lua-$(LUA)/)enjamb.so
+# Which Lua that is for. Libraries for all of them have one name, and cargo takes any that is there for the one that is wanted.
+FOR_LUA = $(TARGET_DIR)/release/enjamb.lua-version
+OTHER_LUA = $(filter-out 5.4,$(LUA))
+FEATURES = $(if $(OTHER_LUA),--no-default-features --features lua$(subst .,,$(LUA)))
 
-.PHONY: all build install install-library run test test-clients bench fuzz deny dist deb deb-arm64 rocks test-packages test-everywhere clean
+.PHONY: all build install install-library run test test-clients test-lua bench fuzz deny dist deb deb-arm64 rocks test-packages test-everywhere clean
 
 all: build
 
 build:
-	$(CARGO) build --release --locked -p enjamb-lua-module
+	@[ "$$(cat $(FOR_LUA) 2>/dev/null || echo 5.4)" = $(LUA) ] || rm -f $(LIBRARY) $(SMALL) $(TARGET_DIR)/release/deps/libenjamb_library.*
+	@mkdir -p $(dir $(SMALL)) && echo $(LUA) >$(FOR_LUA)
+	$(CARGO) build --release --locked -p enjamb-library $(FEATURES)
 	sh tools/strip.sh $(LIBRARY) $(SMALL)
 
 install: install-library
@@ -52,6 +60,7 @@ NODE_PACKAGES := $(shell command -v npm >/dev/null || echo nodejs npm)
 # Clients of other people's making. Not every Debian has each: without one, its test says so.
 CLIENT_PACKAGES = python3-nbxmpp python3-aioxmpp profanity
 HEAVY_CLIENT_PACKAGES = chromium
+LUA_PACKAGES = lua5.1 luajit lua5.2 lua5.3 lua-busted lua-expat lua-filesystem valgrind
 
 run: packages-run install
 	sh tools/run.sh $(TREE) $(BUILD)/run
@@ -87,6 +96,14 @@ deny:
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is not installed: cargo install --locked cargo-deny" >&2; exit 1; }
 	$(CARGO) deny check
 
+# The library in each other Lua that Debian has; for 5.5, which it has not, whether it compiles.
+test-lua: packages-lua
+	for lua in 5.1 jit 5.2 5.3; do \
+		$(MAKE) -s install LUA=$$lua TREE=$(BUILD)/lua-$$lua && \
+		sh tools/lua-test.sh $$lua $(BUILD)/lua-$$lua $(TARGET_DIR)/release/lua-$$lua/enjamb.so.debug || exit 1; \
+	done
+	$(CARGO) check --release --locked --quiet -p enjamb-library --no-default-features --features lua55
+
 # What is given to others: docs/packages.md.
 DIST_PACKAGES = debootstrap git python3 ca-certificates
 
@@ -114,7 +131,7 @@ test-packages: deb rocks
 test-everywhere: dist
 	python3 spec/packages/everywhere.py $(if $(TRUNK),--trunk $(TRUNK)) $(if $(PUBLISH),--publish) $(BUILD)/dist/$(BINARIES).tar.gz $(RELEASES)
 
-.PHONY: packages-run packages-test packages-clients packages-clients-heavy packages-dist $(BUILD)/prosody-13
+.PHONY: packages-run packages-test packages-lua packages-clients packages-clients-heavy packages-dist $(BUILD)/prosody-13
 
 packages-dist:
 	@sh tools/packages.sh $(DIST_PACKAGES)
@@ -130,6 +147,9 @@ packages-clients:
 
 packages-clients-heavy:
 	@for package in $(HEAVY_CLIENT_PACKAGES); do sh tools/packages.sh $$package || echo "left out: $$package"; done
+
+packages-lua:
+	@sh tools/packages.sh $(LUA_PACKAGES)
 
 # Prosody 13 from bookworm-backports, unpacked beside Debian's own.
 $(BUILD)/prosody-13:

@@ -1,11 +1,12 @@
 -- Finds and loads the native library, enjamb.so.
 --
 -- Prosody (0.12 and 13) puts share/lua/5.4 of its installer_plugin_path on package.path, but forgets lib/lua/5.4 for
--- package.cpath. So the library is looked for in the tree that this file is in, and only then where Lua looks.
+-- package.cpath; 0.11 knows neither. So the library is looked for in the tree that this file is in, and only then where Lua looks.
 
 local refuse = require "enjamb.refusal";
 
-local name, path = ...;
+local name = ...;
+local path = require "debug".getinfo(1, "S").source:match("^@(.*)$"); -- Lua 5.1 does not say
 
 local function candidates()
 	local tree, version = (path or ""):match("^(.*)/share/lua/([%d.]+)/[^/]*$");
@@ -13,7 +14,14 @@ local function candidates()
 	if tree then
 		found[1] = tree.."/lib/lua/"..version.."/enjamb.so";
 	end
-	found[#found+1] = package.searchpath("enjamb", package.cpath);
+	for template in package.cpath:gmatch("[^;]+") do
+		local file = template:gsub("?", "enjamb");
+		local exists = io.open(file);
+		if exists then
+			exists:close();
+			found[#found+1] = file;
+		end
+	end
 	return found;
 end
 
@@ -37,7 +45,7 @@ for _, file in ipairs(candidates()) do
 	problems[#problems+1] = tostring(err);
 end
 if #problems == 0 then
-	problems[1] = "there is no enjamb.so in lib/lua/5.4 beside "..tostring(path).." nor in package.cpath";
+	problems[1] = "there is no enjamb.so in lib/lua/"..(_VERSION:match("[%d.]+")).." beside "..tostring(path).." nor in package.cpath";
 end
 refuse("Enjamb's library could not be loaded: "..table.concat(problems, "; ")
 	..". It must be of the same package as mod_smacks and made for ".._VERSION.." on this system ('prosodyctl mod_smacks check' says more)");

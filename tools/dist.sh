@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes the tarballs of a release from what is committed: enjamb-VERSION.tar.gz, the sources with all crates, which builds
 # without a network; and enjamb-VERSION-ARCHITECTURE-linux-gnu.tar.gz, what it builds, in the oldest Debian that is supported (its
-# glibc is the oldest one that the library then works with), without a network.
+# glibc is the oldest one that the library then works with), for each Lua that a Prosody there runs on, without a network.
 # usage: dist.sh DIR VERSION
 set -eu
 top=$(pwd)
@@ -9,6 +9,7 @@ mkdir -p "$1"
 dir=$(cd "$1" && pwd)
 version=$2 name=enjamb-$2
 oldest=bullseye
+luas="5.2 5.3 5.4"
 
 commit=$(git rev-parse --verify HEAD) || { echo "$0: the tarball of sources is made of a git checkout" >&2; exit 1; }
 [ -z "$(git status --porcelain)" ] || echo "$0: what is not committed is not in the tarballs" >&2
@@ -54,8 +55,13 @@ python3 tools/chroots.py --layer build --offline --bind "$(rustc --print sysroot
 	tar -C /tmp -xf /dist/'"$name"'.tar.gz
 	cd /tmp/'"$name"'
 	export CARGO_NET_OFFLINE=true
-	make -s install DEBUG=1 TREE=/dist/work/out MANIFEST='
-mv "$dir/work/out/lib/lua/5.4/enjamb.so.debug" "$dir/$binary.debug"
+	for lua in '"$luas"'; do
+		make -s install DEBUG=1 LUA=$lua TREE=/dist/work/out MANIFEST=
+	done'
+for lua in $luas; do
+	mv "$dir/work/out/lib/lua/$lua/enjamb.so.debug" "$dir/$binary.lua$lua.debug"
+done
+mv "$dir/$binary.lua5.4.debug" "$dir/$binary.debug" # which is Debian's
 mkdir "$dir/work/$binary"
 mv "$dir/work/out" "$dir/work/$binary/tree"
 cp tools/install.sh LICENSE "$dir/work/$name/NOTICES" "$dir/work/$binary/"

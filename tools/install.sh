@@ -36,7 +36,7 @@ lua=$(say "$about" | sed -n 's/^Lua version:[^0-9]*\([0-9.]*\).*/\1/p')
 lines_of() { say "$about" | sed -n "/^$1:/,/^\$/ { s/^  //p; }" | sed 's/ - .*//; s/\/*$//; s/^ *$//; /^$/d'; }
 
 case $prosody in
-0.[0-9] | 0.[0-9].* | 0.1[01] | 0.1[01].*) refuse "it is for Prosody 0.12 and later, and '$prosodyctl' is of $prosody." ;;
+0.[0-9] | 0.[0-9].* | 0.10 | 0.10.*) refuse "it is for Prosody 0.11 and later, and '$prosodyctl' is of $prosody." ;;
 '') refuse "'$prosodyctl about' does not say which Prosody it is of." ;;
 esac
 [ -d "$here/tree/lib/lua/$lua" ] ||

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-TREE = ["cargo", "tree", "--locked", "--offline", "-p", "enjamb-lua-module", "--edges", "normal", "--prefix", "none", "--no-dedupe", "--format", "{p}\t{l}"]
+TREE = ["cargo", "tree", "--locked", "--offline", "-p", "enjamb-library", "--edges", "normal", "--prefix", "none", "--no-dedupe", "--format", "{p}\t{l}"]
 
 
 def main():

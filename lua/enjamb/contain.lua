@@ -4,7 +4,7 @@
 -- Of both modules: `require "enjamb.contain"(module)`. Knows nothing of what is called.
 
 local debug_info, traceback = require "debug".getinfo, require "debug".traceback;
-local pcall, tostring, type, xpcall = pcall, tostring, type, xpcall;
+local pcall, tostring, type, xpcall = pcall, tostring, type, require "enjamb.prosody".xpcall;
 
 -- The module that a function was loaded with.
 local function module_of(f)

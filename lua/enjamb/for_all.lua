@@ -5,19 +5,25 @@
 
 local time_now = require "util.time".now;
 
-local collectgarbage = collectgarbage;
+local collectgarbage, pcall = collectgarbage, pcall;
 
 -- It stands still until memory has doubled, and grown by so many KiB.
 local uncollected = 128 * 1024;
 -- After so many seconds, and as many again, the log says how far it is.
 local told_every = 2;
 
+-- Lua 5.1 cannot say.
+local function is_collecting()
+	local is_known, is_running = pcall(collectgarbage, "isrunning");
+	return not is_known or is_running;
+end
+
 return function (module)
 	local attempt = require "enjamb.contain"(module).attempt;
 
 	-- Calls f(each) for all in the list. What goes wrong with one is in the log.
 	return function (list, what, f)
-		local is_running = collectgarbage("isrunning");
+		local is_running = is_collecting();
 		local before, next_time = collectgarbage("count"), time_now() + told_every;
 		collectgarbage("stop");
 		for n = 1, #list do

@@ -1,13 +1,15 @@
 -- What account-level MUC takes: for metrics and for the admin shell. The library knows it for the whole server, so one host
 -- measures for all.
 
+local versions = require "enjamb.prosody";
+
 local host, hosts = module.host, prosody.hosts;
 local env = module:shared("/*/admin_shell/env");
 local state = module:shared("/*/minimix/state");
 
 local function show(mx)
 	local function gauge(name, description)
-		return module:metric("gauge", name, "", description, {}):with_labels();
+		return versions.metric(module, "gauge", name, "", description);
 	end
 	local accounts = gauge("accounts", "accounts that are in rooms");
 	local memberships = gauge("memberships", "rooms that they are in, in all");

@@ -12,6 +12,7 @@ local resourceprep = require "util.encodings".stringprep.resourceprep;
 local contain = require "enjamb.contain"(module);
 local ask, protect = contain.ask, contain.protect;
 local for_all = require "enjamb.for_all"(module);
+local table_move = require "enjamb.prosody".move;
 local ipairs, next, pairs, type = ipairs, next, pairs, type;
 
 local bare_sessions, hosts = prosody.bare_sessions, prosody.hosts;
@@ -178,7 +179,7 @@ local function restore_room(account, room, membership)
 	local ok, decisions = ask(told and mx.adopt or mx.restore, account, room, membership, there, told);
 	if not ok then return false, decisions; end
 	if later then
-		table.move(decisions, 1, #decisions, #later + 1, later);
+		table_move(decisions, 1, #decisions, #later + 1, later);
 	else
 		perform(decisions, account);
 	end
@@ -364,7 +365,7 @@ local function try_all()
 		if failed < max_failures then
 			failed = try(username) and 0 or failed + 1;
 		else
-			table.move(queue, i, #queue, #records.queue + 1, records.queue);
+			table_move(queue, i, #queue, #records.queue + 1, records.queue);
 			break;
 		end
 	end

@@ -3,12 +3,17 @@
 -- Hooks Prosody's events. What comes in is handed to the library (crates/muc-fork) by from_clients, from_rooms, servers, bookmarks and
 -- memberships; actions does what it decides. Nothing here decides about the protocol or keeps state but what is shared.
 
+if not pcall(require, "enjamb.refusal") then -- Prosody 0.11 does not look beside its modules
+	package.path = package.path..";"..module:get_directory():gsub("[^/]*$", "").."?.lua";
+end
+
 local enjamb = require "enjamb";
 local version = "0.1.0";
 if enjamb.version ~= version then
 	require "enjamb.refusal"("mod_minimix is of Enjamb "..version..", the library in memory of "..tostring(enjamb.version)
 		..": restart Prosody after installing another version");
 end
+require "enjamb.prosody".prepare(module);
 local mx = enjamb.minimix;
 
 local host = module.host;

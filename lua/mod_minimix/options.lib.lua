@@ -5,7 +5,7 @@ local mx = require "enjamb".minimix;
 local floor, max = math.floor, math.max;
 
 -- A number of seconds, or of rooms, that is longer than anybody waits for.
-local endless = 1 << 31;
+local endless = 2^31;
 
 local function get_number(name, default, min)
 	local value = module:get_option_number(name, default);
@@ -50,9 +50,9 @@ mx.configure(module.host, {
 	silence = get_period("minimix_ping_interval", 900);
 });
 mx.limit({
-	room = get_bytes("minimix_max_room_bytes", 32 << 20);
-	account = get_bytes("minimix_max_account_bytes", 64 << 20);
-	server = get_bytes("minimix_max_server_bytes", 1 << 30);
+	room = get_bytes("minimix_max_room_bytes", 2^25);
+	account = get_bytes("minimix_max_account_bytes", 2^26);
+	server = get_bytes("minimix_max_server_bytes", 2^30);
 });
 
 return {

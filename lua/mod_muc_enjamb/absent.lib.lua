@@ -11,7 +11,7 @@ local time_now = require "util.time".now;
 
 local minimix = require "enjamb".minimix;
 
-local next, pairs, xpcall = next, pairs, xpcall;
+local next, pairs, xpcall = next, pairs, require "enjamb.prosody".xpcall;
 local traceback = debug.traceback;
 
 local full_sessions, hosts = prosody.full_sessions, prosody.hosts;

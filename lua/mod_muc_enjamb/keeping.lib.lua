@@ -12,9 +12,9 @@ local timer = require "util.timer";
 local enjamb = require "enjamb";
 
 local kept, serialize = enjamb.muc, enjamb.serialize;
-local next, pairs, rawget, setmetatable, tostring, xpcall = next, pairs, rawget, setmetatable, tostring, xpcall;
+local next, pairs, rawget, setmetatable, tostring, xpcall = next, pairs, rawget, setmetatable, tostring, require "enjamb.prosody".xpcall;
 local sub = string.sub;
-local table_unpack, traceback = table.unpack, debug.traceback;
+local table_unpack, traceback = require "enjamb.prosody".unpack, debug.traceback;
 
 local hosts = prosody.hosts;
 local host = module.host;

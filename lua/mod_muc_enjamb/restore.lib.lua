@@ -10,7 +10,7 @@ local parse_xml = require "util.xml".parse;
 
 local for_all = require "enjamb.for_all"(module);
 local kept = require "enjamb".muc;
-local ipairs, next, pairs, tonumber, type, xpcall = ipairs, next, pairs, tonumber, type, xpcall;
+local ipairs, next, pairs, tonumber, type, xpcall = ipairs, next, pairs, tonumber, type, require "enjamb.prosody".xpcall;
 local sub = string.sub;
 local traceback = debug.traceback;
 

@@ -10,7 +10,7 @@
 local st = require "util.stanza";
 local timer = require "util.timer";
 
-local next, pairs, rawget, setmetatable, xpcall = next, pairs, rawget, setmetatable, xpcall;
+local next, pairs, rawget, setmetatable, xpcall = next, pairs, rawget, setmetatable, require "enjamb.prosody".xpcall;
 local error, pcall, traceback = error, pcall, debug.traceback;
 
 local hosts = prosody.hosts;

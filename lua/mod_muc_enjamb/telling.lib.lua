@@ -9,7 +9,8 @@ local timer = require "util.timer";
 
 local serialize = require "enjamb".serialize;
 
-local error, next, pcall, rawget, xpcall = error, next, pcall, rawget, xpcall;
+local is_anonymous_for, xpcall = require "enjamb.prosody".is_anonymous_for, require "enjamb.prosody".xpcall;
+local error, next, pcall, rawget = error, next, pcall, rawget;
 local traceback = debug.traceback;
 
 local xmlns_muc = "http://jabber.org/protocol/muc";
@@ -66,8 +67,8 @@ end
 -- nickname to itself (`own`). It makes one for each who asks; here each is made once, and the others from it.
 local function list(room)
 	local all, n = { nicks = {}, open = {}, anonymous = {}, own = {} }, 0;
-	local is_anonymous_for = rawget(room, "is_anonymous_for");
-	room.is_anonymous_for = function () return false; end
+	local get_whois = rawget(room, "get_whois");
+	room.get_whois = function () return "anyone"; end
 	local ok, err = pcall(instead, room, function (presence)
 		local attr = presence.attr;
 		local nick = attr.type == nil and jid.resource(attr.from);
@@ -80,7 +81,7 @@ local function list(room)
 		make_anonymous(x);
 		all.anonymous[n] = bytes_of(presence);
 	end, "send_occupant_list", room.jid);
-	room.is_anonymous_for = is_anonymous_for;
+	room.get_whois = get_whois;
 	if not ok then error(err, 0); end
 	return all;
 end
@@ -130,7 +131,7 @@ return function (muc)
 			own = occupant.jid == account and occupants.own[nick] or own_of(room, occupant, account);
 			shown = shown_of(occupant:get_presence(account));
 			nicks = occupants.nicks;
-			presences = room:is_anonymous_for(account) and occupants.anonymous or occupants.open;
+			presences = is_anonymous_for(room, account) and occupants.anonymous or occupants.open;
 			history = known.history; subject = known.subject;
 		};
 	end;

@@ -9,6 +9,7 @@ local queue_of = module:require "queue";
 local sm = require "enjamb".smacks;
 
 local sm_wants_ack = sm.wants_ack;
+local floor = math.floor;
 local ipairs, next, pairs = ipairs, next, pairs;
 
 local callbacks = module:shared("callbacks");
@@ -25,7 +26,7 @@ end
 
 -- The library's clock: whole milliseconds.
 local function milliseconds()
-	return time_now() * 1000 // 1;
+	return floor(time_now() * 1000);
 end
 
 function callbacks.ack_delayed(session, key)
@@ -42,7 +43,7 @@ local function request(session, force)
 	local key = own and own.stream;
 	-- The library would say no, but this is asked whenever something was sent.
 	if not key or session.awaiting_ack or session.destroyed then return; end
-	local now = time_now() * 1000 // 1;
+	local now = floor(time_now() * 1000);
 	local wanted = sm_wants_ack(key, session.state == "inactive", force or false, now);
 	if wanted == false then
 		return;

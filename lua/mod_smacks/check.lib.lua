@@ -94,17 +94,13 @@ end
 local function version_of(path)
 	local file = io.open(path);
 	if not file then return nil; end
-	local text = file:read("a");
+	local text = file:read("*a");
 	file:close();
 	return text:match("\nlocal version = \"([^\"]+)\"");
 end
 
 local function check_library()
-	if _VERSION == "Lua 5.4" then
-		good("Prosody %s runs in %s", tostring(prosody.version), _VERSION);
-	else
-		wrong("Prosody runs in %s, and Enjamb is for Lua 5.4: use a Prosody that runs in it, as Debian's do", _VERSION);
-	end
+	good("Prosody %s runs in %s", tostring(prosody.version), _VERSION);
 	local loads, library = pcall(require, "enjamb");
 	if not loads then
 		wrong("%s", tostring(library):match("[^\n]*"));
@@ -218,9 +214,9 @@ local function check_journal(journal)
 	end
 	local _, size = files_of(directory);
 	if size > largest_copy then
-		return advise("the journal has %d MiB and was not read: Prosody's log says at each start whether it is whole", size // 1048576);
+		return advise("the journal has %d MiB and was not read: Prosody's log says at each start whether it is whole", math.floor(size / 1048576));
 	end
-	local copy = format("%s/enjamb-check.%d.%d", prosody.paths.data, os.time(), math.random(1 << 30));
+	local copy = format("%s/enjamb-check.%d.%d", prosody.paths.data, os.time(), math.random(2^30));
 	if not lfs.mkdir(copy) then return; end -- that is said above
 	local ok, err;
 	for _ = 1, 3 do -- a server that runs may remove a file meanwhile
@@ -269,6 +265,7 @@ local function check_options()
 end
 
 local function check_collector()
+	if _VERSION < "Lua 5.4" then return; end -- 5.2 has such a mode, but as an experiment
 	local gc = config.get("*", "gc");
 	if type(gc) == "table" and gc.mode == "generational" then
 		return good("Lua's collector is generational");

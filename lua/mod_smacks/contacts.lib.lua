@@ -24,7 +24,7 @@ local waiting = module:require "waiting";
 local is_stanza, ipairs, next, pairs, rawget, setmetatable, type = st.is_stanza, ipairs, next, pairs, rawget, setmetatable, type;
 local find, sub = string.find, string.sub;
 local math_huge, math_min = math.huge, math.min;
-local table_concat, table_move, table_sort = table.concat, table.move, table.sort;
+local table_concat, table_move, table_sort = table.concat, require "enjamb.prosody".move, table.sort;
 
 local bare_sessions, full_sessions, hosts = prosody.bare_sessions, prosody.full_sessions, prosody.hosts;
 local host = module.host;

@@ -16,6 +16,8 @@ local own_of = module:require "session";
 local jn, sm = enjamb.journal, enjamb.smacks;
 local jn_claim, jn_commit, jn_processed = jn.claim, jn.commit, jn.processed;
 local waiting_stanzas = connection.waiting_stanzas;
+local versions = require "enjamb.prosody";
+local floor = math.floor;
 local pairs, pcall = pairs, pcall;
 
 -- For how many seconds a resumption waits for the disk, at level "power".
@@ -205,9 +207,9 @@ local function time_ago(seconds)
 	if seconds < 120 then
 		return ("%d seconds"):format(seconds);
 	elseif seconds < 7200 then
-		return ("%d minutes"):format(seconds // 60);
+		return ("%d minutes"):format(floor(seconds / 60));
 	end
-	return ("%d hours"):format(seconds // 3600);
+	return ("%d hours"):format(floor(seconds / 3600));
 end
 
 -- When its connection is lost, a session is compared as a whole: a module may have changed what nobody heard of.
@@ -300,7 +302,7 @@ for name, description in pairs {
 	journal_commits = "writes to the journal since the start";
 	journal_recovery_seconds = "how long the journal was read at the start";
 } do
-	gauges[name] = module:metric("gauge", name, "", description, {}):with_labels();
+	gauges[name] = versions.metric(module, "gauge", name, "", description);
 end
 
 module:hook_global("stats-update", function ()

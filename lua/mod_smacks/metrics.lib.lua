@@ -1,16 +1,16 @@
 -- Metrics, named as those of Prosody's own mod_smacks. The journal has its own.
 
-local statsmanager = require "core.statsmanager";
+local versions = require "enjamb.prosody";
 
 -- Without statistics they are something that answers to every call: what happens for each ack asks first.
-local has_metrics = statsmanager.get_metric_registry() and true;
+local has_metrics = versions.has_metrics;
 
 local function counter(name)
 	return module:measure(name, "counter");
 end
 
 local function histogram(name, unit, description, buckets)
-	return module:metric("histogram", name, unit, description, {}, { buckets = buckets }):with_labels();
+	return versions.metric(module, "histogram", name, unit, description, { buckets = buckets });
 end
 
 local queued = counter("tx_queued_stanzas");

@@ -9,6 +9,10 @@
 -- fields, rooms, contacts, pep; restore, accounts, rights and revive bring it back. What others see: queue, metrics, shell. What it is
 -- to Prosody: connection, sending; and waiting, without a connection. What this module keeps on it: session.
 
+if not pcall(require, "enjamb.refusal") then -- Prosody 0.11 does not look beside its modules
+	package.path = package.path..";"..module:get_directory():gsub("[^/]*$", "").."?.lua";
+end
+
 if module.host == "*" then -- prosodyctl mod_smacks check: there is no server
 	module:set_global();
 	module.command = module:require "check".command;
@@ -26,6 +30,7 @@ if enjamb.version ~= version then
 	require "enjamb.refusal"("mod_smacks is of Enjamb "..version..", the library in memory of "..tostring(enjamb.version)
 		..": restart Prosody after installing another version");
 end
+require "enjamb.prosody".prepare(module);
 local contain = require "enjamb.contain"(module);
 local own_of = module:require "session";
 local queue_of = module:require "queue";

@@ -1,11 +1,11 @@
 -- What stream management is offered and enabled with: features, <enable/>, <enabled/> and <failed/>.
 
-local errors = require "util.error";
 local st = require "util.stanza";
 
 local connection = module:require "connection";
 local own_of = module:require "session";
 local sm = require "enjamb".smacks;
+local new_prosody_error = require "enjamb.prosody".new_error;
 
 local format = string.format;
 local ipairs, sub = ipairs, string.sub;
@@ -33,7 +33,7 @@ end
 
 -- What is refused, as an error that other modules know. `h`: what is remembered to have been handled.
 local function new_error(refused, h)
-	return errors.new({ type = "cancel", condition = refused.condition, text = refused.text },
+	return new_prosody_error({ type = "cancel", condition = refused.condition, text = refused.text },
 		{ h = h, too_high = refused.h and refused });
 end
 

@@ -9,6 +9,7 @@ local st = require "util.stanza";
 local connection = module:require "connection";
 local own_of = module:require "session";
 local enjamb = require "enjamb";
+local complete = require "enjamb.prosody".complete;
 local is_prosodys = require "enjamb.is_prosodys";
 
 local is_stanza, start_tag = enjamb.smacks.is_stanza, enjamb.start_tag;
@@ -54,6 +55,7 @@ end
 
 -- Another module may have put something of its own in its place, that stays.
 local function replace(session)
+	complete(session);
 	local original, filter, own = session.send, session.filter, own_of(session);
 	if own.send and own.send == original or not is_prosodys(original) then return; end -- it waits, or another module's
 	local function send(t)

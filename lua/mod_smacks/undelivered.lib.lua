@@ -4,6 +4,7 @@
 local jid = require "util.jid";
 local st = require "util.stanza";
 
+local child_with_attr = require "enjamb.prosody".child_with_attr;
 local connection = module:require "connection";
 local contain = require "enjamb.contain"(module);
 local own_of = module:require "session";
@@ -44,7 +45,7 @@ end
 local function content_of(session, stanza)
 	return {
 		own = stanza.attr.from == session.full_jid;
-		archived = stanza:get_child_with_attr("stanza-id", xmlns_sid, "by", connection.bare_jid(session)) ~= nil;
+		archived = child_with_attr(stanza, "stanza-id", xmlns_sid, "by", connection.bare_jid(session)) ~= nil;
 		archive_result = stanza:get_child("result", xmlns_mam) ~= nil;
 		from_room = rooms.is_from_room(session, stanza);
 	};

@@ -1,15 +1,7 @@
 -- The journal as the shim uses it, with the real library and real files.
 
-local lib = os.getenv("ENJAMB_PROSODY_LIB") or "/usr/lib/prosody";
-package.path = lib.."/?.lua;"..package.path;
-package.cpath = lib.."/?.so;"..package.cpath;
-if not pcall(require, "prosody.loader") then pcall(require, "loader"); end
-
-local st = require "util.stanza";
-
-local tree = os.getenv("ENJAMB_TREE") or "build/tree";
-package.path = tree.."/share/lua/5.4/?.lua;"..package.path;
-local enjamb = require "enjamb";
+local library = require "support.library";
+local enjamb, st = library.enjamb, library.st;
 local jn, sm = enjamb.journal, enjamb.smacks;
 
 local limits = sm.limits {
@@ -75,7 +67,7 @@ describe("journal", function ()
 		assert.equal(2, h);
 		assert.equal(0, lost);
 		assert.equal(before, queue(back));
-		assert.same({ 3, 2, 2 }, { table.unpack({ sm.counts(back) }, 1, 3) });
+		assert.same({ 3, 2, 2 }, { library.unpack({ sm.counts(back) }, 1, 3) });
 		assert.same({}, (jn.found()));
 		assert.truthy(handle and back_handle);
 	end);
@@ -128,7 +120,7 @@ describe("journal", function ()
 		for name, f in pairs(jn) do
 			if name ~= "close" and name ~= "open" then
 				for _, arguments in ipairs { {}, { {} }, { "x" }, { -1 }, { 1, 2 }, { 2^63 }, { 1, limits, "a", "b", 1 } } do
-					local ok, err = pcall(f, table.unpack(arguments, 1, 5));
+					local ok, err = pcall(f, library.unpack(arguments, 1, 5));
 					assert.truthy(ok or tostring(err) ~= "", name);
 				end
 			end

@@ -1,17 +1,8 @@
 -- The walk over stanza tables, held against Prosody's own tostring() on generated stanzas. Runs in plain Lua, with the
 -- util libraries of the Prosody in ENJAMB_PROSODY_LIB (default: the installed one), so that it can run under valgrind.
 
-local lib = os.getenv("ENJAMB_PROSODY_LIB") or "/usr/lib/prosody";
-package.path = lib.."/?.lua;"..package.path;
-package.cpath = lib.."/?.so;"..package.cpath;
-if not pcall(require, "prosody.loader") then pcall(require, "loader"); end
-
-local st = require "util.stanza";
-local parse = require "util.xml".parse;
-
-local tree = os.getenv("ENJAMB_TREE") or "build/tree";
-package.path = tree.."/share/lua/5.4/?.lua;"..package.path;
-local enjamb = require "enjamb";
+local library = require "support.library";
+local enjamb, parse, st = library.enjamb, library.parse, library.st;
 local sm = enjamb.smacks;
 local serialize = enjamb.serialize;
 
@@ -58,7 +49,7 @@ local function new_stream(options)
 	return key, handle, id;
 end
 
-describe("serialize("..lib..", seed "..seed..")", function ()
+describe("serialize("..library.prosody..", ".._VERSION..", seed "..seed..")", function ()
 	it("gives the same bytes as tostring", function ()
 		for _ = 1, rounds do
 			local e = element(random(0, 4));
@@ -89,29 +80,29 @@ describe("serialize("..lib..", seed "..seed..")", function ()
 		local function check(n)
 			local e = setmetatable({ name = "x", attr = { id = n, [n] = "v" }, tags = {} }, st.stanza_mt);
 			assert.equal(tostring(e), (serialize(e)));
-			assert.equal("number", math.type(e.attr.id) and type(e.attr.id));
+			assert.equal("number", type(e.attr.id));
 			assert.equal("v", e.attr[n]);
 			local child = setmetatable({ name = n, attr = { xmlns = n }, tags = {}, "text" }, st.stanza_mt);
 			e = setmetatable({ name = "x", attr = { xmlns = "urn:x" }, tags = { child }, child }, st.stanza_mt);
 			assert.equal(tostring(e), (serialize(e)));
 		end
 		for _, n in ipairs { 5, -7, 0, 0.0, -0.0, 1.5, 2^53, 1e100, 3.0, 1e13, 1e14, -1e14, 99999999999999.5, 1e-4, 1e-5, 0.1 + 0.2,
-			math.maxinteger, math.mininteger, math.huge, -math.huge, 2^-1074, 2^-1022, 2^1023 * (2 - 2^-52) } do
+			math.maxinteger or 2^63, math.mininteger or -2^63, math.huge, -math.huge, 2^-1074, 2^-1022, 2^1023 * (2 - 2^-52) } do
 			check(n);
 		end
 		for _ = 1, rounds do
 			local n = random(5);
 			if n == 1 then -- any float
-				n = string.unpack("d", string.pack("i8", random(0)));
+				n = library.any_float();
 				if n ~= n then n = 0.5; end
 			elseif n == 2 then -- between two of 14 digits
-				n = (random(10^13, 10^14) + random(0, 4) / 4) * (random(2) == 1 and 1 or -1);
+				n = (math.floor((1 + 9 * random()) * 10^13) + random(0, 4) / 4) * (random(2) == 1 and 1 or -1);
 			elseif n == 3 then
-				n = random(10^14, 10^17) * 10.0 ^ random(-30, 30);
+				n = (10^14 + random() * 10^17) * 10.0 ^ random(-30, 30);
 			elseif n == 4 then
 				n = random(10000) / 10 ^ random(0, 8);
-			else
-				n = random(0) >> random(0, 63);
+			else -- an integer, where there are any
+				n = math.floor((random() - 0.5) * 2.0 ^ random(0, 63));
 			end
 			check(n);
 		end
@@ -140,9 +131,14 @@ describe("serialize("..lib..", seed "..seed..")", function ()
 			collectgarbage("restart");
 			return made;
 		end
+		local jit = rawget(_G, "jit");
+		if jit then jit.off(); end -- which makes things of its own
+		made_for(strings);
 		local made = made_for(strings);
 		strings = nil; -- luacheck: ignore 311
-		assert.equal(made, made_for(numbers));
+		local made_of_numbers = made_for(numbers);
+		if jit then jit.on(); end
+		assert.equal(made, made_of_numbers);
 	end);
 
 	it("leaves the stanza as it was", function ()
@@ -182,12 +178,13 @@ describe("serialize("..lib..", seed "..seed..")", function ()
 	it("walks very deep stanzas, and gives up on a circle with a message", function ()
 		local top = st.stanza("message");
 		local e = top;
-		for _ = 1, 30000 do
+		local levels = _VERSION == "Lua 5.1" and 7000 or 30000; -- which has room for 8000 values
+		for _ = 1, levels do
 			local child = setmetatable({ name = "a", attr = { xmlns = "urn:x" }, tags = {} }, st.stanza_mt);
 			e[1], e.tags[1] = child, child;
 			e = child;
 		end
-		assert.equal(("<a xmlns='urn:x'>"):len() + ("<a>"):rep(29998):len(), serialize(top):find("<a/>", 1, true) - ("<message>"):len() - 1);
+		assert.equal(("<a xmlns='urn:x'>"):len() + ("<a>"):rep(levels - 2):len(), serialize(top):find("<a/>", 1, true) - ("<message>"):len() - 1);
 		local circle = st.stanza("message");
 		circle[1] = circle;
 		local bytes, err = serialize(circle);
@@ -287,7 +284,7 @@ describe("push", function ()
 
 	it("parses back to what was sent", function ()
 		local key, handle = new_stream();
-		for n = 0, math.max(50, rounds // 20) do
+		for n = 0, math.max(50, rounds / 20) do
 			local m = st.stanza("iq", { id = "x'&<>", type = "get" }):tag("query", { xmlns = "urn:x", ["a"] = pick(texts):gsub("[%c]", "") })
 				:tag("item"):text((pick(texts):gsub("[%z\1-\8\13]", ""))):up():up();
 			sm.push(key, m, false);
@@ -339,7 +336,7 @@ describe("streams", function ()
 	it("survive calls with wrong arguments", function ()
 		for name, f in pairs(sm) do
 			for _, arguments in ipairs { {}, { {} }, { "x" }, { -1 }, { 1, 2, 3 }, { 2^63 }, { nil, {}, {} }, { print, print, print, print, print } } do
-				local ok, err = pcall(f, table.unpack(arguments, 1, 5));
+				local ok, err = pcall(f, library.unpack(arguments, 1, 5));
 				assert.truthy(ok or tostring(err) ~= "", name);
 			end
 		end
@@ -347,9 +344,9 @@ describe("streams", function ()
 
 	it("count modulo 2^32, whatever the field was set to", function ()
 		local key, handle = new_stream();
-		assert.equal(0, (sm.received(key, 2^32 - 1 | 0, "iq")));
-		assert.equal(1, (sm.received(key, 2^32 | 0, "iq")));
-		assert.equal(2, sm.received_behind(key, 2^32 - 1 | 0, 3));
+		assert.equal(0, (sm.received(key, 2^32 - 1, "iq")));
+		assert.equal(1, (sm.received(key, 2^32, "iq")));
+		assert.equal(2, sm.received_behind(key, 2^32 - 1, 3));
 		assert.truthy(handle);
 	end);
 
@@ -466,11 +463,11 @@ end);
 describe("versions", function ()
 	it("are the same in the library, the module, the rockspec and Cargo.toml", function ()
 		local function version_in(name, pattern)
-			return assert(assert(io.open(name)):read("a"):match(pattern), name);
+			return assert(assert(io.open(name)):read("*a"):match(pattern), name);
 		end
 		assert.equal(enjamb.version, version_in("lua/mod_smacks/mod_smacks.lua", 'version = "([^"]+)"'));
 		assert.equal(enjamb.version, version_in("Cargo.toml", '\nversion = "([^"]+)"'));
-		local rockspec = assert(io.popen("ls *.rockspec")):read("a"):match("enjamb%-(.*)%-%d+%.rockspec");
+		local rockspec = assert(io.popen("ls *.rockspec")):read("*a"):match("enjamb%-(.*)%-%d+%.rockspec");
 		assert.equal(enjamb.version, rockspec);
 		assert.equal(enjamb.version, version_in("enjamb-"..rockspec.."-1.rockspec", 'version = "([^"]+)%-%d+"'));
 	end);

@@ -18,7 +18,7 @@ head -c 100000 "$CHROOT/tmp/good.so" >"$library"
 refuses "the library does not fit this system" install
 cp "$CHROOT/tmp/good.so" "$library"
 mv "$CHROOT/tmp/enjamb/tree/lib/lua/5.4" "$CHROOT/tmp/enjamb/tree/lib/lua/5.1"
-refuses "this Prosody runs in Lua 5.4, and these files are for Lua 5.1" install
+refuses "this Prosody runs in Lua 5.4, and these files are for Lua 5.1 5.2 5.3" install
 mv "$CHROOT/tmp/enjamb/tree/lib/lua/5.1" "$CHROOT/tmp/enjamb/tree/lib/lua/5.4"
 for other in /var/lib/prosody/custom_plugins/share/lua/5.4/mod_smacks /usr/local/lib/prosody/modules/mod_smacks; do
 	mkdir -p "$CHROOT$other"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Where the tarball of binaries does not fit: a system without Prosody, and Prosody 0.11.
+# Where the tarball of binaries does not fit: a system without Prosody.
 # usage: no_prosody.sh TARBALL TEXT, beside such a chroot
 . "$(dirname "$0")/expect.sh"
 mkdir "$CHROOT/tmp/enjamb"

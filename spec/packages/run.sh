@@ -36,8 +36,6 @@ for release; do
 	check "$release: rocks" --layer prosody --layer luarocks --on-host "$release" sh spec/packages/rocks.sh "$rocks"
 done
 check "trixie: the steps of Containerfile" --on-host trixie sh spec/packages/container.sh "$deb"
-layer bullseye prosody prosody
-check "bullseye: install.sh refuses Prosody 0.11" --layer prosody --on-host bullseye sh spec/packages/no_prosody.sh "$binaries" "it is for Prosody 0.12 and later"
 layer trixie luarocks-source "liblua5.4-dev gcc libc6-dev make binutils" --layer prosody --layer luarocks
 check "trixie: the source rock" --layer prosody --layer luarocks --layer luarocks-source --bind "$(rustc --print sysroot):/opt/rust" --on-host \
 	trixie sh spec/packages/rocks.sh "$rocks"

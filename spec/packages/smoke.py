@@ -32,7 +32,7 @@ VirtualHost "localhost"
 	authentication = "internal_hashed"
 	c2s_require_encryption = false
 	allow_unencrypted_plain_auth = true
-	modules_enabled = { "minimix" }
+	modules_enabled = { "smacks", "minimix" }
 Component "rooms.localhost" "muc"
 	muc_room_locking = false
 	muc_room_default_public = true
@@ -150,6 +150,17 @@ def minimix(server):
         client.hear("while one is away")
     balcony.resume()
     balcony.hear("while one is away")
+    for client in romeo, balcony, chamber:  # so that all is acknowledged
+        client.acknowledged()
+    server.stop(signal.SIGKILL)
+    for client in romeo, balcony, chamber:
+        client.drop()
+    server.start()
+    for client in romeo, balcony, chamber:
+        client.resume()
+    romeo.say(ROOM, "after the end", "groupchat")
+    for client in romeo, balcony, chamber:
+        client.hear("after the end")
     for client in romeo, balcony, chamber:
         client.log_out()
 

@@ -1,7 +1,7 @@
-//! `enjamb.so`: the engines, as Prosody's Lua sees them.
+//! The engines, as Prosody's Lua sees them: what is in `enjamb.so` (crates/library).
 //!
-//! This crate is glue and decides nothing. It turns Lua values into the engines' values and back, walks Lua's stanza
-//! tables (`boundary`), fetches random bits and the time, and keeps the one [`Sessions`] of the process, which outlives
+//! This crate is glue and decides nothing. It turns Lua values into the engines' values and back, has Lua's stanza
+//! tables walked (crates/walk), fetches random bits and the time, and keeps the one [`Sessions`] of the process, which outlives
 //! a reload of the Lua modules.
 //!
 //! No panic leaves it: mlua turns those of safe functions into Lua errors, `boundary::push` does so for the functions that
@@ -24,11 +24,6 @@ mod wake;
 use api::{direct, journal, minimix, muc, smacks};
 use boundary::push;
 use mlua::prelude::*;
-
-#[mlua::lua_module]
-fn enjamb(lua: &Lua) -> LuaResult<LuaTable> {
-    table(lua)
-}
 
 /// What `require "enjamb"` returns.
 ///

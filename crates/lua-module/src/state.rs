@@ -58,13 +58,29 @@ pub fn quickly<T>(f: impl FnOnce(&mut Sessions) -> T) -> T {
     PROCESS.with(|process| f(&mut process.state.borrow_mut().sessions))
 }
 
-pub fn key(key: i64) -> StreamKey {
-    // Only the bits matter: a key is never calculated with.
-    StreamKey::from(KeyData::from_ffi(key as u64))
+/// A key's place among the streams, in its number: so many of these bits, and the rest is for how often that place was taken.
+/// Lua below 5.3 has only floats, which are exact up to 53 bits. There are 31 of the latter, so these are left.
+const PLACE: u32 = 53 - 31;
+
+/// The stream of that number; if it is none, a key that finds nothing.
+pub fn key(number: i64) -> StreamKey {
+    let bits = number as u64;
+    let (place, version) = (bits & ((1 << PLACE) - 1), bits >> PLACE);
+    // A key's version is odd while its stream is there.
+    let version = u32::try_from(version << 1 | 1).unwrap_or(1);
+    let place = if bits >> 53 == 0 { place } else { u64::from(u32::MAX) };
+    StreamKey::from(KeyData::from_ffi(u64::from(version) << 32 | place))
 }
 
+/// The number of a stream: below 2^53, whatever the Lua. `None`: there are more streams (4,194,304) than that has room for.
+pub fn checked_number(key: StreamKey) -> Option<i64> {
+    let (place, version) = (key.data().as_ffi() & u64::from(u32::MAX), key.data().as_ffi() >> 33);
+    (place >> PLACE == 0).then_some((version << PLACE | place) as i64)
+}
+
+/// The same of a stream that was let in, since it has one.
 pub fn number(key: StreamKey) -> i64 {
-    key.data().as_ffi() as i64
+    checked_number(key).unwrap_or(-1)
 }
 
 /// While Lua has it, the stream is there.
@@ -79,5 +95,36 @@ impl Drop for Handle {
             Ok(mut state) => state.sessions.remove(self.0),
             Err(_) => process.unreachable.borrow_mut().push(self.0),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{checked_number, key};
+    use enjamb_stream_management::StreamKey;
+    use slotmap::{Key, KeyData};
+
+    fn stream(place: u32, version: u32) -> StreamKey {
+        StreamKey::from(KeyData::from_ffi(u64::from(version) << 32 | u64::from(place)))
+    }
+
+    #[test]
+    fn a_number_is_exact_as_a_float_and_names_that_stream() {
+        for place in [0, 1, 77, (1 << 22) - 1] {
+            for version in [1, 3, 12345, u32::MAX] {
+                let number = checked_number(stream(place, version)).unwrap_or_default();
+                assert_eq!((number as f64) as i64, number);
+                assert_eq!(key((number as f64) as i64), stream(place, version));
+            }
+        }
+        assert_eq!(checked_number(stream(1 << 22, 1)), None);
+        assert_eq!(checked_number(stream(u32::MAX, 5)), None);
+    }
+
+    #[test]
+    fn what_is_no_number_of_a_stream_names_none() {
+        for number in [-1, i64::MIN, i64::MAX, 1 << 53, 1 << 60] {
+            assert_eq!(key(number).data().as_ffi() & u64::from(u32::MAX), u64::from(u32::MAX));
+        }
     }
 }

@@ -6,6 +6,7 @@ use crate::build;
 use crate::decision::Decision;
 use crate::history::Request;
 use crate::membership::{Membership, Phase};
+use crate::order::in_order;
 
 impl Accounts {
     /// A device of the account is online.
@@ -17,8 +18,7 @@ impl Accounts {
         }
         let is_out = |room: &str| a.rooms.get(room).is_none_or(Membership::is_ending);
         let wanted = a.bookmarks.iter().filter(|(room, b)| b.autojoin && is_out(room));
-        let mut wanted: Vec<Box<str>> = wanted.map(|(room, _)| room.clone()).collect();
-        wanted.sort();
+        let wanted = in_order(wanted.map(|(room, _)| room.clone()));
         for room in wanted {
             self.follow(account, &room, now, &mut out);
         }

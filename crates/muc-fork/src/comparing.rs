@@ -7,6 +7,7 @@ use crate::change::Change;
 use crate::decision::{Decision, Edit};
 use crate::membership::Membership;
 use crate::membership::client::Client;
+use crate::order::in_order;
 use crate::room::Room;
 use crate::stay::Stay;
 use crate::view::{Likeness, likeness};
@@ -77,8 +78,7 @@ impl Stay<'_> {
         };
         let (m, view) = (&*self.m, &self.room.view);
         let is_gone = |nick: &str| *nick != *m.nick && !nick.is_empty() && view.get(&m.seen, nick).is_none();
-        let mut gone: Vec<_> = known.keys().filter(|nick| is_gone(nick)).collect();
-        gone.sort();
+        let gone = in_order(known.keys().filter(|nick| is_gone(nick)));
         let told = |c: &&Client| c.stays() && m.comparison.clients.contains(&c.resource);
         for nick in gone {
             let stanza: Arc<[u8]> = build::unavailable(&at(self.name, nick), None, &[]).into();

@@ -1,6 +1,7 @@
 //! Places in rooms that are held for clients whose sessions were replaced: see `replacing`.
 
 use crate::input::FromRoom;
+use crate::order::in_order;
 use std::collections::{HashMap, HashSet};
 
 /// Those of one client.
@@ -69,8 +70,6 @@ impl Holds {
             of_account.iter().map(move |(resource, hold)| (account, resource, hold))
         });
         let due = all.filter(|(_, _, hold)| hold.until <= now);
-        let mut due: Vec<_> = due.map(|(a, r, hold)| (a.clone(), r.clone(), hold.turn)).collect();
-        due.sort();
-        due
+        in_order(due.map(|(a, r, hold)| (a.clone(), r.clone(), hold.turn)))
     }
 }

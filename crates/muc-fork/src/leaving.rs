@@ -12,6 +12,7 @@ use crate::input::FromClient;
 use crate::membership::client::Stage;
 use crate::membership::leaving::Leaving;
 use crate::membership::{Membership, Phase};
+use crate::order::in_order;
 use crate::serving::set_id;
 
 /// A room has so many seconds for confirming that the account left; then its client is told anyway.
@@ -74,8 +75,7 @@ impl Accounts {
         a.online = online;
         let is_gone = |m: &Membership| m.client(resource).is_some_and(|client| client.turn <= turn);
         let affected = a.rooms.iter().filter(|(_, m)| is_gone(m) || (!online && !m.is_used()));
-        let mut rooms: Vec<Box<str>> = affected.map(|(room, _)| room.clone()).collect();
-        rooms.sort();
+        let rooms = in_order(affected.map(|(room, _)| room.clone()));
         for room in rooms {
             self.gone_from(account, &room, resource, told && !held.contains(&room), payload, now, out);
         }

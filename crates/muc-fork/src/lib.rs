@@ -56,6 +56,7 @@ mod mediated;
 mod membership;
 pub mod memory;
 mod nicknames;
+mod order;
 mod pam;
 mod pinging;
 mod presence;

@@ -1,6 +1,7 @@
 //! Requests without an answer yet, and which client goes on with what it began.
 
 use crate::input::Asks;
+use crate::order::in_order;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -214,11 +215,10 @@ impl Requests {
         self.exchanges.retain(|(_, by, _)| **by != *resource);
         let bytes = &mut self.bytes;
         let given = self.given.extract_if(|_, g| *g.resource == *resource);
-        let mut waiting: Vec<_> = given.map(|(key, _)| key).collect();
+        let waiting = in_order(given.map(|(key, _)| key));
         for (from, id) in &waiting {
             *bytes -= weight_given(from, id);
         }
-        waiting.sort();
         waiting
     }
 

@@ -10,6 +10,7 @@ use crate::membership::Membership;
 use crate::membership::client::Client;
 use crate::membership::codes::Codes;
 use crate::membership::repeats::Repeats;
+use crate::order::in_order;
 use crate::restored::Restored;
 use crate::room::Room;
 use std::collections::HashSet;
@@ -20,8 +21,9 @@ pub const GRACE: u64 = 300;
 impl Accounts {
     /// What is to be kept of an account, so that [`Accounts::restore`] can bring it back.
     pub fn memberships(&self, account: &str) -> Vec<Restored> {
-        let rooms = self.accounts.get(account).into_iter().flat_map(|a| &a.rooms);
-        let mut kept: Vec<Restored> = rooms
+        let Some(a) = self.accounts.get(account) else { return Vec::new() };
+        let rooms = in_order(a.rooms.keys()).into_iter().filter_map(|room| a.rooms.get_key_value(room));
+        rooms
             .map(|(room, m)| Restored {
                 leaving: m.is_leaving(),
                 room: room.to_string(),
@@ -34,15 +36,12 @@ impl Accounts {
                 entry: m.codes.entry.clone(),
                 untold: m.codes.untold.clone(),
                 clients: {
-                    let mut clients: Vec<&Client> = m.clients.iter().collect();
-                    clients.sort_by_key(|c| c.turn);
-                    clients.into_iter().map(Client::kept).collect()
+                    let turns = in_order(m.clients.iter().enumerate().map(|(n, client)| (client.turn, n)));
+                    turns.into_iter().filter_map(|(_, n)| m.clients.get(n)).map(Client::kept).collect()
                 },
                 ..Restored::default()
             })
-            .collect();
-        kept.sort_by(|a, b| a.room.cmp(&b.room));
-        kept
+            .collect()
     }
 
     /// A membership from before the server's start is taken up again: the account joins, and its clients are told only

@@ -27,7 +27,9 @@ impl Accounts {
         self.end_holds(now, &mut out);
         // A room of the same server answers within the call that sends, and tells all accounts in it: whoever is served from what
         // was known before is served before that.
-        out.sort_by_key(|decision| matches!(decision, Decision::Send { .. }));
+        let (sent, mut out): (Vec<_>, Vec<_>) =
+            out.into_iter().partition(|decision| matches!(decision, Decision::Send { .. }));
+        out.extend(sent);
         out
     }
 

@@ -4,8 +4,6 @@
 //! give it to. "Unknown" is not "no": a storage that fails is asked again, and the session waits meanwhile. Knows neither storage nor
 //! rights; it is told what they say.
 
-use serde::Deserialize;
-
 /// For how many seconds the sessions of a host that is not there are kept: its name may be mistyped.
 const PATIENCE: i64 = 24 * 60 * 60;
 /// After how many seconds what could not be told is looked at again: at first, and at most.
@@ -13,8 +11,7 @@ const FIRST_RETRY: u32 = 5;
 const LAST_RETRY: u32 = 300;
 
 /// The session's host, on this server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Host {
     /// It is there, and looks after sessions.
     #[default]
@@ -26,8 +23,7 @@ pub enum Host {
 }
 
 /// What somebody says who may not be able to tell.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Yes or no.
     Known(bool),
@@ -36,8 +32,7 @@ pub enum Answer {
 }
 
 /// What is so today. What nobody was asked for does not stand in the way.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The session's host.
     pub host: Host,

@@ -8,7 +8,7 @@ use crate::negotiate::{EnableRequest, Enabled, Peer, Refusal, ResumeRequest, Res
 use crate::stream::{Owner, Pushed, State, Stream};
 use enjamb_stanza::Summary;
 use slotmap::SlotMap;
-use std::collections::HashMap;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 slotmap::new_key_type! {
@@ -364,20 +364,21 @@ impl<T> Streams<T> {
         let (timeout, account) = (stream.owner.as_ref()?.timeout, (*account)?);
         let allowed = stream.limits().hibernated;
         stream.hibernate(now);
-        let mut waiting: Vec<(u64, StreamKey)> = self
+        // Within one second, and if the clock went backwards, this stream is still the latest.
+        let waiting: BinaryHeap<(bool, u64, usize, StreamKey)> = self
             .accounts
             .get(account)
             .into_iter()
             .flat_map(|account| &account.streams)
-            .filter_map(|&(_, k)| match self.get(k)?.state() {
-                State::Hibernating(since) => Some((since, k)),
+            .enumerate()
+            .filter_map(|(n, &(_, k))| match self.get(k)?.state() {
+                State::Hibernating(since) => Some((k == key, since, n, k)),
                 State::Live => None,
             })
             .collect();
-        // Within one second, and if the clock went backwards, this stream is still the latest.
-        waiting.sort_by_key(|&(since, k)| (k == key, since));
-        waiting.truncate(waiting.len().saturating_sub(allowed));
-        Some(Hibernation { timeout, evicted: waiting.into_iter().map(|(_, k)| k).collect() })
+        let too_many = waiting.len().saturating_sub(allowed);
+        let evicted = waiting.into_sorted_vec().into_iter().take(too_many).map(|(.., k)| k).collect();
+        Some(Hibernation { timeout, evicted })
     }
 
     /// What a `<resume/>` would give, if it were granted now. Nothing changes.

@@ -1,6 +1,9 @@
 //! The counts of sessions that are gone: a client that comes back too late learns what had been handled
 //! (XEP-0198 §5, the `h` of `<failed/>`).
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 /// One session that is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remembered {
@@ -11,9 +14,9 @@ pub struct Remembered {
 }
 
 /// Which of an account's sessions to forget so that `allowed` remain: the oldest.
-pub fn forgotten(mut sessions: Vec<Remembered>, allowed: usize) -> Vec<String> {
-    sessions.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| a.id.cmp(&b.id)));
-    sessions.into_iter().skip(allowed).map(|s| s.id).collect()
+pub fn forgotten(sessions: Vec<Remembered>, allowed: usize) -> Vec<String> {
+    let latest_first: BinaryHeap<_> = sessions.into_iter().map(|s| (Reverse(s.at), s.id)).collect();
+    latest_first.into_sorted_vec().into_iter().skip(allowed).map(|(_, id)| id).collect()
 }
 
 #[cfg(test)]

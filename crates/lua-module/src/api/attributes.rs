@@ -1,11 +1,9 @@
 //! What is known of a session, as a Lua table and back.
 //!
-//! Into Lua by serde. Out of it by hand: a Lua table may be a list and something else as well, which serde's does not know, and one
-//! entry that is no data must not take the others with it.
+//! By hand: a Lua table may be a list and something else as well, and one entry that is no data must not take the others with it.
 
 use enjamb_sessions::{Bytes, State, Value};
 use mlua::prelude::*;
-use mlua::serde::ser::Options;
 use std::ffi::c_void;
 
 /// Tables within tables, and values in all of them, of one entry. What has more is left out.
@@ -70,8 +68,24 @@ impl Reader {
 }
 
 /// The table that [`state`] reads as that.
-pub fn table(lua: &Lua, state: &State) -> LuaResult<LuaValue> {
-    let plain =
-        Options::new().set_array_metatable(false).serialize_none_to_null(false).serialize_unit_to_null(false);
-    lua.to_value_with(state, plain)
+pub fn table(lua: &Lua, state: State) -> LuaResult<LuaTable> {
+    let table = lua.create_table()?;
+    state.entries().into_iter().try_for_each(|(name, value)| table.raw_set(name, plain(lua, value)?))?;
+    Ok(table)
+}
+
+fn plain(lua: &Lua, value: Value) -> LuaResult<LuaValue> {
+    Ok(match value {
+        Value::Boolean(b) => LuaValue::Boolean(b),
+        Value::Integer(n) => LuaValue::Integer(n),
+        Value::Number(x) => LuaValue::Number(x),
+        Value::Text(Bytes(text)) => LuaValue::String(lua.create_string(&text)?),
+        Value::Table(entries) => {
+            let table = lua.create_table()?;
+            for (key, value) in entries {
+                table.raw_set(plain(lua, key)?, plain(lua, value)?)?;
+            }
+            LuaValue::Table(table)
+        }
+    })
 }

@@ -10,7 +10,8 @@ use crate::wake::Wake;
 use enjamb_journal::{Config, Error as JournalError, Journal, Recovery};
 use enjamb_rooms::Rooms;
 use enjamb_sessions::{
-    Attribute, AttributeKind, Bytes, Facts, Found, Key, Level, Restored, Scope, Sessions, Verdict,
+    Answer, Attribute, AttributeKind, Bytes, Facts, Found, Host, Key, Level, Restored, Scope, Sessions,
+    Verdict,
 };
 use enjamb_stream_management::{Enabled, H, ResumptionId, StreamKey};
 use mlua::prelude::*;
@@ -289,7 +290,7 @@ fn found(lua: &Lua, (): ()) -> LuaResult<(LuaTable, LuaTable)> {
 fn state(lua: &Lua, Token(token): Token) -> LuaResult<LuaMultiValue> {
     match sessions(|s| s.state(token)) {
         Err(error) => failed(lua, error),
-        Ok(state) => attributes::table(lua, &state)?.into_lua_multi(lua),
+        Ok(state) => attributes::table(lua, state)?.into_lua_multi(lua),
     }
 }
 
@@ -301,11 +302,37 @@ fn host_is_missing(lua: &Lua, (Token(token), since): (Token, i64)) -> LuaResult<
     }
 }
 
+fn of_table(facts: &LuaTable) -> LuaResult<Facts> {
+    let host = match facts.raw_get::<Option<String>>("host")?.as_deref() {
+        None | Some("here") => Host::Here,
+        Some("without_us") => Host::WithoutUs,
+        Some("missing") => Host::Missing,
+        Some(other) => return Err(LuaError::runtime(format!("no host is '{other}'"))),
+    };
+    let answer = |name| -> LuaResult<_> {
+        Ok(match facts.raw_get::<LuaValue>(name)? {
+            LuaValue::Nil => None,
+            LuaValue::Boolean(known) => Some(Answer::Known(known)),
+            why => Some(Answer::Unknown(why.to_string()?)),
+        })
+    };
+    Ok(Facts {
+        host,
+        missing_since: facts.raw_get("missing_since")?,
+        now: facts.raw_get::<Option<i64>>("now")?.unwrap_or_default(),
+        account_exists: answer("account_exists")?,
+        account_is_enabled: answer("account_is_enabled")?,
+        same_password: answer("same_password")?,
+        role_refused: facts.raw_get("role_refused")?,
+        role_unknown: facts.raw_get("role_unknown")?,
+        resource_is_taken: facts.raw_get::<Option<bool>>("resource_is_taken")?.unwrap_or_default(),
+    })
+}
+
 /// `verdict(facts)`: what becomes of a session that waits ([`Facts`] by the names of its fields): `"return"`; `"end", reason,
 /// account_is_gone`; `"ask again", reason`; `"send on"`; `"await host", is_new`; `"drop"`.
-fn verdict(lua: &Lua, facts: LuaValue) -> LuaResult<LuaMultiValue> {
-    let facts: Facts = lua.from_value(facts)?;
-    match enjamb_sessions::verdict(&facts) {
+fn verdict(lua: &Lua, facts: LuaTable) -> LuaResult<LuaMultiValue> {
+    match enjamb_sessions::verdict(&of_table(&facts)?) {
         Verdict::Return => "return".into_lua_multi(lua),
         Verdict::End { reason, account_is_gone } => ("end", reason, account_is_gone).into_lua_multi(lua),
         Verdict::AskAgain { reason } => ("ask again", reason).into_lua_multi(lua),

@@ -5,11 +5,11 @@
 
 use crate::accounts::Groupchat;
 use crate::boundary::strings::{PANICKED, integer, keep_scratch, push_string, scratch};
-use crate::boundary::walk::{self, Only};
 use crate::clock::wall_clock;
 use crate::state::{key, number, sessions, with};
 use enjamb_stanza::{Attribute, Splice, Summary};
 use enjamb_stream_management::Stream;
+use enjamb_walk::{self as walk, Only};
 use mlua::ffi::{self, lua_State};
 use mlua::prelude::*;
 use std::cell::RefCell;

@@ -4,11 +4,11 @@
 //! are made as [`super::strings`] wants it.
 
 use crate::boundary::strings::{PANICKED, integer, keep_scratch, push_failure, push_string, scratch};
-use crate::boundary::walk::{self, Only};
 use crate::clock::wall_clock;
 use crate::state::{key, number, quickly, sessions};
 use enjamb_stanza::Summary;
 use enjamb_stream_management::{Ask, H, element};
+use enjamb_walk::{self as walk, Only};
 use mlua::ffi::{self, lua_State};
 use mlua::prelude::*;
 use std::ffi::c_int;

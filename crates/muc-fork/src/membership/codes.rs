@@ -22,10 +22,9 @@ impl Codes {
         self.note_news(codes);
         for code in codes.iter().filter(|code| ENTRY.contains(code)) {
             if !self.entry.contains(code) {
-                self.entry.push(*code);
+                add(&mut self.entry, *code);
             }
         }
-        self.entry.sort_unstable();
     }
 
     /// What of it is not about what the room is. Whether there is any that was not told before.
@@ -52,12 +51,16 @@ impl Codes {
 pub fn change(entry: &mut Vec<u16>, codes: &[u16]) {
     for code in codes {
         match code {
-            170 if !entry.contains(&170) => entry.push(170),
-            172 if !entry.contains(&100) => entry.push(100),
+            170 if !entry.contains(&170) => add(entry, 170),
+            172 if !entry.contains(&100) => add(entry, 100),
             171 => entry.retain(|code| *code != 170),
             173 | 174 => entry.retain(|code| *code != 100),
             _ => {}
         }
     }
-    entry.sort_unstable();
+}
+
+/// They are in order.
+fn add(codes: &mut Vec<u16>, code: u16) {
+    codes.insert(codes.partition_point(|other| *other < code), code);
 }

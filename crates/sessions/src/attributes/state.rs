@@ -2,12 +2,11 @@
 
 use super::attribute::{Attribute, Client, Contacts, Identity, Rights, Role, Terms};
 use super::value::{Bytes, Value};
-use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// What is known of a session. Names and types are those of its `state` in the events `smacks-save-session` and
 /// `smacks-restore-session`; what has another name is another module's.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[allow(missing_docs)]
 pub struct State {
     pub username: String,
@@ -37,7 +36,6 @@ pub struct State {
     pub fields: Option<BTreeMap<String, Value>>,
     pub missing_since: Option<i64>,
     /// What other modules have had kept.
-    #[serde(flatten)]
     pub others: BTreeMap<String, Value>,
 }
 
@@ -77,7 +75,23 @@ fn list(value: Value) -> Result<Vec<String>, Misfit> {
 }
 
 fn by_name<T>(value: Value, f: impl Fn(Value) -> Result<T, Misfit>) -> Result<BTreeMap<String, T>, Misfit> {
-    entries(value)?.into_iter().map(|(k, v)| Ok((text(k)?, f(v)?))).collect()
+    let mut map = BTreeMap::new();
+    for (key, value) in entries(value)? {
+        map.insert(text(key)?, f(value)?);
+    }
+    Ok(map)
+}
+
+fn word(text: String) -> Value {
+    Value::Text(Bytes(text.into_bytes()))
+}
+
+fn words(list: Vec<String>) -> Value {
+    Value::Table((1..).map(Value::Integer).zip(list.into_iter().map(word)).collect())
+}
+
+fn named<T>(map: BTreeMap<String, T>, f: impl Fn(T) -> Value) -> Value {
+    Value::Table(map.into_iter().map(|(name, value)| (word(name), f(value))).collect())
 }
 
 impl State {
@@ -118,6 +132,38 @@ impl State {
             _ => drop(self.others.insert(name.to_owned(), value)),
         }
         Ok(())
+    }
+
+    /// All entries of such a table: [`State::set`] takes each.
+    pub fn entries(self) -> Vec<(String, Value)> {
+        let ours = [
+            ("username", Some(word(self.username))),
+            ("host", Some(word(self.host))),
+            ("resource", Some(word(self.resource))),
+            ("id", Some(word(self.id))),
+            ("timeout", Some(Value::Integer(self.timeout.into()))),
+            ("xmlns", Some(word(self.xmlns))),
+            ("client_id", self.client_id.map(word)),
+            ("ip", self.ip.map(word)),
+            ("secure", self.secure.map(Value::Boolean)),
+            ("encrypted", self.encrypted.map(Value::Boolean)),
+            ("auth_scope", self.auth_scope),
+            ("credentials", self.credentials.map(word)),
+            ("role", self.role),
+            ("presence", self.presence.map(Value::Text)),
+            ("priority", self.priority.map(Value::Integer)),
+            ("state", self.state.map(word)),
+            ("interested", self.interested.map(Value::Boolean)),
+            ("directed", self.directed.map(words)),
+            ("rooms", self.rooms.map(|rooms| named(rooms, word))),
+            ("sees", self.sees.map(word)),
+            ("roster_version", self.roster_version),
+            ("notify", self.notify.map(words)),
+            ("fields", self.fields.map(|fields| named(fields, |value| value))),
+            ("missing_since", self.missing_since.map(Value::Integer)),
+        ];
+        let ours = ours.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        self.others.into_iter().chain(ours).collect()
     }
 
     /// Whether it says enough for a session to be made of it.
@@ -251,6 +297,11 @@ mod tests {
         assert_eq!(state.set("resource", word("orchard")).and(state.set("xmlns", word("x"))), Ok(()));
         assert!(state.is_complete());
         assert_eq!(state.attributes().into_iter().collect::<State>(), state);
+        let mut again = State::default();
+        for (name, value) in state.clone().entries() {
+            assert_eq!(again.set(&name, value), Ok(()), "{name}");
+        }
+        assert_eq!(again, state);
         assert_eq!(state.others.len(), 2);
         assert_eq!(state.set("interested", word("yes")), Err(Misfit));
         assert_eq!(state.set("timeout", Value::Integer(-1)), Err(Misfit));

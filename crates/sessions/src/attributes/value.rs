@@ -1,10 +1,9 @@
-//! Values whose type is other modules': plain data, as Lua has it.
-//!
-//! In the journal each says what it is; for whoever reads it as it is (serde calls such formats human-readable, and Lua is
-//! one) text is text and a table is a table.
+//! Values whose type is other modules': plain data, as Lua has it. In the journal each says what it is.
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::fmt;
 
 /// Text that need not be UTF-8.
@@ -12,7 +11,7 @@ use std::fmt;
 pub struct Bytes(pub Vec<u8>);
 
 /// Plain data.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// True or false.
     Boolean(bool),
@@ -28,10 +27,9 @@ pub enum Value {
 
 impl Value {
     /// A table of these, in an order that follows from what they are: the same table reads the same.
-    pub fn table(mut entries: Vec<(Value, Value)>) -> Value {
-        entries
-            .sort_by(|(a, _), (b, _)| a.order().partial_cmp(&b.order()).unwrap_or(std::cmp::Ordering::Equal));
-        Value::Table(entries)
+    pub fn table(entries: Vec<(Value, Value)>) -> Value {
+        let sorted = entries.into_iter().map(ByKey).collect::<BinaryHeap<_>>().into_sorted_vec();
+        Value::Table(sorted.into_iter().map(|ByKey(entry)| entry).collect())
     }
 
     /// What it is sorted by as a key. Tables are no keys.
@@ -54,58 +52,28 @@ impl Value {
     }
 }
 
-/// As the journal has it.
-#[derive(Serialize, Deserialize)]
-enum Tagged<'a> {
-    Boolean(bool),
-    Integer(i64),
-    Number(f64),
-    #[serde(borrow)]
-    Text(BorrowedBytes<'a>),
-    Table(Vec<(Value, Value)>),
-}
+/// An entry of a table, for its order.
+struct ByKey((Value, Value));
 
-#[derive(Deserialize)]
-struct BorrowedBytes<'a>(&'a [u8]);
-
-impl Serialize for BorrowedBytes<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.0)
+impl Ord for ByKey {
+    fn cmp(&self, other: &ByKey) -> Ordering {
+        self.0.0.order().partial_cmp(&other.0.0.order()).unwrap_or(Ordering::Equal)
     }
 }
 
-impl Serialize for Value {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if !serializer.is_human_readable() {
-            return match self {
-                Value::Boolean(b) => serializer.serialize_newtype_variant("Value", 0, "Boolean", b),
-                Value::Integer(n) => serializer.serialize_newtype_variant("Value", 1, "Integer", n),
-                Value::Number(x) => serializer.serialize_newtype_variant("Value", 2, "Number", x),
-                Value::Text(text) => serializer.serialize_newtype_variant("Value", 3, "Text", text),
-                Value::Table(entries) => serializer.serialize_newtype_variant("Value", 4, "Table", entries),
-            };
-        }
-        match self {
-            Value::Boolean(b) => serializer.serialize_bool(*b),
-            Value::Integer(n) => serializer.serialize_i64(*n),
-            Value::Number(x) => serializer.serialize_f64(*x),
-            Value::Text(text) => text.serialize(serializer),
-            Value::Table(entries) => serializer.collect_map(entries.iter().map(|(k, v)| (k, v))),
-        }
+impl PartialOrd for ByKey {
+    fn partial_cmp(&self, other: &ByKey) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-        Ok(match Tagged::deserialize(deserializer)? {
-            Tagged::Boolean(b) => Value::Boolean(b),
-            Tagged::Integer(n) => Value::Integer(n),
-            Tagged::Number(x) => Value::Number(x),
-            Tagged::Text(BorrowedBytes(text)) => Value::Text(Bytes(text.to_vec())),
-            Tagged::Table(entries) => Value::Table(entries),
-        })
+impl PartialEq for ByKey {
+    fn eq(&self, other: &ByKey) -> bool {
+        self.cmp(other) == Ordering::Equal
     }
 }
+
+impl Eq for ByKey {}
 
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -3,24 +3,6 @@
 use super::{Text, decisions, state};
 use enjamb_muc_fork::input::FromClient;
 use mlua::prelude::*;
-use serde::Deserialize;
-
-/// A bookmark (XEP-0402), as far as it tells which rooms the account joins.
-#[derive(Deserialize)]
-struct Bookmark {
-    autojoin: bool,
-    nick: Option<String>,
-    password: Option<String>,
-}
-
-/// A request for the account to join (MUC2-PAM).
-#[derive(Deserialize)]
-struct PamJoin {
-    resource: String,
-    id: String,
-    room: String,
-    nick: String,
-}
 
 /// `online(account)`: a device of the account is there. Decisions.
 fn online(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
@@ -28,22 +10,26 @@ fn online(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
 }
 
 /// `pam_join(account, request)`: `resource`, `id`, `room` and `nick`. Decisions.
-fn pam_join(lua: &Lua, (account, request): (Text, LuaValue)) -> LuaResult<LuaTable> {
-    let PamJoin { resource, id, room, nick } = lua.from_value(request)?;
+fn pam_join(lua: &Lua, (account, request): (Text, LuaTable)) -> LuaResult<LuaTable> {
+    let field = |name| request.raw_get::<Text>(name);
+    let (resource, id, room, nick) = (field("resource")?, field("id")?, field("room")?, field("nick")?);
     let from = FromClient { account: &account, resource: &resource, room: &room, nick: None, id: Some(&id) };
     decisions::table(lua, state::ask(|engine, now| engine.pam_join(from, &nick, now)))
 }
 
-/// `bookmark(account, room, bookmark, online)`: `autojoin`, `nick` and `password`; `nil` if there is none any more. Decisions.
+/// `bookmark(account, room, bookmark, online)`: of a bookmark (XEP-0402) what tells which rooms the account joins: `autojoin`, `nick`
+/// and `password`; `nil` if there is none any more. Decisions.
 fn bookmark(
     lua: &Lua,
-    (account, room, bookmark, online): (Text, Text, LuaValue, bool),
+    (account, room, bookmark, online): (Text, Text, Option<LuaTable>, bool),
 ) -> LuaResult<LuaTable> {
-    let bookmark: Option<Bookmark> = lua.from_value(bookmark)?;
-    let (autojoin, nick, password) = match &bookmark {
-        Some(b) => (Some(b.autojoin), b.nick.as_deref(), b.password.as_deref()),
-        None => (None, None, None),
-    };
+    let (mut autojoin, mut nick, mut password) = (None, None, None);
+    if let Some(bookmark) = bookmark {
+        autojoin = Some(bookmark.raw_get::<bool>("autojoin")?);
+        nick = bookmark.raw_get::<Option<Text>>("nick")?;
+        password = bookmark.raw_get::<Option<Text>>("password")?;
+    }
+    let (nick, password) = (nick.as_deref(), password.as_deref());
     let all =
         state::ask(|engine, now| engine.bookmark(&account, &room, autojoin, nick, password, online, now));
     decisions::table(lua, all)

@@ -3,43 +3,34 @@
 use super::state;
 use enjamb_muc_fork::Full;
 use mlua::prelude::*;
-use serde::Serialize;
-use std::collections::HashMap;
 
-/// A bound that was reached.
-#[derive(Serialize)]
-struct Notice {
-    /// `room`, `account` or `server`.
-    what: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    jid: Option<Box<str>>,
-}
-
-impl From<Full> for Notice {
-    fn from(full: Full) -> Notice {
-        match full {
-            Full::Room(jid) => Notice { what: "room", jid: Some(jid) },
-            Full::Account(jid) => Notice { what: "account", jid: Some(jid) },
-            Full::Server => Notice { what: "server", jid: None },
-        }
-    }
+/// A bound that was reached: `what` (`room`, `account` or `server`), and whose.
+fn notice(lua: &Lua, full: Full) -> LuaResult<LuaTable> {
+    let (what, jid) = match full {
+        Full::Room(jid) => ("room", Some(jid)),
+        Full::Account(jid) => ("account", Some(jid)),
+        Full::Server => ("server", None),
+    };
+    let table = lua.create_table()?;
+    table.raw_set("what", what)?;
+    table.raw_set("jid", jid.as_deref())?;
+    Ok(table)
 }
 
 /// `full()`: bounds that were reached since the last call: an array of tables with `what` and `jid`; or `nil`.
-fn full(lua: &Lua, (): ()) -> LuaResult<Option<LuaValue>> {
+fn full(lua: &Lua, (): ()) -> LuaResult<Option<Vec<LuaTable>>> {
     let notices = state::ask(|engine, _| engine.take_notices());
     if notices.is_empty() {
         return Ok(None);
     }
-    let notices: Vec<Notice> = notices.into_iter().map(Notice::from).collect();
-    lua.to_value(&notices).map(Some)
+    notices.into_iter().map(|full| notice(lua, full)).collect::<LuaResult<_>>().map(Some)
 }
 
 /// `rooms()`: by room, the bytes that are kept of its occupants.
-fn rooms(lua: &Lua, (): ()) -> LuaResult<LuaValue> {
-    let sizes: HashMap<String, usize> =
+fn rooms(lua: &Lua, (): ()) -> LuaResult<LuaTable> {
+    let sizes: Vec<_> =
         state::with(|state| state.look().rooms().map(|(room, bytes)| (room.to_owned(), bytes)).collect());
-    lua.to_value(&sizes)
+    lua.create_table_from(sizes)
 }
 
 /// `totals()`: accounts, memberships, bytes.

@@ -4,69 +4,150 @@
 use super::{Text, decisions, state};
 use enjamb_muc_fork::{Request, Restored, RestoredClient, Waits};
 use mlua::prelude::*;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// How a client is shown of which it was not kept.
 const NO_MORE_KNOWN: &str = "<presence/>";
 
 /// A room that the account is in. What is false, empty or not there is left out.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Default)]
 struct Room {
     nick: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     password: Option<String>,
-    #[serde(skip_serializing_if = "is_false")]
     pam: bool,
-    #[serde(skip_serializing_if = "is_false")]
     leaving: bool,
-    #[serde(skip_serializing_if = "is_false")]
     joining: bool,
-    #[serde(skip_serializing_if = "is_false")]
     other_ids: bool,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     entry: Vec<u16>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     untold: Vec<u16>,
     clients: Vec<Client>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pam_waiting: Vec<PamWaiting>,
 }
 
 /// A client that asked by iq for the account to join, and waits for the answer.
-#[derive(Serialize, Deserialize)]
 struct PamWaiting {
     resource: String,
     id: String,
 }
 
 /// A client that is in the room, or waits to be in or out.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Default)]
 struct Client {
     resource: String,
     /// The nickname that it asked for.
     asked: String,
     presence: String,
     /// `in` or `out`; of any other it is in the room.
-    #[serde(skip_serializing_if = "Option::is_none")]
     waits: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     maxstanzas: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     maxchars: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<u64>,
-    #[serde(skip_serializing_if = "is_false")]
     was_in: bool,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it so
-fn is_false(flag: &bool) -> bool {
-    !flag
+/// A field that was left out is false, empty or not there.
+fn or_default<T: Default>(field: Option<T>) -> T {
+    field.unwrap_or_default()
+}
+
+fn flag(table: &LuaTable, name: &str) -> LuaResult<bool> {
+    match table.raw_get(name)? {
+        LuaValue::Nil => Ok(false),
+        LuaValue::Boolean(flag) => Ok(flag),
+        other => Err(LuaError::runtime(format!("{name} must be true or false, not {}", other.type_name()))),
+    }
+}
+
+fn set_flag(table: &LuaTable, name: &str, flag: bool) -> LuaResult<()> {
+    if flag { table.raw_set(name, true) } else { Ok(()) }
+}
+
+fn set_list<T: IntoLua>(table: &LuaTable, name: &str, list: Vec<T>) -> LuaResult<()> {
+    if list.is_empty() { Ok(()) } else { table.raw_set(name, list) }
+}
+
+impl FromLua for Room {
+    fn from_lua(value: LuaValue, lua: &Lua) -> LuaResult<Room> {
+        let table = LuaTable::from_lua(value, lua)?;
+        Ok(Room {
+            nick: or_default(table.raw_get("nick")?),
+            password: table.raw_get("password")?,
+            pam: flag(&table, "pam")?,
+            leaving: flag(&table, "leaving")?,
+            joining: flag(&table, "joining")?,
+            other_ids: flag(&table, "other_ids")?,
+            entry: or_default(table.raw_get("entry")?),
+            untold: or_default(table.raw_get("untold")?),
+            clients: or_default(table.raw_get("clients")?),
+            pam_waiting: or_default(table.raw_get("pam_waiting")?),
+        })
+    }
+}
+
+impl IntoLua for Room {
+    fn into_lua(self, lua: &Lua) -> LuaResult<LuaValue> {
+        let table = lua.create_table()?;
+        table.raw_set("nick", self.nick)?;
+        table.raw_set("password", self.password)?;
+        set_flag(&table, "pam", self.pam)?;
+        set_flag(&table, "leaving", self.leaving)?;
+        set_flag(&table, "joining", self.joining)?;
+        set_flag(&table, "other_ids", self.other_ids)?;
+        set_list(&table, "entry", self.entry)?;
+        set_list(&table, "untold", self.untold)?;
+        table.raw_set("clients", self.clients)?;
+        set_list(&table, "pam_waiting", self.pam_waiting)?;
+        Ok(LuaValue::Table(table))
+    }
+}
+
+impl FromLua for PamWaiting {
+    fn from_lua(value: LuaValue, lua: &Lua) -> LuaResult<PamWaiting> {
+        let table = LuaTable::from_lua(value, lua)?;
+        Ok(PamWaiting { resource: table.raw_get("resource")?, id: table.raw_get("id")? })
+    }
+}
+
+impl IntoLua for PamWaiting {
+    fn into_lua(self, lua: &Lua) -> LuaResult<LuaValue> {
+        let table = lua.create_table()?;
+        table.raw_set("resource", self.resource)?;
+        table.raw_set("id", self.id)?;
+        Ok(LuaValue::Table(table))
+    }
+}
+
+impl FromLua for Client {
+    fn from_lua(value: LuaValue, lua: &Lua) -> LuaResult<Client> {
+        let table = LuaTable::from_lua(value, lua)?;
+        Ok(Client {
+            resource: or_default(table.raw_get("resource")?),
+            asked: or_default(table.raw_get("asked")?),
+            presence: or_default(table.raw_get("presence")?),
+            waits: table.raw_get("waits")?,
+            id: table.raw_get("id")?,
+            maxstanzas: table.raw_get("maxstanzas")?,
+            maxchars: table.raw_get("maxchars")?,
+            since: table.raw_get("since")?,
+            was_in: flag(&table, "was_in")?,
+        })
+    }
+}
+
+impl IntoLua for Client {
+    fn into_lua(self, lua: &Lua) -> LuaResult<LuaValue> {
+        let table = lua.create_table()?;
+        table.raw_set("resource", self.resource)?;
+        table.raw_set("asked", self.asked)?;
+        table.raw_set("presence", self.presence)?;
+        table.raw_set("waits", self.waits)?;
+        table.raw_set("id", self.id)?;
+        table.raw_set("maxstanzas", self.maxstanzas)?;
+        table.raw_set("maxchars", self.maxchars)?;
+        table.raw_set("since", self.since)?;
+        set_flag(&table, "was_in", self.was_in)?;
+        Ok(LuaValue::Table(table))
+    }
 }
 
 impl From<RestoredClient> for Client {
@@ -141,11 +222,9 @@ impl Room {
 }
 
 /// `memberships(account)`: by room, what is to be kept of it; see [`Room`].
-fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaValue> {
+fn memberships(lua: &Lua, account: Text) -> LuaResult<LuaTable> {
     let kept = state::with(|state| state.look().memberships(&account));
-    let rooms: BTreeMap<String, Room> = kept.into_iter().map(Room::kept).collect();
-    // A storage takes tables as they are.
-    lua.to_value_with(&rooms, LuaSerializeOptions::new().set_array_metatable(false))
+    lua.create_table_from(kept.into_iter().map(Room::kept))
 }
 
 /// A membership that is taken up.
@@ -159,7 +238,7 @@ pub struct TakenUp {
 
 /// `kept` as [`memberships`] gives it; of its clients those go on whose resource is `there`, among the account's sessions.
 pub fn take_up(lua: &Lua, room: String, kept: LuaValue, there: &[String]) -> LuaResult<TakenUp> {
-    let mut kept: Room = lua.from_value(kept)?;
+    let mut kept = Room::from_lua(kept, lua)?;
     let before = kept.clients.len();
     kept.clients.retain(|client| there.contains(&client.resource));
     let all_back = kept.clients.len() == before;

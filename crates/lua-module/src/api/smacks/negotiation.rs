@@ -1,7 +1,7 @@
 //! How streams begin, and are resumed: limits, `<enable/>`, the offer, the side that asks, `<resume/>`.
 
 use super::{Values, error_table, string};
-use crate::state::{Handle, key, number, sessions};
+use crate::state::{Handle, checked_number, key, number, sessions};
 use enjamb_stream_management::{
     EnableRequest, Enabled, H, Initiator, Limits, Origin, Peer, Refusal, Registry, ResumeRequest, Resumed,
     Resumption, ResumptionId, Step,
@@ -135,7 +135,10 @@ fn start(_: &Lua, (limits, account, id, timeout, waiting): Start) -> LuaResult<(
         }
         key
     });
-    Ok((number(key), Handle(key)))
+    // Who is let go here ends there.
+    let handle = Handle(key);
+    let number = checked_number(key).ok_or_else(|| LuaError::runtime("there are too many streams"))?;
+    Ok((number, handle))
 }
 
 /// `count_from_here(key)`: what comes in counts from now on.

@@ -1,18 +1,29 @@
 //! Numbers as Lua writes them, without asking Lua: that would make a string of it, and may collect garbage.
+//!
+//! Versions of Lua differ in it, and each library is for one.
 
 use std::fmt::{self, Write};
 
+/// Lua has integers, and marks floats that look like one. Below 5.3 all numbers are floats, and look as C's `%.14g` writes them.
+pub const HAS_INTEGERS: bool = cfg!(any(feature = "lua53", feature = "lua54", feature = "lua55"));
+/// Digits of a float, and how many it is given if those do not tell it from its neighbours.
+const SIGNIFICANT: (usize, usize) = if cfg!(feature = "lua55") { (15, 17) } else { (14, 14) };
+/// LuaJIT writes for itself: it knows one NaN, and of two neighbours that are as near as each other it takes the one that is further
+/// from zero, not the even one.
+const LUAJIT: bool = cfg!(feature = "luajit");
+
 /// A number in Lua's decimal notation: of an integer all digits; of a float 14 significant ones, as C's `%.14g`
-/// writes it, with `.0` behind what would look like an integer.
+/// writes it, with `.0` behind what would look like an integer where Lua [has any](HAS_INTEGERS).
 #[derive(Clone, Copy)]
 pub struct Decimal {
-    /// The longest is a float with its sign, 14 digits, a point, four zeros before them, or an exponent.
-    text: [u8; 32],
+    /// The longest is a float with its sign, 17 digits, a point, four zeros before them, or an exponent; and what is looked at
+    /// in between, of 41 digits.
+    text: [u8; 64],
     len: usize,
 }
 
 impl Decimal {
-    const EMPTY: Decimal = Decimal { text: [0; 32], len: 0 };
+    const EMPTY: Decimal = Decimal { text: [0; 64], len: 0 };
 
     pub fn integer(n: i64) -> Decimal {
         Decimal::of(format_args!("{n}"))
@@ -21,18 +32,25 @@ impl Decimal {
     pub fn float(x: f64) -> Decimal {
         let sign = if x.is_sign_negative() { "-" } else { "" };
         if x.is_nan() {
-            return Decimal::of(format_args!("{sign}nan"));
+            return Decimal::of(format_args!("{}nan", if LUAJIT { "" } else { sign }));
         } else if x.is_infinite() {
             return Decimal::of(format_args!("{sign}inf"));
         }
         // d.ddddddddddddde[-]x
-        let all = Decimal::of(format_args!("{:.*e}", SIGNIFICANT - 1, x.abs()));
+        let (mut significant, most) = SIGNIFICANT;
+        let x =
+            if LUAJIT && Decimal::is_halfway(x, significant) { f64::from_bits(x.to_bits() + 1) } else { x };
+        let mut all = Decimal::of(format_args!("{:.*e}", significant - 1, x.abs()));
+        if most > significant && all.parse() != Some(x.abs()) {
+            significant = most;
+            all = Decimal::of(format_args!("{:.*e}", significant - 1, x.abs()));
+        }
         let text = std::str::from_utf8(all.as_bytes()).unwrap_or_default();
         let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
         let exponent: i32 = exponent.parse().unwrap_or_default();
         let (first, rest) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let rest = rest.trim_end_matches('0');
-        if !(-4..SIGNIFICANT as i32).contains(&exponent) {
+        if !(-4..significant as i32).contains(&exponent) {
             let point = if rest.is_empty() { "" } else { "." };
             let (minus, exponent) = if exponent < 0 { ('-', -exponent) } else { ('+', exponent) };
             return Decimal::of(format_args!("{sign}{first}{point}{rest}e{minus}{exponent:02}"));
@@ -42,8 +60,21 @@ impl Decimal {
         }
         let before = exponent as usize;
         let (whole, fraction) = rest.split_at(before.min(rest.len()));
-        let fraction = if fraction.is_empty() { "0" } else { fraction };
-        Decimal::of(format_args!("{sign}{first}{whole:0<before$}.{fraction}"))
+        let point = if fraction.is_empty() && !HAS_INTEGERS { "" } else { "." };
+        let fraction = if fraction.is_empty() && HAS_INTEGERS { "0" } else { fraction };
+        Decimal::of(format_args!("{sign}{first}{whole:0<before$}{point}{fraction}"))
+    }
+
+    /// Whether it is as far from the number with so many digits that is below it as from the one that is above.
+    fn is_halfway(x: f64, digits: usize) -> bool {
+        let all = Decimal::of(format_args!("{:.40e}", x.abs()));
+        // The point is one of these.
+        let mut rest = all.as_bytes().iter().skip(digits + 1).take_while(|b| **b != b'e');
+        rest.next() == Some(&b'5') && rest.all(|b| *b == b'0')
+    }
+
+    fn parse(&self) -> Option<f64> {
+        std::str::from_utf8(self.as_bytes()).ok()?.parse().ok()
     }
 
     pub fn as_bytes(&self) -> &[u8] {
@@ -57,9 +88,6 @@ impl Decimal {
         decimal
     }
 }
-
-/// Digits of a float.
-const SIGNIFICANT: usize = 14;
 
 impl Write for Decimal {
     fn write_str(&mut self, s: &str) -> fmt::Result {
@@ -79,7 +107,8 @@ mod tests {
         String::from_utf8_lossy(Decimal::float(x).as_bytes()).into_owned()
     }
 
-    /// More of them, held against Lua itself, are in `spec/library`.
+    /// More of them, and those of other versions, held against Lua itself, are in `spec/library`.
+    #[cfg(any(feature = "lua53", feature = "lua54"))]
     #[test]
     fn as_lua_writes_them() {
         for (x, text) in [

@@ -1,26 +1,29 @@
 //! The walk over a stanza table: Lua's `{ name, attr, tags, [1..n] = text or stanza }` to wire bytes.
 //!
 //! This is the one place where `unsafe` pays (measured: 0.6 us for a chat message, 5.8 us through mlua's safe
-//! tables). What it relies on:
+//! tables). It is a crate of its own because it is compiled for speed, and the rest of the glue for size. What it relies on:
 //!
 //! 1. Only raw accesses: `lua_rawget`, `lua_rawgeti`, `lua_rawlen`, `lua_next`. None of them runs Lua code, raises
 //!    an error for a table argument with these keys, or allocates. So no Lua error unwinds through a Rust frame here,
 //!    and no table changes while it is walked.
 //! 2. `lua_tolstring` is called on strings only: converting a number would allocate, which may collect garbage and so run
 //!    finalizers, which could change the tables; and a key that is converted in place breaks `lua_next`. What a number
-//!    looks like is known here ([`Decimal`]). So the walk allocates nothing in Lua.
+//!    looks like is known here (`number`). So the walk allocates nothing in Lua.
 //! 3. A byte slice borrowed from a Lua string is used only while the string is on the Lua stack, or in a table that
 //!    is, directly or as the attributes of one.
 //! 4. `lua_checkstack` comes before every push; it fails by returning 0. The walk keeps its own list of open elements,
-//!    so the depth of a stanza costs Lua stack, never C stack.
+//!    so the depth of a stanza costs Lua stack, never C stack. (In Lua 5.1 it raises an error instead where the system has no
+//!    memory left: what is then open here is leaked, nothing worse.)
 //! 5. The running function is a closure that [`function`] made: its upvalues are the strings "name" and "attr", which
 //!    are so made once and not for each stanza.
 //! 6. On return, with or without an error, the Lua stack is as it was found.
 
-use crate::boundary::number::Decimal;
+mod number;
+
 use enjamb_stanza::{Kind, Name, Summary, write};
 use mlua::ffi::{self, lua_State};
 use mlua::prelude::*;
+use number::{Decimal, HAS_INTEGERS};
 use std::cell::Cell;
 use std::ffi::c_int;
 use std::fmt;
@@ -199,9 +202,9 @@ unsafe fn decimal(
         if ffi::lua_type(state, index) != ffi::LUA_TNUMBER {
             return Err(type_name(state, index));
         }
-        let decimal = match ffi::lua_isinteger(state, index) {
-            0 => Decimal::float(ffi::lua_tonumberx(state, index, std::ptr::null_mut())),
-            _ => Decimal::integer(ffi::lua_tointegerx(state, index, std::ptr::null_mut())),
+        let decimal = match HAS_INTEGERS && ffi::lua_isinteger(state, index) != 0 {
+            false => Decimal::float(ffi::lua_tonumberx(state, index, std::ptr::null_mut())),
+            true => Decimal::integer(ffi::lua_tointegerx(state, index, std::ptr::null_mut())),
         };
         Ok(number.insert(decimal).as_bytes())
     }
