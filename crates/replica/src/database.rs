@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Config, RowStream, Statement};
@@ -51,7 +51,7 @@ impl Names {
     }
 }
 
-/// What a node's connections are called in the database.
+/// What a node's connection is called in the database. Those that are only for reading, or for VACUUM, are called otherwise.
 pub(crate) fn application(node: &str) -> String {
     format!("enjamb {node}")
 }
@@ -132,8 +132,7 @@ fn unsigned(number: i64) -> u64 {
 }
 
 impl Database {
-    pub fn new(mut config: Config, tls: MakeRustlsConnect, names: Names) -> Database {
-        config.application_name(application(&names.node));
+    pub fn new(config: Config, tls: MakeRustlsConnect, names: Names) -> Database {
         Database { config, tls, names }
     }
 
@@ -143,11 +142,17 @@ impl Database {
 
     /// A connection by itself, for what may take long.
     pub async fn plain(&self) -> Result<(Client, JoinHandle<()>), Error> {
-        self.open(&Arc::default()).await
+        self.open(&format!("enjamb-beside {}", self.names.node), &Arc::default()).await
     }
 
-    async fn open(&self, warnings: &Arc<AtomicU64>) -> Result<(Client, JoinHandle<()>), Error> {
-        let connected = timeout(LIMIT, self.config.connect(self.tls.clone())).await;
+    async fn open(
+        &self,
+        application: &str,
+        warnings: &Arc<AtomicU64>,
+    ) -> Result<(Client, JoinHandle<()>), Error> {
+        let mut config = self.config.clone();
+        config.application_name(application);
+        let connected = timeout(LIMIT, config.connect(self.tls.clone())).await;
         let connected =
             connected.map_err(|_| Error::Away("the database cannot be reached: no answer".into()))?;
         let (client, mut connection) = connected.map_err(|e| refusal(&e))?;
@@ -174,7 +179,7 @@ impl Database {
     /// Connects, sees to it that the tables are there, and prepares what is said most.
     pub async fn connect(&self) -> Result<(Connection, Found), Error> {
         let warnings = Arc::default();
-        let (client, task) = self.open(&warnings).await?;
+        let (client, task) = self.open(&application(&self.names.node), &warnings).await?;
         let prepared = match self.prepare(&client).await {
             Ok(prepared) => prepared,
             Err(e) => {
@@ -343,11 +348,25 @@ impl Connection {
         self.count(&self.prepared.release, &[&self.cluster, &self.holder, &signed(epoch)]).await.map(drop)
     }
 
+    /// Ends this node's earlier connections, so that nothing that was sent there is done later.
+    pub async fn alone(&self) -> Result<(), Error> {
+        let application = application(&self.node);
+        for _ in 0..100 {
+            let row = within(LIMIT, self.client.query_one(sql::ALONE, &[&application])).await?;
+            if row.try_get::<_, i64>(0).map_err(|e| away(&e))? == 0 {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Err(Error::Away("an earlier connection of this node to the database does not end".into()))
+    }
+
     /// What is there of each segment, once all of it is as safe as any commit; `None`: not now, or this node does not have the lease.
     ///
     /// What another connection of this node was about to commit may be seen before the database's replica has it. A commit that
     /// was answered without a warning says that it has all before.
     pub async fn tail(&self, epoch: u64) -> Result<Option<Vec<Extent>>, Error> {
+        self.alone().await?;
         let rows = within(LIMIT, self.client.query(&self.prepared.tail, &[&self.cluster])).await?;
         let extents = rows.iter().map(|row| {
             Ok(Extent {

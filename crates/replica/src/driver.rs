@@ -420,7 +420,7 @@ impl Driver {
             return Ok(());
         }
         let began = clock::now();
-        self.shipping.sending(began);
+        self.shipping.sending(batch, began);
         match connection.send(epoch, batch, &data).await? {
             Sent::Committed => {
                 self.shipping.sent(batch);

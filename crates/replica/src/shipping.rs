@@ -89,10 +89,10 @@ pub struct Shipping {
     foreign: BTreeSet<u32>,
     /// Whether it is known what the database has.
     known: bool,
-    /// The head when the journal was attached: it is new, whatever the database has under its number.
-    first_head: Option<u32>,
-    /// What the database had has been compared with what the journal had once.
-    compared: bool,
+    /// Segments that are new, and of which nothing was sent: whatever the database has under their number is something else. That
+    /// happens if the machine has died and the journal has lost its last segments.
+    fresh: BTreeSet<u32>,
+    is_attached: bool,
     began: Option<Duration>,
 }
 
@@ -100,6 +100,14 @@ impl Shipping {
     /// A segment was begun.
     pub fn begun(&mut self, segment: u32) {
         self.segments.entry(segment).or_default();
+        if self.is_attached {
+            self.fresh.insert(segment);
+            let known = self.dead.len();
+            self.dead.retain(|(_, dead)| *dead != segment);
+            if self.dead.len() < known {
+                self.foreign.insert(segment);
+            }
+        }
     }
 
     /// The segment that was begun last has so many bytes, and that is this position.
@@ -118,7 +126,8 @@ impl Shipping {
 
     /// Everything that the journal had was told; what comes now is new.
     pub fn attached(&mut self) {
-        self.first_head = self.head().map(|(segment, _)| segment);
+        self.is_attached = true;
+        self.fresh.extend(self.segments.last_key_value().map(|(segment, _)| *segment));
     }
 
     /// A segment is of no more use once everything written so far is sent.
@@ -186,7 +195,7 @@ impl Shipping {
         let Some(head) = self.head() else { return };
         self.segments.values_mut().for_each(|s| s.sent = 0);
         for &Extent { segment, end, bytes } in extents {
-            let foreign = !self.compared && Some(segment) == self.first_head;
+            let foreign = self.fresh.contains(&segment);
             match self.segments.get_mut(&segment) {
                 // It is not the journal's any more: what was live in it is in what is still to be sent.
                 None => {
@@ -203,12 +212,12 @@ impl Shipping {
                 }
             }
         }
-        self.compared |= self.foreign.is_empty();
         self.settle();
     }
 
     /// A batch is about to be sent.
-    pub fn sending(&mut self, now: Duration) {
+    pub fn sending(&mut self, batch: Batch, now: Duration) {
+        self.fresh.remove(&batch.segment);
         self.began = Some(now);
     }
 
@@ -230,12 +239,12 @@ impl Shipping {
     /// The database has nothing of those any more.
     pub fn removed(&mut self, segments: &[u32]) {
         for segment in segments {
-            if !self.foreign.remove(segment) {
-                self.segments.remove(segment);
+            if self.foreign.remove(segment) {
+                continue; // it is sent again
             }
+            self.segments.remove(segment);
+            self.dead.retain(|(_, dead)| dead != segment);
         }
-        self.compared |= self.known && self.foreign.is_empty();
-        self.dead.retain(|(_, dead)| !segments.contains(dead));
         self.settle();
     }
 
@@ -310,7 +319,7 @@ mod tests {
         shipping.written(70, 10);
         let first = Batch { segment: 3, offset: 0, len: 10 };
         assert_eq!(shipping.next(NOW), Step::Send(first));
-        shipping.sending(NOW);
+        shipping.sending(first, NOW);
         shipping.sent(first);
         assert_eq!((shipping.durable(), shipping.lag()), (0, 70));
         assert_eq!(shipping.next(NOW), Step::Wait(NOW + PACE));
@@ -328,13 +337,15 @@ mod tests {
     fn nothing_is_durable_before_the_database_was_asked() {
         let mut shipping = attached(&[(1, 10)]);
         shipping.has(&[]);
-        shipping.sent(Batch { segment: 1, offset: 0, len: 10 });
+        let batch = Batch { segment: 1, offset: 0, len: 10 };
+        shipping.sending(batch, NOW);
+        shipping.sent(batch);
         shipping.disconnected();
         shipping.written(20, 20);
         assert_eq!((shipping.durable(), shipping.next(NOW)), (0, Step::Ask));
         // It has lost everything.
         shipping.has(&[]);
-        assert_eq!(shipping.next(NOW), Step::Send(Batch { segment: 1, offset: 0, len: 20 }));
+        assert_eq!(shipping.next(NOW + PACE), Step::Send(Batch { segment: 1, offset: 0, len: 20 }));
         // Or has all of it: the answer was lost.
         shipping.has(&[extent(1, 20)]);
         assert_eq!((shipping.durable(), shipping.next(NOW)), (20, Step::Rest));
@@ -390,6 +401,7 @@ mod tests {
             shipping.written(10 + position, position);
         }
         assert!(shipping.marks.len() <= MOST_MARKS);
+        shipping.sending(Batch { segment: 1, offset: 0, len: 1 }, NOW);
         shipping.has(&[extent(1, 10 + 99_999)]);
         assert_eq!(shipping.durable(), 99_999);
     }
