@@ -22,8 +22,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// The oldest server that knows all that is said here.
 const OLDEST: i32 = 120_000;
-/// A batch that takes longer is cancelled, for it may wait for a replica of the database that is away, and a renewal behind it.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// An answer to anything else takes at most so long.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -32,6 +30,8 @@ pub(crate) struct Database {
     config: Config,
     tls: MakeRustlsConnect,
     names: Names,
+    /// A batch that takes longer is cancelled: it may wait for a replica of the database that is away, and a renewal waits behind it.
+    patience: Duration,
 }
 
 /// Whose connection it is.
@@ -63,6 +63,7 @@ pub(crate) struct Connection {
     cluster: String,
     holder: String,
     node: String,
+    patience: Duration,
     /// How many warnings have come that may be about a commit.
     warnings: Arc<AtomicU64>,
     task: JoinHandle<()>,
@@ -132,8 +133,8 @@ fn unsigned(number: i64) -> u64 {
 }
 
 impl Database {
-    pub fn new(config: Config, tls: MakeRustlsConnect, names: Names) -> Database {
-        Database { config, tls, names }
+    pub fn new(config: Config, tls: MakeRustlsConnect, names: Names, patience: Duration) -> Database {
+        Database { config, tls, names, patience }
     }
 
     pub fn names(&self) -> &Names {
@@ -189,10 +190,10 @@ impl Database {
         };
         let (prepared, found) = prepared;
         let (tls, cluster, node) = (self.tls.clone(), self.names.cluster.clone(), self.names.node.clone());
-        Ok((
-            Connection { client, tls, cluster, holder: self.names.holder(), node, warnings, task, prepared },
-            found,
-        ))
+        let (holder, patience) = (self.names.holder(), self.patience);
+        let connection =
+            Connection { client, tls, cluster, holder, node, patience, warnings, task, prepared };
+        Ok((connection, found))
     }
 
     async fn prepare(&self, client: &Client) -> Result<(Prepared, Found), Error> {
@@ -390,16 +391,16 @@ impl Connection {
     ) -> Result<Option<u64>, Error> {
         let before = self.warnings.load(Ordering::Acquire);
         let mut done = pin!(self.client.execute(statement, parameters));
-        let result = match timeout(PATIENCE, &mut done).await {
+        let result = match timeout(self.patience, &mut done).await {
             Ok(result) => result,
             Err(_) => {
                 // Where it cannot be cancelled the connection is to end.
                 let cancel = self.client.cancel_token();
-                let cancelled = timeout(PATIENCE, cancel.cancel_query(self.tls.clone())).await;
+                let cancelled = timeout(self.patience, cancel.cancel_query(self.tls.clone())).await;
                 if !matches!(cancelled, Ok(Ok(()))) {
                     return Err(Error::Away("a commit of the database has not been answered".into()));
                 }
-                let late = timeout(PATIENCE, &mut done).await;
+                let late = timeout(self.patience, &mut done).await;
                 late.map_err(|_| Error::Away("a commit of the database has not been answered".into()))?
             }
         };

@@ -323,3 +323,70 @@ fn a_lease_that_is_given_up_is_taken_at_once_and_with_all_there_is() {
     b.serve();
     assert_eq!(look(b.journal()), before);
 }
+
+#[test]
+fn what_died_while_the_database_was_away_is_copied_nevertheless_after_a_restart_too() {
+    let Some(postgres) = Postgres::start("unsent") else { return };
+    let (scratch, proxy) = (Scratch::new("unsent"), Proxy::start(postgres.port));
+    let mut a = Node::start("a", &postgres.url_at(proxy.port), &scratch.0);
+    work(a.serve(), 1, 100);
+    a.until_copied();
+    let unsent = a.dir.join("unsent");
+    let count = || std::fs::read_dir(&unsent).unwrap().count();
+    until("only the last is held", || count() == 1);
+    proxy.refuse(true);
+    proxy.cut();
+    work(a.journal(), 101, 3000);
+    let here = |file: &std::fs::DirEntry| file.path().extension().is_some_and(|e| e == "seg");
+    let here = || std::fs::read_dir(unsent.parent().unwrap()).unwrap().flatten().filter(here).count();
+    until("some are held that the journal has removed", || count() > here());
+    drop(a);
+    proxy.refuse(false);
+    let mut a = Node::start("a", &postgres.url_at(proxy.port), &scratch.0);
+    work(a.serve(), 3001, 3100);
+    a.until_copied();
+    let before = look(a.journal());
+    until("only the last is held", || count() == 1);
+    drop(a);
+    let mut b = Node::start("b", &postgres.url(), &scratch.0);
+    b.serve();
+    assert_eq!(look(b.journal()), before);
+}
+
+/// As after the machine's death: another life of it, and what was not synced may be gone.
+fn machine_dies(dir: &Path, keeps: bool) {
+    let note = std::fs::read_to_string(dir.join("replica")).unwrap();
+    let lines = note.lines().map(|line| if line.starts_with("boot ") { "boot another" } else { line });
+    std::fs::write(dir.join("replica"), lines.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    if !keeps {
+        let segments = std::fs::read_dir(dir).unwrap().flatten().map(|entry| entry.path());
+        let written = segments.filter(|path| path.extension().is_some_and(|e| e == "seg"));
+        // One is made ahead.
+        let last = written.filter(|path| path.metadata().unwrap().len() > 0).max().unwrap();
+        let file = std::fs::File::options().write(true).open(last).unwrap();
+        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    }
+}
+
+#[test]
+fn after_the_machines_death_whoever_has_more_is_believed() {
+    let Some(postgres) = Postgres::start("died") else { return };
+    let scratch = Scratch::new("died");
+    for (round, keeps) in [true, false].into_iter().enumerate() {
+        let name = format!("node{round}");
+        let mut a = Node::start(&name, &postgres.url(), &scratch.0);
+        let from = a.serve().counters(1).map_or(0, |counters| counters.acked);
+        work(a.journal(), from + 1, from + 500);
+        a.until_copied();
+        let (before, dir) = (look(a.journal()), a.dir.clone());
+        drop(a);
+        machine_dies(&dir, keeps);
+        let mut a = Node::start(&name, &postgres.url(), &scratch.0);
+        a.serve();
+        let state = a.replica.state();
+        assert_eq!((state.restored, state.set_aside.is_none()), (!keeps, keeps));
+        assert_eq!(look(a.journal()), before);
+        a.until_copied();
+        assert!(a.replica.release(support::LONG));
+    }
+}

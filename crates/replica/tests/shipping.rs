@@ -226,8 +226,10 @@ impl World {
             Op::Restart(torn) => self.restart(*torn),
             Op::Reuse => {
                 if self.segments.len() > self.dead.len() + 1 {
+                    // The machine has died: what was not copied is not believed.
                     self.segments.retain(|segment, _| !self.dead.contains_key(segment));
                     self.dead.clear();
+                    self.steady = false;
                     self.segments.remove(&self.head);
                     self.head = self.segments.last_key_value().map_or(0, |(segment, _)| *segment);
                     self.restart(0);
@@ -254,24 +256,31 @@ impl World {
 
     fn restart(&mut self, torn: usize) {
         self.late = None; // its epoch is over
-        self.segments.retain(|segment, _| !self.dead.contains_key(segment));
-        self.dead.clear();
+        // What was not copied has another name.
+        let unsent = |segment: &u32| self.shipping.wants(*segment);
+        self.segments.retain(|segment, _| !self.dead.contains_key(segment) || unsent(segment));
+        self.dead.retain(|segment, _| self.segments.contains_key(segment));
         self.shipping = Shipping::default();
         let head = self.segments.get_mut(&self.head).unwrap();
         // What is cut was never told, so the database may have it only if it was told to another node.
         let len = head.len().saturating_sub(torn).max(1);
         head.truncate(len);
-        for (segment, bytes) in &self.segments {
+        for (segment, bytes) in self.segments.iter().filter(|(segment, _)| !self.dead.contains_key(segment)) {
             self.shipping.begun(*segment);
             self.shipping.written(bytes.len() as u64, 0);
         }
-        (self.position, self.steady) = (0, false);
+        self.position = 0;
+        self.steady &= torn == 0;
         self.marks.clear();
         self.head += 1;
         self.segments.insert(self.head, Vec::new());
         self.shipping.begun(self.head);
         self.write(7);
         self.shipping.attached();
+        for (segment, place) in &mut self.dead {
+            self.shipping.left(*segment, self.segments[segment].len() as u64);
+            *place = (self.head, 7);
+        }
     }
 
     /// Whether all is there that is not dead, up to that place.
