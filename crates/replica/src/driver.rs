@@ -25,8 +25,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// From one attempt to connect to the next.
-const RETRY: Duration = Duration::from_millis(500);
+/// From one attempt to connect to the next at first, and after many.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// After something that is tried again on the same connection.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -129,10 +129,11 @@ impl Driver {
     }
 
     async fn work(&mut self) {
-        let mut is_said = false;
+        let (mut is_said, mut retry) = (false, RETRY.0);
         loop {
             let ended = match self.database.connect().await {
                 Ok((connection, found)) => {
+                    retry = RETRY.0;
                     if found.fsync_is_off && !std::mem::replace(&mut self.said_fsync, true) {
                         self.shared.warn(
                             "the database's fsync is off: what is copied there does not survive its machine's death. Set fsync = on".into(),
@@ -170,7 +171,8 @@ impl Driver {
                     }
                 }
             }
-            sleep(RETRY).await;
+            sleep(retry).await;
+            retry = (retry * 2).min(RETRY.1);
         }
     }
 
