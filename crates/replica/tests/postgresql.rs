@@ -465,3 +465,37 @@ fn tls_and_passwords_are_as_the_url_says() {
     let (role, reason) = outcome(url("wrong", "localhost", "verify-full", "ca.pem"));
     assert!(role == Role::Failed && reason.contains("password"), "{reason}");
 }
+
+#[test]
+fn a_host_that_takes_connections_and_says_nothing_is_passed_over() {
+    let Some(postgres) = Postgres::start("hosts") else { return };
+    let (scratch, first, second) =
+        (Scratch::new("hosts"), Proxy::start(postgres.port), Proxy::start(postgres.port));
+    let (one, two) = (first.port, second.port);
+    let url = format!("postgresql://enjamb@127.0.0.1:{one},127.0.0.1:{two}/postgres?connect_timeout=1");
+    first.stall(true);
+    let mut a = Node::start("a", &url, &scratch.0);
+    work(a.serve(), 1, 100);
+    a.until_copied();
+    // The one that it has a connection to freezes.
+    second.stall(true);
+    first.cut();
+    first.stall(false);
+    work(a.journal(), 101, 200);
+    a.until_copied();
+    until("it may serve", || a.replica.permitted());
+}
+
+#[test]
+fn a_database_that_does_not_sync_is_told_of() {
+    let Some(mut postgres) = Postgres::start("fsync") else { return };
+    let scratch = Scratch::new("fsync");
+    postgres.set("fsync=off");
+    postgres.kill();
+    postgres.up();
+    let mut a = Node::start("a", &postgres.url(), &scratch.0);
+    a.serve();
+    let warnings = a.replica.state().warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("fsync = on")), "{warnings:?}");
+    assert!(a.replica.state().warnings.is_empty(), "it is told once");
+}
