@@ -64,6 +64,8 @@ pub(crate) struct Driver {
 enum Ended {
     /// It is lost, or refuses.
     Failed(Error),
+    /// This node can never have the lease as things are.
+    Hopeless(Error),
     /// There is nothing more to do.
     Done,
 }
@@ -148,7 +150,11 @@ impl Driver {
                 }
                 Err(error) => Ended::Failed(error),
             };
-            let Ended::Failed(error) = ended else { break };
+            let error = match ended {
+                Ended::Failed(error) => error,
+                Ended::Hopeless(error) => return self.fail(&error),
+                Ended::Done => break,
+            };
             // What refuses at the start is the admin's to mend; who serves goes on trying.
             if error.is_final() && !self.is_ready && self.lease.epoch().is_none() && !self.has_looked {
                 return self.fail(&error);
@@ -236,10 +242,11 @@ impl Driver {
         now: Duration,
     ) -> Result<(), Ended> {
         if let Some(directory) = &mut self.directory {
-            directory.intend(claim.from.as_ref())?;
+            directory.intend(claim.from.as_ref()).map_err(Ended::Hopeless)?;
         }
         self.lease.claiming(claim.clone(), now);
-        match connection.claim(&claim).await? {
+        let claimed = connection.claim(&claim).await;
+        match claimed.map_err(|e| if e.is_final() { Ended::Hopeless(e) } else { Ended::Failed(e) })? {
             Some(taken) => self.lease.claimed(taken),
             None => {
                 // The node that had it was stopped in the middle of a statement.
