@@ -24,6 +24,11 @@ SMALL = $(TARGET_DIR)/release/$(if $(OTHER_LUA),lua-$(LUA)/)enjamb.so
 FOR_LUA = $(TARGET_DIR)/release/enjamb.lua-version
 OTHER_LUA = $(filter-out 5.4,$(LUA))
 FEATURES = $(if $(OTHER_LUA),--no-default-features --features lua$(subst .,,$(LUA)))
+# The one with a replica is for Lua 5.4; REPLICA= leaves it out.
+REPLICA ?= 1
+WITH_REPLICA = $(if $(OTHER_LUA),,$(REPLICA))
+LIBRARY_WITH_REPLICA = $(TARGET_DIR)/release/libenjamb_library_with_replica.so
+SMALL_WITH_REPLICA = $(TARGET_DIR)/release/enjamb-replica.so
 
 .PHONY: all build install install-library run test test-clients test-lua bench fuzz deny dist deb deb-arm64 rocks test-packages test-everywhere clean
 
@@ -34,6 +39,10 @@ build:
 	@mkdir -p $(dir $(SMALL)) && echo $(LUA) >$(FOR_LUA)
 	$(CARGO) build --release --locked -p enjamb-library $(FEATURES)
 	sh tools/strip.sh $(LIBRARY) $(SMALL)
+ifneq ($(WITH_REPLICA),)
+	$(CARGO) build --release --locked -p enjamb-library-with-replica
+	sh tools/strip.sh $(LIBRARY_WITH_REPLICA) $(SMALL_WITH_REPLICA)
+endif
 
 install: install-library
 	install -d $(LUADIR)/mod_smacks $(LUADIR)/mod_minimix $(LUADIR)/mod_muc_enjamb
@@ -49,6 +58,11 @@ install-library: build
 	install -m 755 $(SMALL) $(LIBDIR)/enjamb.so.new
 	mv -f $(LIBDIR)/enjamb.so.new $(LIBDIR)/enjamb.so
 	$(if $(DEBUG),install -m 644 $(SMALL).debug $(LIBDIR)/,rm -f $(LIBDIR)/enjamb.so.debug)
+ifneq ($(WITH_REPLICA),)
+	install -m 755 $(SMALL_WITH_REPLICA) $(LIBDIR)/enjamb-replica.so.new
+	mv -f $(LIBDIR)/enjamb-replica.so.new $(LIBDIR)/enjamb-replica.so
+	$(if $(DEBUG),install -m 644 $(SMALL_WITH_REPLICA).debug $(LIBDIR)/,rm -f $(LIBDIR)/enjamb-replica.so.debug)
+endif
 
 # What run and test want of Debian, beside a Rust toolchain.
 RUN_PACKAGES = prosody openssl

@@ -1,4 +1,4 @@
--- Finds and loads the native library, enjamb.so.
+-- Finds and loads the native library: enjamb.so, or where there is to be a replica enjamb-replica.so, which is that and as much again.
 --
 -- Prosody (0.12 and 13) puts share/lua/5.4 of its installer_plugin_path on package.path, but forgets lib/lua/5.4 for
 -- package.cpath; 0.11 knows neither. So the library is looked for in the tree that this file is in, and only then where Lua looks.
@@ -8,14 +8,20 @@ local refuse = require "enjamb.refusal";
 local name = ...;
 local path = require "debug".getinfo(1, "S").source:match("^@(.*)$"); -- Lua 5.1 does not say
 
+local function has_replica()
+	return rawget(_G, "prosody") and require "core.configmanager".get("*", "smacks_replica") ~= nil;
+end
+
+local file_name = has_replica() and "enjamb-replica" or "enjamb";
+
 local function candidates()
 	local tree, version = (path or ""):match("^(.*)/share/lua/([%d.]+)/[^/]*$");
 	local found = {};
 	if tree then
-		found[1] = tree.."/lib/lua/"..version.."/enjamb.so";
+		found[1] = tree.."/lib/lua/"..version.."/"..file_name..".so";
 	end
 	for template in package.cpath:gmatch("[^;]+") do
-		local file = template:gsub("?", "enjamb");
+		local file = template:gsub("?", file_name);
 		local exists = io.open(file);
 		if exists then
 			exists:close();
@@ -45,7 +51,7 @@ for _, file in ipairs(candidates()) do
 	problems[#problems+1] = tostring(err);
 end
 if #problems == 0 then
-	problems[1] = "there is no enjamb.so in lib/lua/"..(_VERSION:match("[%d.]+")).." beside "..tostring(path).." nor in package.cpath";
+	problems[1] = "there is no "..file_name..".so in lib/lua/"..(_VERSION:match("[%d.]+")).." beside "..tostring(path).." nor in package.cpath";
 end
 refuse("Enjamb's library could not be loaded: "..table.concat(problems, "; ")
 	..". It must be of the same package as mod_smacks and made for ".._VERSION.." on this system ('prosodyctl mod_smacks check' says more)");

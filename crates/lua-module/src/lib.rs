@@ -21,6 +21,8 @@ mod rooms;
 mod state;
 mod wake;
 
+#[cfg(feature = "replica")]
+use api::replica;
 use api::{direct, journal, minimix, muc, smacks};
 use boundary::push;
 use mlua::prelude::*;
@@ -40,6 +42,8 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     exports.set("journal", journal::table(lua)?)?;
     exports.set("minimix", minimix::table(lua)?)?;
     exports.set("muc", muc::table(lua)?)?;
+    #[cfg(feature = "replica")]
+    exports.set("replica", replica::table(lua)?)?;
     exports.set("smacks", smacks::table(lua)?)?;
     Ok(exports)
 }

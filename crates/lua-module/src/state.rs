@@ -21,6 +21,29 @@ pub struct State {
     pub opened: Option<Instant>,
     /// By which the journal's thread tells that the disk has more.
     pub wake: Option<Wake>,
+    /// The copy of the journal elsewhere.
+    #[cfg(feature = "replica")]
+    pub replica: crate::api::replica::Copy,
+}
+
+impl State {
+    /// The journal in that directory was opened, and is locked.
+    pub fn opened_in(&self, directory: &std::path::Path) {
+        #[cfg(feature = "replica")]
+        if !self.replica.is_started() {
+            enjamb_replica::directory::forget(directory);
+        }
+        #[cfg(not(feature = "replica"))]
+        let _ = directory;
+    }
+
+    /// Up to where the copy of the journal has everything: without one nothing is copied.
+    pub fn copied(&self) -> u64 {
+        #[cfg(feature = "replica")]
+        return self.replica.durable();
+        #[cfg(not(feature = "replica"))]
+        0
+    }
 }
 
 #[derive(Default)]
