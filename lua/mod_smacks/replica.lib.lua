@@ -4,9 +4,7 @@
 -- everything and before it serves anybody, says in the log what happens to it, and gives it up when Prosody stops. Ports meanwhile are
 -- standby's, what happens past the deadline fence's.
 
-local hashes = require "util.hashes";
 local config = require "core.configmanager";
-local lfs = require "lfs";
 local server = require "net.server";
 local monotonic = require "util.time".monotonic;
 
@@ -72,22 +70,6 @@ local function settings()
 	local lease, err = lease_seconds();
 	if not lease then return nil, err; end
 	return { url = url; cluster = name; lease = lease };
-end
-
--- A server is known by its machine's name, for people; and by what no other process has at the same time: this boot of this machine, and its data
--- path. After a reboot it is another one, which waits.
-local function node()
-	local function read(path)
-		local file = io.open(path);
-		local text = file and file:read("l");
-		if file then file:close(); end
-		return text or "";
-	end
-	local data = prosody.paths.data;
-	local told_apart = table.concat({ read("/proc/sys/kernel/random/boot_id"), data, tostring(lfs.attributes(data, "dev")),
-		tostring(lfs.attributes(data, "ino")) }, "\n");
-	local name = read("/proc/sys/kernel/hostname");
-	return (name ~= "" and name or "unnamed").."/"..hashes.sha256(told_apart, true):sub(1, 12);
 end
 
 -- The start -------------------------------------------------------------------------------------------------------------
@@ -200,7 +182,7 @@ local function begin()
 	if not problem then
 		local wanted = replica.settings;
 		replica.name = wanted.cluster;
-		wanted.node, wanted.directory, wanted.version = node(), prosody.paths.data.."/enjamb-journal", "Prosody "..tostring(prosody.version);
+		wanted.directory, wanted.version = prosody.paths.data.."/enjamb-journal", "Prosody "..tostring(prosody.version);
 		local ok, err = rp.start(wanted);
 		problem = not ok and tostring(err) or nil;
 	end
