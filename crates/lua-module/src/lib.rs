@@ -21,7 +21,7 @@ mod rooms;
 mod state;
 mod wake;
 
-use api::{direct, journal, minimix, muc, smacks};
+use api::{direct, journal, minimix, muc, replica, smacks};
 use boundary::push;
 use mlua::prelude::*;
 
@@ -45,6 +45,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     exports.set("journal", journal::table(lua)?)?;
     exports.set("minimix", minimix::table(lua)?)?;
     exports.set("muc", muc::table(lua)?)?;
+    exports.set("replica", replica::table(lua)?)?;
     exports.set("smacks", smacks::table(lua)?)?;
     Ok(exports)
 }

@@ -3,6 +3,7 @@
 use crate::accounts::Minimix;
 use crate::wake::Wake;
 use enjamb_muc_fork::Accounts;
+use enjamb_replica::{Replica, Role};
 use enjamb_rooms::Rooms;
 use enjamb_sessions::Sessions;
 use enjamb_stream_management::StreamKey;
@@ -21,6 +22,11 @@ pub struct State {
     pub opened: Option<Instant>,
     /// By which the journal's thread tells that the disk has more.
     pub wake: Option<Wake>,
+    /// The copy of the journal elsewhere, and by what it tells that there is news.
+    pub replica: Option<Replica>,
+    pub replica_wake: Option<Wake>,
+    /// What Lua was told that this server is.
+    pub replica_role: Role,
 }
 
 #[derive(Default)]

@@ -14,6 +14,34 @@ pub enum Level {
     Process,
     /// `"power"`: they survive the machine's, being on the disk itself.
     Power,
+    /// `"replicated"`: they survive the loss of the machine and its disk, being in the copy elsewhere.
+    Replicated,
+}
+
+impl Level {
+    /// Whether something has to get somewhere first that takes its time: the disk itself, or the copy.
+    fn waits(self) -> bool {
+        matches!(self, Level::Power | Level::Replicated)
+    }
+}
+
+/// Up to where the journal is safe: positions in it, by what waits for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Safe {
+    /// On the disk itself ([`Journal::durable`](enjamb_journal::Journal::durable)).
+    pub disk: u64,
+    /// In the copy elsewhere ([`Journal::copied`](enjamb_journal::Journal::copied)); 0 if there is none.
+    pub copy: u64,
+}
+
+impl Safe {
+    /// What counts at that level.
+    pub fn at(self, level: Level) -> u64 {
+        match level {
+            Level::Replicated => self.copy,
+            Level::None | Level::Process | Level::Power => self.disk,
+        }
+    }
 }
 
 /// The answer to "how much may be said to have been handled".
@@ -31,10 +59,10 @@ pub struct Claim {
 pub(crate) struct Claims {
     /// What the operating system has.
     committed: H,
-    /// What the disk itself has, if that is known.
+    /// What the disk itself has, or the copy, if that is known.
     durable: Option<H>,
-    /// What it is going to have, with the position in the journal at which it has, the oldest first. At [`Level::Power`] only, so
-    /// it takes no room where there is nothing.
+    /// What it is going to have, with the position in the journal at which it has, the oldest first. Where nothing is
+    /// waited for it takes no room.
     #[allow(clippy::box_collection)] // three words less in every stream
     waiting: Option<Box<VecDeque<(u64, H)>>>,
     /// Something has been noted since that the disk must have before the next claim is settled, even if that is the same.
@@ -66,15 +94,15 @@ impl Claims {
 
     /// What may be claimed without anything having been written.
     pub fn standing(&self, level: Level) -> Claim {
-        let h = if level == Level::Power { self.durable } else { Some(self.committed) };
+        let h = if level.waits() { self.durable } else { Some(self.committed) };
         Claim { h, pending: false }
     }
 
-    /// The operating system has what `h` covers. At [`Level::Power`] it has to reach the disk: `position` asks for that
-    /// and says when it will have, the disk has everything up to `durable`.
+    /// The operating system has what `h` covers. At [`Level::Power`] it has to reach the disk, at [`Level::Replicated`] the copy:
+    /// `position` asks for that and says when it will have, which has everything up to `durable`.
     pub fn committed(&mut self, h: H, level: Level, durable: u64, position: impl FnOnce() -> u64) -> Claim {
         self.committed = h;
-        if level != Level::Power {
+        if !level.waits() {
             return Claim { h: Some(h), pending: false };
         }
         let known = match self.waiting.as_ref().and_then(|waiting| waiting.back()) {

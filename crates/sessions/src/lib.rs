@@ -8,8 +8,8 @@
 //! # The promise
 //!
 //! An `<a/>`, `<enabled/>` or `<resumed/>` never covers a stanza whose consequences are not kept at the host's [`Level`]:
-//! handed to the operating system (`Process`), or on the disk itself (`Power`). So a sender that was told "handled" never
-//! has to send again, and one that was not told does. [`Sessions::claim`] is asked before each of them.
+//! handed to the operating system (`Process`), on the disk itself (`Power`), or in the copy elsewhere (`Replicated`). So a
+//! sender that was told "handled" never has to send again, and one that was not told does. [`Sessions::claim`] is asked before each of them.
 //!
 //! # Whose trouble is whose
 //!
@@ -41,7 +41,7 @@ pub use attributes::{
     Attribute, Bytes, Client, Contacts, Identity, Key, Kind as AttributeKind, Misfit, Rights, Role, Scope,
     State, Terms, Value,
 };
-pub use claim::{Claim, Level};
+pub use claim::{Claim, Level, Safe};
 pub use record::{LOST, Stanza, Unreadable};
 pub use restore::{Found, NotRestored, Restored};
 pub use returning::{Answer, Facts, Host, Verdict, retry_after, verdict};

@@ -1,7 +1,7 @@
 //! All that can be done to a stream, with the journal following.
 
 use crate::attributes::{Attribute, Key, Scope};
-use crate::claim::{Claim, Claims, Level};
+use crate::claim::{Claim, Claims, Level, Safe};
 use crate::keeping::{Journaled, Standing};
 use crate::record::Stanza;
 use enjamb_journal::{Error, Journal};
@@ -10,7 +10,7 @@ use enjamb_stream_management::{
     Enabled, H, Hibernation, Limits, Peer, Place, Queueing, Refusal, ResumeRequest, Resumed, Stream,
     StreamKey, Streams, Totals,
 };
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// What is known of a session is at most this long, in bytes. What is larger cannot be kept: writing it again and again
@@ -22,8 +22,8 @@ const LONGEST_STATE: usize = 8 << 20;
 pub struct Sessions {
     /// Each with how it stands: one look finds both.
     pub(crate) streams: Streams<Standing>,
-    /// Streams with claims that wait for the disk.
-    waiting: HashSet<StreamKey>,
+    /// Streams with claims that wait, and at which level.
+    waiting: HashMap<StreamKey, Level>,
     /// Streams of which the journal misses something.
     pub(crate) behind: Vec<StreamKey>,
     /// Streams of which something cannot be kept: until the owner is told why.
@@ -217,8 +217,8 @@ impl Sessions {
     }
 
     /// How much of what came in on a stream may be said to have been handled, if `h` has been processed: before anything
-    /// is acknowledged, all that was noted is committed. `durable` is up to where the disk itself has everything
-    /// ([`Journal::durable`]).
+    /// is acknowledged, all that was noted is committed. `durable` is up to where everything is that this level waits for
+    /// ([`Safe::at`]).
     ///
     /// The second value is what became of the commit; an error means that claims stand still.
     pub fn claim(&mut self, key: StreamKey, h: H, level: Level, durable: u64) -> (Claim, Result<(), Error>) {
@@ -235,25 +235,27 @@ impl Sessions {
             return (claims.standing(level), committed);
         }
         let claim = claims.committed(h, level, durable, || {
-            journal.request_sync();
+            if level == Level::Power {
+                journal.request_sync();
+            }
             journal.position()
         });
         if claims.is_waiting() {
-            self.waiting.insert(key);
-        } else if level == Level::Power {
+            self.waiting.insert(key, level);
+        } else if !self.waiting.is_empty() {
             self.waiting.remove(&key);
         }
         (claim, committed)
     }
 
-    /// The disk has everything up to `durable`: what may be claimed now that could not before, by stream. Each of these
+    /// The journal is safe that far: what may be claimed now that could not before, by stream. Each of these
     /// is owed an ack, or its `<resumed/>`. A stream whose peer is away is owed nothing: `<resumed/>` will tell it.
-    pub fn settled(&mut self, durable: u64) -> Vec<(StreamKey, H)> {
+    pub fn settled(&mut self, safe: Safe) -> Vec<(StreamKey, H)> {
         let mut news = Vec::new();
         let streams = &mut self.streams;
-        self.waiting.retain(|&key| {
+        self.waiting.retain(|&key, level| {
             let Some((stream, Standing { claims, .. })) = streams.both_mut(key) else { return false };
-            let settled = claims.settle(durable).filter(|_| !stream.is_hibernating());
+            let settled = claims.settle(safe.at(*level)).filter(|_| !stream.is_hibernating());
             news.extend(settled.map(|h| (key, h)));
             claims.is_waiting()
         });

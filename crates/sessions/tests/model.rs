@@ -13,7 +13,7 @@
 
 use enjamb_journal::faults::{EIO, MemoryFiles, Op as Call, coin};
 use enjamb_journal::{Config, Journal};
-use enjamb_sessions::{Attribute, Claim, Level, Scope, Sessions, State};
+use enjamb_sessions::{Attribute, Claim, Level, Safe, Scope, Sessions, State};
 use enjamb_stanza::{Kind, Name, Summary};
 use enjamb_stream_management::{Enabled, H, Limits, Peer, ResumeRequest, ResumptionId, StreamKey};
 use proptest::prelude::*;
@@ -391,7 +391,7 @@ impl World {
             }
             Op::Settle => {
                 let durable = self.durable();
-                for (key, h) in self.sessions.settled(durable) {
+                for (key, h) in self.sessions.settled(Safe { disk: durable, copy: 0 }) {
                     if let Some(i) = self.clients.iter().position(|c| c.key == key && c.live) {
                         self.tell(i, h);
                     }

@@ -10,7 +10,7 @@ use crate::wake::Wake;
 use enjamb_journal::{Config, Error as JournalError, Journal, Recovery};
 use enjamb_rooms::Rooms;
 use enjamb_sessions::{
-    Attribute, AttributeKind, Bytes, Facts, Found, Key, Level, Restored, Scope, Sessions, Verdict,
+    Attribute, AttributeKind, Bytes, Facts, Found, Key, Level, Restored, Safe, Scope, Sessions, Verdict,
 };
 use enjamb_stream_management::{Enabled, H, ResumptionId, StreamKey};
 use mlua::prelude::*;
@@ -201,10 +201,12 @@ fn claim(
     let level = match &*level.as_bytes() {
         b"none" => Level::None,
         b"power" => Level::Power,
+        b"replicated" => Level::Replicated,
         _ => Level::Process,
     };
+    let safe = safe(durable);
     let told = now(|s| {
-        let durable = durable.unwrap_or_else(|| s.journal().map_or(0, |j| j.durable()));
+        let durable = safe.at(level);
         let (claim, committed) = s.claim(key(stream), H(h), level, durable);
         (claim.h.map(|h| h.0), claim.pending, Told(committed, s.take_unkept()))
     });
@@ -212,12 +214,18 @@ fn claim(
     Ok(told)
 }
 
-/// `settled(durable)`: `{ [key] = h }` of the streams of which more may be claimed now, since the disk has it.
+/// Up to where the journal is safe. Without a replica nothing is copied.
+fn safe(durable: Option<u64>) -> Safe {
+    with(|state| {
+        let disk = durable.unwrap_or_else(|| state.sessions.journal().map_or(0, |j| j.durable()));
+        Safe { disk, copy: state.replica.as_ref().and_then(|replica| replica.durable()).unwrap_or(0) }
+    })
+}
+
+/// `settled(durable)`: `{ [key] = h }` of the streams of which more may be claimed now, since the disk has it, or the replica.
 fn settled(lua: &Lua, durable: Option<u64>) -> LuaResult<LuaTable> {
-    let settled = sessions(|s| {
-        let durable = durable.unwrap_or_else(|| s.journal().map_or(0, |j| j.durable()));
-        s.settled(durable)
-    });
+    let safe = safe(durable);
+    let settled = sessions(|s| s.settled(safe));
     lua.create_table_from(settled.into_iter().map(|(key, h)| (number(key), h.0)))
 }
 

@@ -5,4 +5,5 @@ pub mod direct;
 pub mod journal;
 pub mod minimix;
 pub mod muc;
+pub mod replica;
 pub mod smacks;
