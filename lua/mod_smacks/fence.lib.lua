@@ -86,8 +86,9 @@ function fence.say_farewell(poll, wait)
 	os_exit(prosody.shutdown_code or 0, true);
 end
 
--- Puts the deadline before everything that Prosody does. `connection` is any that net.server has made.
-local function put_up(connection)
+-- Puts the deadline before everything that Prosody does. `connection` is any that net.server has made; guard_commits(f) has f() called
+-- before Prosody's storage commits.
+local function put_up(connection, guard_commits)
 	fence.up = true;
 	if fence.stands then return; end
 	fence.stands = true;
@@ -110,6 +111,10 @@ local function put_up(connection)
 		if not permitted() and runner ~= prosody.main_thread then fence.hold(); end
 		return run(runner, input);
 	end
+
+	guard_commits(function ()
+		if not permitted() then fence.hold(); end
+	end);
 
 	local connection_methods = getmetatable(connection).__index;
 	local onwritable = connection_methods.onwritable;

@@ -11,6 +11,7 @@ local monotonic = require "util.time".monotonic;
 local rp = require "enjamb".replica;
 local fence = module:require "fence";
 local local_stores = module:require "stores";
+local sql = module:require "sql";
 local standby = module:require "standby";
 
 local pairs, pcall, tostring, type = pairs, pcall, tostring, type;
@@ -127,6 +128,7 @@ local function wait_for_lease()
 	if told[1] then
 		module:log("warn", "This server takes over, after %.1f seconds", monotonic() - since);
 		standby.notify("STATUS=");
+		sql.end_idle_transactions(replica.settings.lease // 2);
 		-- Certificates may have been renewed since the start.
 		prosody.reload_config();
 	end
@@ -189,7 +191,7 @@ local function begin()
 	if problem then return give_up(problem); end
 	if wait_for_lease() then
 		watch(module:shared("/*/smacks/journal"));
-		fence.put_up(replica.watcher);
+		fence.put_up(replica.watcher, sql.guard_commits);
 		warn_of_storage();
 	end
 end

@@ -77,6 +77,7 @@ t.versions("a replica whose database is away", function (start)
 		one:wait_log("replica's database is out of reach");
 		pg:launch();
 		one:wait_log("database is back");
+		one.srv:wait_for("return require 'enjamb'.replica.state().lag == 0");
 		-- What was not copied meanwhile is.
 		one.srv:kill();
 		require "support.server".run("rm -rf " .. one.srv.dir .. "/data/enjamb-journal");

@@ -5,6 +5,7 @@ local ledgers = require "support.ledger";
 local pair = require "support.pair";
 local postgres = require "support.postgres";
 local server = require "support.server";
+local socket = require "socket";
 
 -- One server after another, with an exact account of every message.
 
@@ -147,6 +148,80 @@ t.versions("a server that goes", function (start)
 		all_come_back(two, all);
 		assert_whole(ledger);
 		assert.same({}, two:log_errors(0));
+	end);
+
+	-- Has the server stop itself (SIGSTOP) there.
+	local stop_itself = [[
+		local pposix, signal = require "util.pposix", require "util.signal";
+		signal.kill(pposix.getpid(), signal.SIGSTOP);
+	]];
+
+	local function wait_stopped(ctx)
+		local deadline = socket.gettime() + 20;
+		repeat
+			socket.sleep(0.02);
+			local state = server.read_file("/proc/" .. ctx.srv.pid .. "/stat"):match("^%d+ %(.*%) (%a)");
+		until state == "T" or socket.gettime() > deadline;
+	end
+
+	it("for a while, in the middle of a transaction of its storage: that blocks nobody, and is not committed", function ()
+		local one = pair.start(start, pg, { lease = 3; modules = { "mam" } });
+		local two = one:standby();
+		local ledger, all = sessions(one);
+		all[1]:send_text("<message to='b@localhost' type='chat'><body>so that there is an archive</body></message>");
+		assert.is_true(ledger:settle());
+		local count = "SELECT count(*) FROM prosodyarchive";
+		local before = pg:sql(count, one.pair.opts.database);
+		pcall(one.srv.eval, one.srv, ([[
+			local _, engine = next(module:shared("/*/sql/connections"));
+			require "util.timer".add_task(0, function ()
+				engine:transaction(function ()
+					engine:insert([=[INSERT INTO "prosodyarchive" ("host", "user", "store", "when", "with", "key", "type", "value")
+						VALUES ('localhost', 'a', 'archive', 1, '', 'stale', 'xml', '')]=]);
+					%s
+				end);
+			end);
+		]]):format(stop_itself));
+		wait_stopped(one);
+		two.srv:wait_ready();
+		one:signal("CONT");
+		one.srv:wait_ended(30);
+		all_come_back(two, all);
+		all[1]:send_text("<message to='b@localhost' type='chat'><body>another</body></message>");
+		assert_whole(ledger);
+		assert.equal("0", pg:sql(count .. " WHERE key = 'stale'", one.pair.opts.database));
+		assert.is_true(tonumber(pg:sql(count, one.pair.opts.database)) > tonumber(before));
+		assert.same({}, two:log_errors(0));
+	end);
+
+	it("for a while, in the middle of a stanza: what that leads to stays where it is", function ()
+		local one = pair.start(start, pg, { lease = 3; modules = { "offline" } });
+		local two = one:standby();
+		one:accounts { "nobody" };
+		local ledger, all = sessions(one);
+		write(ledger, all, 10);
+		assert.is_true(ledger:settle());
+		one.srv:eval(([[
+			prosody.hosts.localhost.events.add_handler("pre-message/bare", function ()
+				%s
+			end, 1000);
+		]]):format(stop_itself));
+		all[1].client:send("<message to='nobody@localhost' id='stale'><body>stale</body></message>");
+		all[1].client:send(("<message to='%s' id='late'><body>late</body></message>"):format(all[2].client.jid));
+		wait_stopped(one);
+		two.srv:wait_ready();
+		local seen = {};
+		for i = 1, 4 do seen[i] = #all[i].client.seen; end
+		one:signal("CONT");
+		one.srv:wait_ended(30);
+		for i = 1, 4 do
+			all[i].client:drain(0.2);
+			assert.equal(seen[i], #all[i].client.seen);
+		end
+		assert.equal("0", pg:sql("SELECT count(*) FROM prosody WHERE value LIKE '%stale%'", one.pair.opts.database));
+		assert.equal("0", pg:sql("SELECT count(*) FROM prosodyarchive WHERE value LIKE '%stale%'", one.pair.opts.database));
+		all_come_back(two, all);
+		assert_whole(ledger);
 	end);
 
 	it("and comes back with what is on its disk: that is not believed", function ()

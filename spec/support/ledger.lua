@@ -27,7 +27,7 @@ function Ledger:follow(client)
 end
 
 local function text_of(message)
-	return ("<message type='chat' to='%s' id='%s'><body>%s</body><no-store xmlns='urn:xmpp:hints'/></message>"):format(
+	return message.text or ("<message type='chat' to='%s' id='%s'><body>%s</body><no-store xmlns='urn:xmpp:hints'/></message>"):format(
 		message.to.client.jid, message.body, message.body);
 end
 
@@ -36,6 +36,12 @@ function Entry:send(to)
 	table.insert(self.ledger.messages, message);
 	table.insert(self.sent, message);
 	return self.client:send(text_of(message));
+end
+
+-- Something else, of which it is known only whether it was handled.
+function Entry:send_text(text)
+	table.insert(self.sent, { from = self, text = text });
+	return self.client:send(text);
 end
 
 function Entry:ask()
@@ -97,16 +103,17 @@ function Ledger:lost()
 	for _, entry in ipairs(self.entries) do
 		for i = 1, entry.told do
 			local message = entry.sent[i];
-			if not message.to.got[message.body] then table.insert(out, message.body); end
+			if message.to and not message.to.got[message.body] then table.insert(out, message.body); end
 		end
 	end
 	return out;
 end
 
+-- For those who are there.
 function Ledger:missing()
 	local out = {};
 	for _, message in ipairs(self.messages) do
-		if not message.to.got[message.body] then table.insert(out, message.body); end
+		if not message.to.client.closed and not message.to.got[message.body] then table.insert(out, message.body); end
 	end
 	return out;
 end
