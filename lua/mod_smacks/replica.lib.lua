@@ -97,8 +97,8 @@ local function tell(state, told)
 	local text;
 	if state.role == "connecting" and state.reason then
 		text = "The database of smacks_replica is out of reach, nobody is served until it is there: "..state.reason;
-	elseif state.role == "waiting" then
-		text = ("Another server, %s, serves as %q: this one waits, and takes over when that one is gone"):format(state.holder or "?", replica.name);
+	elseif state.role == "waiting" and state.holder then
+		text = ("Another server, %s, serves as %q: this one waits, and takes over when that one is gone"):format(state.holder, replica.name);
 	end
 	if text and told[1] ~= text then
 		told[1] = text;
@@ -126,7 +126,7 @@ local function wait_for_lease()
 	end
 	replica.phase, replica.epoch = "up", state.epoch;
 	if told[1] then
-		module:log("warn", "This server takes over, after %.1f seconds", monotonic() - since);
+		module:log("warn", "This server serves now, after %.1f seconds", monotonic() - since);
 		standby.notify("STATUS=");
 		sql.end_idle_transactions(replica.settings.lease // 2);
 		-- Certificates may have been renewed since the start.

@@ -172,9 +172,9 @@ t.versions("a server that goes", function (start)
 		assert.is_true(ledger:settle());
 		local count = "SELECT count(*) FROM prosodyarchive";
 		local before = pg:sql(count, one.pair.opts.database);
-		pcall(one.srv.eval, one.srv, ([[
+		one.srv:eval(([[
 			local _, engine = next(module:shared("/*/sql/connections"));
-			require "util.timer".add_task(0, function ()
+			require "util.timer".add_task(0.2, function ()
 				engine:transaction(function ()
 					engine:insert([=[INSERT INTO "prosodyarchive" ("host", "user", "store", "when", "with", "key", "type", "value")
 						VALUES ('localhost', 'a', 'archive', 1, '', 'stale', 'xml', '')]=]);
