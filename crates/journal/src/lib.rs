@@ -90,4 +90,4 @@ pub use error::Error;
 pub use journal::Journal;
 pub use read::{Counters, Stats};
 pub use record::MAX_PAYLOAD;
-pub use recovery::{Damage, Incomplete, Recovery};
+pub use recovery::{Damage, Incomplete, Recovery, certain};

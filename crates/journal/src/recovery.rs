@@ -295,6 +295,15 @@ impl Journal {
     }
 }
 
+/// Up to which segment, and offset in it, all that is needed of a closed journal is known to be on the disk itself: what is missing
+/// there was removed, what is missing behind that may have been lost when the machine died. `None` if nothing is known.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::UnknownVersion`].
+pub fn certain(dir: &Path) -> Result<Option<(u32, u64)>, Error> {
+    Ok(Marks::open(&OsFiles, dir)?.latest().map(|mark| (mark.segment, mark.offset)))
+}
+
 /// The directory in which that one is.
 fn above(dir: &Path) -> Option<&Path> {
     dir.parent().map(|above| if above.as_os_str().is_empty() { Path::new(".") } else { above })

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Config, RowStream, Statement};
@@ -22,8 +22,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// The oldest server that knows all that is said here.
 const OLDEST: i32 = 120_000;
-/// A batch that takes longer is cancelled, for it may wait for a replica of the database that is away, and a renewal behind it.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// An answer to anything else takes at most so long.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -32,6 +30,8 @@ pub(crate) struct Database {
     config: Config,
     tls: MakeRustlsConnect,
     names: Names,
+    /// A batch that takes longer is cancelled: it may wait for a replica of the database that is away, and a renewal waits behind it.
+    patience: Duration,
 }
 
 /// Whose connection it is.
@@ -51,7 +51,7 @@ impl Names {
     }
 }
 
-/// What a node's connections are called in the database.
+/// What a node's connection is called in the database. Those that are only for reading, or for VACUUM, are called otherwise.
 pub(crate) fn application(node: &str) -> String {
     format!("enjamb {node}")
 }
@@ -63,6 +63,7 @@ pub(crate) struct Connection {
     cluster: String,
     holder: String,
     node: String,
+    patience: Duration,
     /// How many warnings have come that may be about a commit.
     warnings: Arc<AtomicU64>,
     task: JoinHandle<()>,
@@ -132,9 +133,8 @@ fn unsigned(number: i64) -> u64 {
 }
 
 impl Database {
-    pub fn new(mut config: Config, tls: MakeRustlsConnect, names: Names) -> Database {
-        config.application_name(application(&names.node));
-        Database { config, tls, names }
+    pub fn new(config: Config, tls: MakeRustlsConnect, names: Names, patience: Duration) -> Database {
+        Database { config, tls, names, patience }
     }
 
     pub fn names(&self) -> &Names {
@@ -143,11 +143,17 @@ impl Database {
 
     /// A connection by itself, for what may take long.
     pub async fn plain(&self) -> Result<(Client, JoinHandle<()>), Error> {
-        self.open(&Arc::default()).await
+        self.open(&format!("enjamb-beside {}", self.names.node), &Arc::default()).await
     }
 
-    async fn open(&self, warnings: &Arc<AtomicU64>) -> Result<(Client, JoinHandle<()>), Error> {
-        let connected = timeout(LIMIT, self.config.connect(self.tls.clone())).await;
+    async fn open(
+        &self,
+        application: &str,
+        warnings: &Arc<AtomicU64>,
+    ) -> Result<(Client, JoinHandle<()>), Error> {
+        let mut config = self.config.clone();
+        config.application_name(application);
+        let connected = timeout(LIMIT, config.connect(self.tls.clone())).await;
         let connected =
             connected.map_err(|_| Error::Away("the database cannot be reached: no answer".into()))?;
         let (client, mut connection) = connected.map_err(|e| refusal(&e))?;
@@ -174,7 +180,7 @@ impl Database {
     /// Connects, sees to it that the tables are there, and prepares what is said most.
     pub async fn connect(&self) -> Result<(Connection, Found), Error> {
         let warnings = Arc::default();
-        let (client, task) = self.open(&warnings).await?;
+        let (client, task) = self.open(&application(&self.names.node), &warnings).await?;
         let prepared = match self.prepare(&client).await {
             Ok(prepared) => prepared,
             Err(e) => {
@@ -184,10 +190,10 @@ impl Database {
         };
         let (prepared, found) = prepared;
         let (tls, cluster, node) = (self.tls.clone(), self.names.cluster.clone(), self.names.node.clone());
-        Ok((
-            Connection { client, tls, cluster, holder: self.names.holder(), node, warnings, task, prepared },
-            found,
-        ))
+        let (holder, patience) = (self.names.holder(), self.patience);
+        let connection =
+            Connection { client, tls, cluster, holder, node, patience, warnings, task, prepared };
+        Ok((connection, found))
     }
 
     async fn prepare(&self, client: &Client) -> Result<(Prepared, Found), Error> {
@@ -343,11 +349,25 @@ impl Connection {
         self.count(&self.prepared.release, &[&self.cluster, &self.holder, &signed(epoch)]).await.map(drop)
     }
 
+    /// Ends this node's earlier connections, so that nothing that was sent there is done later.
+    pub async fn alone(&self) -> Result<(), Error> {
+        let application = application(&self.node);
+        for _ in 0..100 {
+            let row = within(LIMIT, self.client.query_one(sql::ALONE, &[&application])).await?;
+            if row.try_get::<_, i64>(0).map_err(|e| away(&e))? == 0 {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Err(Error::Away("an earlier connection of this node to the database does not end".into()))
+    }
+
     /// What is there of each segment, once all of it is as safe as any commit; `None`: not now, or this node does not have the lease.
     ///
     /// What another connection of this node was about to commit may be seen before the database's replica has it. A commit that
     /// was answered without a warning says that it has all before.
     pub async fn tail(&self, epoch: u64) -> Result<Option<Vec<Extent>>, Error> {
+        self.alone().await?;
         let rows = within(LIMIT, self.client.query(&self.prepared.tail, &[&self.cluster])).await?;
         let extents = rows.iter().map(|row| {
             Ok(Extent {
@@ -371,16 +391,16 @@ impl Connection {
     ) -> Result<Option<u64>, Error> {
         let before = self.warnings.load(Ordering::Acquire);
         let mut done = pin!(self.client.execute(statement, parameters));
-        let result = match timeout(PATIENCE, &mut done).await {
+        let result = match timeout(self.patience, &mut done).await {
             Ok(result) => result,
             Err(_) => {
                 // Where it cannot be cancelled the connection is to end.
                 let cancel = self.client.cancel_token();
-                let cancelled = timeout(PATIENCE, cancel.cancel_query(self.tls.clone())).await;
+                let cancelled = timeout(self.patience, cancel.cancel_query(self.tls.clone())).await;
                 if !matches!(cancelled, Ok(Ok(()))) {
                     return Err(Error::Away("a commit of the database has not been answered".into()));
                 }
-                let late = timeout(PATIENCE, &mut done).await;
+                let late = timeout(self.patience, &mut done).await;
                 late.map_err(|_| Error::Away("a commit of the database has not been answered".into()))?
             }
         };

@@ -8,6 +8,7 @@
 
 use crate::error::Error;
 use crate::lease::Row;
+use crate::unsent;
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -119,6 +120,11 @@ impl Directory {
         &self.node
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What it says of itself, if that is of this node and cluster.
     pub fn note(&self) -> Option<&Note> {
         self.found.as_ref()
@@ -170,6 +176,10 @@ impl Directory {
     /// [`Error::Io`].
     pub fn settle(&mut self, epoch: u64) -> Result<(), Error> {
         make_dir(&self.path)?;
+        if self.found.as_ref().is_none_or(|note| note.boot != self.boot) {
+            // What of it got to the disk before the machine died is not known.
+            let _ = fs::remove_dir_all(self.path.join(unsent::NAME));
+        }
         let note = self.fresh_note(epoch);
         note.write(&self.path, &self.place)?;
         self.found = Some(note);
@@ -222,6 +232,11 @@ impl Directory {
         sync_dir(parent(&self.path))?;
         self.found = Some(note);
         Ok(aside)
+    }
+
+    /// Whether the directory has that segment.
+    pub fn has_segment(&self, segment: u32) -> bool {
+        self.path.join(format!("{segment:08x}.seg")).exists()
     }
 
     /// Whether the directory has these bytes of a segment.
@@ -299,4 +314,111 @@ fn random() -> Result<String, Error> {
     getrandom::fill(&mut bytes)
         .map_err(|e| Error::System { what: "there are no random numbers", source: e.into() })?;
     Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Scratch {
+            let path = std::env::temp_dir().join(format!("enjamb-replica-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir(&path).unwrap();
+            Scratch(path)
+        }
+
+        fn open(&self) -> Directory {
+            Directory::open(&self.0.join("journal"), "c").unwrap()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn row(holder: &str, epoch: u64) -> Row {
+        Row { holder: holder.into(), name: "n".into(), epoch, beat: 1, released: true }
+    }
+
+    #[test]
+    fn the_first_of_a_cluster_keeps_what_it_has_and_any_other_does_not() {
+        let scratch = Scratch::new("first");
+        let directory = scratch.open();
+        assert_eq!(directory.verdict(None), Verdict::Keep);
+        assert_eq!(directory.verdict(Some(&row("another", 3))), Verdict::Replace);
+        assert_eq!(
+            directory.verdict(Some(&row(directory.node(), 3))),
+            Verdict::Replace,
+            "it says nothing of 3"
+        );
+    }
+
+    #[test]
+    fn a_node_believes_what_it_wrote_under_the_epoch_that_is_there() {
+        let scratch = Scratch::new("own");
+        let mut directory = scratch.open();
+        directory.settle(4).unwrap();
+        let node = directory.node().to_owned();
+        drop(directory);
+        let mut directory = scratch.open();
+        assert_eq!(directory.node(), node);
+        let verdict = |d: &Directory, epoch| d.verdict(Some(&row(&node, epoch)));
+        assert_eq!(verdict(&directory, 4), Verdict::Keep);
+        assert_eq!(verdict(&directory, 5), Verdict::Replace);
+        assert_eq!(directory.verdict(Some(&row("another", 4))), Verdict::Replace);
+        // The database is another, or was emptied.
+        assert_eq!(directory.verdict(None), Verdict::Replace);
+        // Killed between taking 5 and saying so.
+        directory.intend(Some(&row(&node, 4))).unwrap();
+        drop(directory);
+        let mut directory = scratch.open();
+        assert_eq!(verdict(&directory, 5), Verdict::Keep);
+        directory.intend(Some(&row(&node, 5))).unwrap();
+        directory.settle(6).unwrap();
+        assert_eq!((verdict(&directory, 5), verdict(&directory, 6)), (Verdict::Replace, Verdict::Keep));
+    }
+
+    #[test]
+    fn a_copy_of_a_directory_is_another_node() {
+        let (here, there) = (Scratch::new("here"), Scratch::new("there"));
+        let mut directory = here.open();
+        directory.settle(4).unwrap();
+        fs::create_dir(there.0.join("journal")).unwrap();
+        fs::copy(here.0.join("journal").join(NAME), there.0.join("journal").join(NAME)).unwrap();
+        let copy = there.open();
+        assert_ne!(copy.node(), directory.node());
+        assert_eq!(copy.verdict(Some(&row(directory.node(), 4))), Verdict::Replace);
+    }
+
+    #[test]
+    fn what_is_replaced_is_set_aside_if_there_was_anything() {
+        let scratch = Scratch::new("aside");
+        let mut directory = scratch.open();
+        for (epoch, aside) in [(1, None), (2, Some("journal.set-aside-1")), (3, Some("journal.set-aside-2"))]
+        {
+            let mut made = directory.rebuild().unwrap();
+            made.write(7, 0, b"ab").unwrap();
+            made.write(7, 2, b"cd").unwrap();
+            let set_aside = directory.replace(made, epoch).unwrap();
+            assert_eq!(set_aside, aside.map(|name| scratch.0.join(name)));
+            assert!(
+                directory.has(7, 0, b"abcd") && !directory.has(7, 0, b"abcde") && !directory.has(8, 0, b"a")
+            );
+        }
+    }
+
+    #[test]
+    fn only_one_process_has_a_directory() {
+        let scratch = Scratch::new("lock");
+        let directory = scratch.open();
+        let other = Directory::open(&scratch.0.join("journal"), "c");
+        assert!(matches!(other, Err(Error::InUse { .. })));
+        drop(directory);
+        scratch.open();
+    }
 }

@@ -12,9 +12,10 @@ use crate::shared::{Role, Shared, Wish};
 use crate::shipping::{self, Batch, Place, Shipping};
 use crate::sink::{Feed, Told};
 use crate::statements as sql;
-use enjamb_journal::files::OpenFile;
+use crate::unsent::Unsent;
 use futures_util::TryStreamExt;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -49,8 +50,9 @@ pub(crate) struct Driver {
     has_looked: bool,
     shipping: Shipping,
     feed: Option<Arc<Feed>>,
-    /// What is still to be read.
-    files: BTreeMap<u32, Arc<dyn OpenFile>>,
+    /// What is still to be read of the attached journal.
+    unsent: Unsent,
+    held: BTreeSet<u32>,
     /// A place that is not copied yet, and when it was written.
     behind: Option<(Place, Duration)>,
     vacuum: Option<JoinHandle<()>>,
@@ -73,6 +75,7 @@ impl From<Error> for Ended {
 
 impl Driver {
     pub fn new(shared: Arc<Shared>, database: Database, directory: Directory, terms: Terms) -> Driver {
+        let unsent = Unsent::new(directory.path());
         Driver {
             shared,
             lease: Lease::new(directory.node(), terms),
@@ -83,7 +86,8 @@ impl Driver {
             has_looked: false,
             shipping: Shipping::default(),
             feed: None,
-            files: BTreeMap::new(),
+            unsent,
+            held: BTreeSet::new(),
             behind: None,
             vacuum: None,
             said_fsync: false,
@@ -341,22 +345,40 @@ impl Driver {
             && !self.feed.as_ref().is_some_and(|before| Arc::ptr_eq(before, feed))
         {
             (self.shipping, self.behind) = (Shipping::default(), None);
-            self.files.clear();
+            self.unsent = Unsent::new(self.unsent.dir());
+            self.held.clear();
             self.feed = Some(Arc::clone(feed));
         }
         let Some(feed) = &self.feed else { return };
         for told in feed.take() {
             match told {
                 Told::Begun(segment, file) => {
-                    self.files.insert(segment, file);
+                    self.unsent.hold(segment, file);
+                    self.held.insert(segment);
                     self.shipping.begun(segment);
                 }
                 Told::Written(end, position) => self.shipping.written(end, position),
-                Told::Attached => self.shipping.attached(),
+                Told::Attached => {
+                    self.shipping.attached();
+                    for (segment, len) in self.unsent.left() {
+                        self.shipping.left(segment, len);
+                        self.held.insert(segment);
+                    }
+                }
                 Told::Dead(segment) => self.shipping.dead(segment),
             }
         }
         self.measure();
+    }
+
+    /// Lets go of what is copied.
+    fn let_go(&mut self) {
+        let copied: Vec<u32> =
+            self.held.iter().copied().filter(|segment| !self.shipping.wants(*segment)).collect();
+        for segment in copied {
+            self.held.remove(&segment);
+            self.unsent.release(segment);
+        }
     }
 
     /// Says how far the copy is.
@@ -384,7 +406,11 @@ impl Driver {
             // Not woken by what the journal writes meanwhile: that is what the pause is for.
             shipping::Step::Wait(due) => sleep(due.min(until).saturating_sub(clock::now())).await,
             shipping::Step::Ask => match connection.tail(epoch).await? {
-                Some(extents) => self.shipping.has(&extents),
+                Some(extents) => {
+                    self.shipping.has(&extents);
+                    self.let_go();
+                    self.measure();
+                }
                 None => {
                     self.lease.fenced();
                     sleep(PAUSE).await;
@@ -398,7 +424,7 @@ impl Driver {
             shipping::Step::Remove(segments) => {
                 connection.remove(epoch, &segments).await?;
                 self.shipping.removed(&segments);
-                self.files.retain(|segment, _| self.shipping.wants(*segment));
+                self.let_go();
                 self.vacuum();
             }
         }
@@ -407,27 +433,31 @@ impl Driver {
 
     async fn send(&mut self, connection: &Connection, epoch: u64, batch: Batch) -> Result<(), Ended> {
         let mut data = vec![0; usize::try_from(batch.len).unwrap_or(0)];
-        let read = match self.files.get(&batch.segment) {
-            Some(file) => file.read_exact_at(&mut data, batch.offset),
-            None => Err(std::io::ErrorKind::NotFound.into()),
-        };
-        if let Err(e) = read {
+        if let Err(e) = self.unsent.read(batch.segment, &mut data, batch.offset) {
+            if e.kind() == ErrorKind::NotFound && self.shipping.gone(batch.segment) {
+                tracing::warn!(
+                    "the database has forgotten what is of no more use here: it is behind until the rest is copied"
+                );
+                return Ok(());
+            }
+            let segment = batch.segment;
             tracing::error!(
-                "segment {:08x} of the journal cannot be read, and so not copied: {e}. Check the disk",
-                batch.segment
+                "segment {segment:08x} of the journal cannot be read, and so not copied: {e}. Check the disk"
             );
             sleep(PAUSE).await;
             return Ok(());
         }
         let began = clock::now();
-        self.shipping.sending(began);
+        self.shipping.sending(batch, began);
         match connection.send(epoch, batch, &data).await? {
             Sent::Committed => {
                 self.shipping.sent(batch);
+                self.let_go();
                 let latency = clock::now().saturating_sub(began);
                 self.shared.change(|state| state.latency = Some(latency));
             }
             Sent::Unknown => {
+                self.shipping.slow();
                 self.shipping.disconnected();
                 sleep(PAUSE).await;
             }
@@ -493,9 +523,12 @@ async fn try_to_make_ready(
 
 /// Whether the directory has all that the database has.
 async fn is_whole(database: &Database, directory: &Directory) -> Result<bool, Error> {
+    let certain = enjamb_journal::certain(directory.path()).unwrap_or_default();
     let mut whole = true;
     each_batch(database, |segment, offset, data| {
-        whole = directory.has(segment, offset, data);
+        // What is missing before that was removed, since it was of no more use.
+        let removed = certain.is_some_and(|(last, _)| segment < last) && !directory.has_segment(segment);
+        whole = removed || directory.has(segment, offset, data);
         Ok(whole)
     })
     .await?;

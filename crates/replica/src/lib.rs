@@ -11,6 +11,7 @@
 //! - [`statements`]: the SQL.
 //! - [`url`], `tls`, `database`: a connection, and one statement at a time on it.
 //! - [`directory`]: whose a journal's directory is, and how it is made from what the database has.
+//! - `unsent`: segments that are still to be read, whatever the journal makes of them.
 //! - `driver`: the thread that asks the first two what to do, and does it.
 //! - `sink`, `shared`, `replica`: what the owner's thread sees of that. It never waits.
 
@@ -29,6 +30,7 @@ pub mod shipping;
 mod sink;
 pub mod statements;
 mod tls;
+mod unsent;
 pub mod url;
 
 pub use error::Error;

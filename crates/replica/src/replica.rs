@@ -71,8 +71,8 @@ impl Replica {
         let shared = Arc::new(Shared::new(Box::new(tell)));
         let terms = Terms::new(options.lease);
         let names = Names { cluster: options.cluster.clone(), node: directory.node().to_owned(), name };
-        let driver =
-            Driver::new(Arc::clone(&shared), Database::new(url.config, tls, names), directory, terms);
+        let database = Database::new(url.config, tls, names, terms.lease / 4);
+        let driver = Driver::new(Arc::clone(&shared), database, directory, terms);
         let failed = |source| Error::System { what: "cannot start the replica's thread", source };
         let thread = with_signals_blocked(|| {
             std::thread::Builder::new().name("enjamb-replica".into()).spawn(move || driver.run())

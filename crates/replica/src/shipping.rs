@@ -7,11 +7,14 @@
 //!
 //! It knows segments, offsets and positions. Neither bytes nor statements, and no clock: time comes in as a value.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// A batch has at most so many bytes.
+/// A batch has at most so many bytes ...
 pub const LARGEST_BATCH: u64 = 1 << 20;
+/// ... and on a database that cannot take as much in the time that it has, at least so many.
+pub const SMALLEST_BATCH: u64 = 16 << 10;
 /// From the start of one batch to that of the next: what is written meanwhile goes together.
 pub const PACE: Duration = Duration::from_millis(2);
 /// So many positions are remembered that have not been reached. With more, acks come in larger groups.
@@ -89,17 +92,27 @@ pub struct Shipping {
     foreign: BTreeSet<u32>,
     /// Whether it is known what the database has.
     known: bool,
-    /// The head when the journal was attached: it is new, whatever the database has under its number.
-    first_head: Option<u32>,
-    /// What the database had has been compared with what the journal had once.
-    compared: bool,
+    /// Segments that are new, and of which nothing was sent: whatever the database has under their number is something else. That
+    /// happens if the machine has died and the journal has lost its last segments.
+    fresh: BTreeSet<u32>,
+    is_attached: bool,
     began: Option<Duration>,
+    /// By how much batches are smaller than they might be, as a power of two.
+    halved: u32,
 }
 
 impl Shipping {
     /// A segment was begun.
     pub fn begun(&mut self, segment: u32) {
         self.segments.entry(segment).or_default();
+        if self.is_attached {
+            self.fresh.insert(segment);
+            let known = self.dead.len();
+            self.dead.retain(|(_, dead)| *dead != segment);
+            if self.dead.len() < known {
+                self.foreign.insert(segment);
+            }
+        }
     }
 
     /// The segment that was begun last has so many bytes, and that is this position.
@@ -118,7 +131,26 @@ impl Shipping {
 
     /// Everything that the journal had was told; what comes now is new.
     pub fn attached(&mut self) {
-        self.first_head = self.head().map(|(segment, _)| segment);
+        self.is_attached = true;
+        self.fresh.extend(self.segments.last_key_value().map(|(segment, _)| *segment));
+    }
+
+    /// An earlier process has left that, of that length: it is of no more use to the journal, and may not be copied.
+    pub fn left(&mut self, segment: u32, len: u64) {
+        let Some(head) = self.head().filter(|(head, _)| segment < *head) else { return };
+        if let Entry::Vacant(vacant) = self.segments.entry(segment) {
+            vacant.insert(Segment { end: len, sent: 0 });
+            self.dead.push_back((head, segment));
+        }
+    }
+
+    /// A segment can be read no more. Whether it was of no more use to the journal: then the database does without.
+    pub fn gone(&mut self, segment: u32) -> bool {
+        let is_dead = self.dead.iter().any(|(_, dead)| *dead == segment);
+        if is_dead {
+            self.segments.remove(&segment);
+        }
+        is_dead
     }
 
     /// A segment is of no more use once everything written so far is sent.
@@ -143,14 +175,12 @@ impl Shipping {
         self.known && self.lag() == 0
     }
 
-    /// Whether anything of that segment may still be wanted.
+    /// Whether anything of that segment may still have to be read.
     pub fn wants(&self, segment: u32) -> bool {
-        self.segments.contains_key(&segment)
-    }
-
-    /// The segments that may still be wanted.
-    pub fn wanted(&self) -> impl Iterator<Item = u32> {
-        self.segments.keys().copied()
+        match self.segments.get(&segment) {
+            Some(s) => !self.known || s.sent < s.end || self.head().is_some_and(|(head, _)| head == segment),
+            None => false,
+        }
     }
 
     /// What to do now.
@@ -174,7 +204,7 @@ impl Shipping {
         let Some((segment, Segment { end, sent })) = self.front() else { return Step::Rest };
         match self.began.map(|began| began + PACE).filter(|due| *due > now) {
             Some(due) => Step::Wait(due),
-            None => Step::Send(Batch { segment, offset: sent, len: (end - sent).min(LARGEST_BATCH) }),
+            None => Step::Send(Batch { segment, offset: sent, len: (end - sent).min(self.largest()) }),
         }
     }
 
@@ -186,7 +216,7 @@ impl Shipping {
         let Some(head) = self.head() else { return };
         self.segments.values_mut().for_each(|s| s.sent = 0);
         for &Extent { segment, end, bytes } in extents {
-            let foreign = !self.compared && Some(segment) == self.first_head;
+            let foreign = self.fresh.contains(&segment);
             match self.segments.get_mut(&segment) {
                 // It is not the journal's any more: what was live in it is in what is still to be sent.
                 None => {
@@ -203,17 +233,29 @@ impl Shipping {
                 }
             }
         }
-        self.compared |= self.foreign.is_empty();
         self.settle();
     }
 
     /// A batch is about to be sent.
-    pub fn sending(&mut self, now: Duration) {
+    pub fn sending(&mut self, batch: Batch, now: Duration) {
+        self.fresh.remove(&batch.segment);
         self.began = Some(now);
+    }
+
+    fn largest(&self) -> u64 {
+        (LARGEST_BATCH >> self.halved).max(SMALLEST_BATCH)
+    }
+
+    /// A batch was not done within its time: the next is smaller.
+    pub fn slow(&mut self) {
+        if self.largest() > SMALLEST_BATCH {
+            self.halved += 1;
+        }
     }
 
     /// The database has that batch, and it counts.
     pub fn sent(&mut self, batch: Batch) {
+        self.halved = self.halved.saturating_sub(u32::from(batch.len == self.largest()));
         if let Some(s) = self.segments.get_mut(&batch.segment)
             && s.sent == batch.offset
         {
@@ -230,12 +272,12 @@ impl Shipping {
     /// The database has nothing of those any more.
     pub fn removed(&mut self, segments: &[u32]) {
         for segment in segments {
-            if !self.foreign.remove(segment) {
-                self.segments.remove(segment);
+            if self.foreign.remove(segment) {
+                continue; // it is sent again
             }
+            self.segments.remove(segment);
+            self.dead.retain(|(_, dead)| dead != segment);
         }
-        self.compared |= self.known && self.foreign.is_empty();
-        self.dead.retain(|(_, dead)| !segments.contains(dead));
         self.settle();
     }
 
@@ -310,7 +352,7 @@ mod tests {
         shipping.written(70, 10);
         let first = Batch { segment: 3, offset: 0, len: 10 };
         assert_eq!(shipping.next(NOW), Step::Send(first));
-        shipping.sending(NOW);
+        shipping.sending(first, NOW);
         shipping.sent(first);
         assert_eq!((shipping.durable(), shipping.lag()), (0, 70));
         assert_eq!(shipping.next(NOW), Step::Wait(NOW + PACE));
@@ -328,13 +370,15 @@ mod tests {
     fn nothing_is_durable_before_the_database_was_asked() {
         let mut shipping = attached(&[(1, 10)]);
         shipping.has(&[]);
-        shipping.sent(Batch { segment: 1, offset: 0, len: 10 });
+        let batch = Batch { segment: 1, offset: 0, len: 10 };
+        shipping.sending(batch, NOW);
+        shipping.sent(batch);
         shipping.disconnected();
         shipping.written(20, 20);
         assert_eq!((shipping.durable(), shipping.next(NOW)), (0, Step::Ask));
         // It has lost everything.
         shipping.has(&[]);
-        assert_eq!(shipping.next(NOW), Step::Send(Batch { segment: 1, offset: 0, len: 20 }));
+        assert_eq!(shipping.next(NOW + PACE), Step::Send(Batch { segment: 1, offset: 0, len: 20 }));
         // Or has all of it: the answer was lost.
         shipping.has(&[extent(1, 20)]);
         assert_eq!((shipping.durable(), shipping.next(NOW)), (20, Step::Rest));
@@ -351,7 +395,7 @@ mod tests {
         shipping.sent(batch);
         assert_eq!(shipping.next(NOW), Step::Remove(vec![1]));
         shipping.removed(&[1]);
-        assert_eq!((shipping.next(NOW), shipping.wants(1)), (Step::Rest, false));
+        assert_eq!((shipping.next(NOW), shipping.wants(1), shipping.wants(2)), (Step::Rest, false, true));
     }
 
     #[test]
@@ -383,6 +427,43 @@ mod tests {
     }
 
     #[test]
+    fn a_database_that_is_slow_gets_smaller_batches_for_a_while() {
+        let mut shipping = attached(&[(1, 10), (2, 4 * LARGEST_BATCH)]);
+        shipping.has(&[extent(1, 10)]);
+        let len = |shipping: &Shipping| match shipping.next(NOW) {
+            Step::Send(batch) => batch.len,
+            other => panic!("{other:?}"),
+        };
+        for _ in 0..20 {
+            shipping.slow();
+        }
+        assert_eq!(len(&shipping), SMALLEST_BATCH);
+        for _ in 0..7 {
+            let Step::Send(batch) = shipping.next(NOW) else { panic!("there is more") };
+            shipping.sent(batch);
+        }
+        assert_eq!(len(&shipping), LARGEST_BATCH);
+    }
+
+    #[test]
+    fn what_a_process_left_unsent_goes_first_and_then_away() {
+        let mut shipping = attached(&[(5, 10), (6, 4)]);
+        shipping.left(2, 8);
+        shipping.has(&[extent(2, 3)]);
+        let batches =
+            [(2, 3, 5), (5, 0, 10), (6, 0, 4)].map(|(segment, offset, len)| Batch { segment, offset, len });
+        for batch in batches {
+            assert_eq!(shipping.next(NOW), Step::Send(batch));
+            shipping.sent(batch);
+        }
+        assert_eq!(shipping.next(NOW), Step::Remove(vec![2]));
+        // The database has forgotten all of it, and it is not on the disk any more.
+        shipping.has(&[]);
+        assert!(shipping.gone(2) && !shipping.gone(5));
+        assert_eq!(shipping.next(NOW), Step::Send(Batch { segment: 5, offset: 0, len: 10 }));
+    }
+
+    #[test]
     fn a_database_that_is_away_does_not_fill_the_memory() {
         let mut shipping = attached(&[(1, 10)]);
         shipping.has(&[]);
@@ -390,6 +471,7 @@ mod tests {
             shipping.written(10 + position, position);
         }
         assert!(shipping.marks.len() <= MOST_MARKS);
+        shipping.sending(Batch { segment: 1, offset: 0, len: 1 }, NOW);
         shipping.has(&[extent(1, 10 + 99_999)]);
         assert_eq!(shipping.durable(), 99_999);
     }

@@ -50,6 +50,10 @@ pub const RELEASE: &str =
 pub const TERMINATE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
 	WHERE application_name = $1 AND usename = current_user AND pid <> pg_backend_pid()";
 
+/// The same for a node's own earlier connections: a statement on one may still be under way. How many there are.
+pub const ALONE: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+	WHERE application_name = $1 AND usename = current_user AND pid <> pg_backend_pid()";
+
 /// A batch: $1 cluster, $2 epoch, $3 segment, $4 offset, $5 data. No row: fenced, or there already.
 pub const SEND: &str = "INSERT INTO enjamb_batch (cluster, epoch, segment, \"offset\", data) \
 	SELECT l.cluster, l.epoch, $3, $4, $5 FROM enjamb_lease l WHERE l.cluster = $1 AND l.epoch = $2 AND NOT l.released FOR SHARE \

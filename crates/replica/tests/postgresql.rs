@@ -9,6 +9,7 @@ use enjamb_replica::{Options, Replica, Role};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use support::proxy::Proxy;
 use support::{Postgres, Scratch, until};
 
 const LEASE: Duration = Duration::from_secs(3);
@@ -120,4 +121,272 @@ fn another_node_takes_over_what_was_copied() {
     assert!(!b.replica.permitted());
     c.serve();
     assert_eq!(look(c.journal()), before);
+}
+
+#[test]
+fn a_node_that_was_killed_goes_on_at_once_with_what_is_on_its_disk() {
+    let Some(postgres) = Postgres::start("own") else { return };
+    let (scratch, proxy) = (Scratch::new("own"), Proxy::start(postgres.port));
+    let mut a = Node::start("a", &postgres.url_at(proxy.port), &scratch.0);
+    work(a.serve(), 1, 100);
+    a.until_copied();
+    // What the database has not is on the disk.
+    proxy.refuse(true);
+    proxy.cut();
+    work(a.journal(), 101, 200);
+    let before = look(a.journal());
+    drop(a);
+    proxy.refuse(false);
+    let mut a = Node::start("a", &postgres.url_at(proxy.port), &scratch.0);
+    a.serve();
+    let state = a.replica.state();
+    assert_eq!((state.epoch, state.restored, state.set_aside), (2, false, None));
+    assert_eq!(look(a.journal()), before);
+    a.until_copied();
+    // And that gets there: another node has it.
+    drop(a);
+    let mut b = Node::start("b", &postgres.url(), &scratch.0);
+    b.serve();
+    assert_eq!(look(b.journal()), before);
+    // The first one returns: what it has is not believed.
+    work(b.journal(), 201, 300);
+    b.until_copied();
+    let before = look(b.journal());
+    drop(b);
+    let mut a = Node::start("a", &postgres.url(), &scratch.0);
+    a.serve();
+    assert_eq!(look(a.journal()), before);
+    let aside = a.replica.state().set_aside.unwrap();
+    assert!(aside.join("replica").exists(), "{aside:?}");
+}
+
+#[test]
+fn a_database_that_is_killed_or_lost_holds_up_what_is_durable_and_nothing_else() {
+    let Some(mut postgres) = Postgres::start("killed") else { return };
+    let (scratch, proxy) = (Scratch::new("killed"), Proxy::start(postgres.port));
+    let mut a = Node::start("a", &postgres.url_at(proxy.port), &scratch.0);
+    a.serve();
+    let mut number = 0;
+    for round in 0..6 {
+        for _ in 0..20 {
+            work(a.journal(), number + 1, number + 20);
+            number += 20;
+            if round % 3 == 1 {
+                proxy.cut();
+            }
+        }
+        match round {
+            0 => {
+                postgres.kill();
+                let known = a.replica.durable().unwrap();
+                let position = a.journal().commit().unwrap();
+                assert!(known <= position);
+                until("the connection is lost", || !a.replica.state().connected);
+                work(a.journal(), number + 1, number + 20);
+                number += 20;
+                assert!(a.replica.durable().unwrap() < a.journal().position());
+                postgres.up();
+            }
+            2 => {
+                proxy.stall(true);
+                std::thread::sleep(Duration::from_millis(300));
+                proxy.cut();
+                proxy.stall(false);
+            }
+            _ => {}
+        }
+        a.until_copied();
+    }
+    until("it may serve", || a.replica.permitted());
+    let before = look(a.journal());
+    drop(a);
+    let mut b = Node::start("b", &postgres.url(), &scratch.0);
+    b.serve();
+    assert_eq!(look(b.journal()), before);
+}
+
+#[test]
+fn without_a_database_it_may_not_serve_when_its_time_is_over_and_may_again() {
+    let Some(postgres) = Postgres::start("away") else { return };
+    let (scratch, proxy) = (Scratch::new("away"), Proxy::start(postgres.port));
+    let mut a = Node::start("a", &postgres.url_at(proxy.port), &scratch.0);
+    a.serve();
+    assert!(a.replica.permitted());
+    proxy.refuse(true);
+    proxy.cut();
+    until("its time is over", || !a.replica.permitted());
+    assert_eq!(a.replica.role(), Role::Holder);
+    proxy.refuse(false);
+    until("it goes on", || a.replica.permitted());
+    // Another one has taken it meanwhile: that is the end.
+    proxy.refuse(true);
+    proxy.cut();
+    let mut b = Node::start("b", &postgres.url(), &scratch.0);
+    b.serve();
+    assert!(!a.replica.permitted());
+    proxy.refuse(false);
+    a.until(Role::Lost);
+    assert_eq!(a.replica.state().holder.as_deref(), Some("b"));
+    assert!(!a.replica.permitted());
+}
+
+#[test]
+fn a_transaction_of_the_old_node_that_is_left_open_does_not_hold_up_the_other() {
+    let Some(postgres) = Postgres::start("blocked") else { return };
+    let (scratch, proxy) = (Scratch::new("blocked"), Proxy::start(postgres.port));
+    let mut a = Node::start("a", &postgres.url_at(proxy.port), &scratch.0);
+    a.serve();
+    let holder = postgres.sql("SELECT split_part(holder, '#', 2) FROM enjamb_lease");
+    proxy.refuse(true);
+    proxy.cut();
+    let statement = "BEGIN; SELECT 1 FROM enjamb_lease FOR SHARE; SELECT pg_sleep(600)";
+    let mut blocking = postgres.psql(&format!("enjamb {holder}"), statement).spawn().unwrap();
+    let mut b = Node::start("b", &postgres.url(), &scratch.0);
+    b.serve();
+    blocking.wait().unwrap();
+}
+
+#[test]
+fn a_commit_that_may_not_have_been_replicated_does_not_count() {
+    let Some(postgres) = Postgres::start("warned") else { return };
+    let scratch = Scratch::new("warned");
+    let mut a = Node::start("a", &postgres.url(), &scratch.0);
+    work(a.serve(), 1, 10);
+    a.until_copied();
+    postgres.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    postgres.sql("SELECT pg_reload_conf()");
+    until("it is in force", || postgres.sql("SHOW synchronous_standby_names") == "nobody");
+    let known = a.replica.durable().unwrap();
+    work(a.journal(), 11, 20);
+    // They are there ...
+    let rows =
+        "SELECT count(*) > 1 FROM enjamb_batch WHERE segment = (SELECT max(segment) FROM enjamb_batch)";
+    until("it is committed", || postgres.sql(rows) == "t");
+    std::thread::sleep(Duration::from_secs(8));
+    // ... and may yet be lost. The lease is kept all the while.
+    assert_eq!(a.replica.durable(), Some(known));
+    assert!(a.replica.permitted());
+    postgres.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    postgres.sql("SELECT pg_reload_conf()");
+    a.until_copied();
+}
+
+#[test]
+fn what_the_admin_has_to_mend_is_said() {
+    let Some(postgres) = Postgres::start("refused") else { return };
+    let scratch = Scratch::new("refused");
+    let reason = |name: &str, url: &str| {
+        let node = Node::start(name, url, &scratch.0);
+        node.until(Role::Failed);
+        node.replica.state().reason.unwrap()
+    };
+    let url = postgres.url();
+    assert!(reason("a", &url.replace("/postgres?", "/nothing?")).contains("Make the database"));
+    postgres.sql("CREATE ROLE poor LOGIN; REVOKE CREATE ON SCHEMA public FROM public");
+    let poor = url.replace("enjamb@", "poor@");
+    assert!(reason("b", &poor).contains("docs/replica.sql"));
+    // With what is in that file it works.
+    let script = std::fs::read_to_string("../../docs/replica.sql").unwrap();
+    let script: Vec<&str> = script.lines().filter_map(|line| line.split("--").next()).collect();
+    postgres.sql(&script.join("\n").replace(":\"role\"", "poor"));
+    let mut c = Node::start("c", &poor, &scratch.0);
+    work(c.serve(), 1, 300);
+    c.until_copied();
+    let before = look(c.journal());
+    assert!(c.replica.release(support::LONG));
+    drop(c);
+    let mut d = Node::start("d", &poor, &scratch.0);
+    d.serve();
+    assert_eq!(look(d.journal()), before);
+    drop(d);
+    postgres.sql("COMMENT ON TABLE enjamb_lease IS 'enjamb 2'");
+    assert!(reason("e", &url).contains("another version"));
+    // A server that is not there may come: that is no failure.
+    let f = Node::start("f", &postgres.url_at(support::free_port()), &scratch.0);
+    until("it says why", || f.replica.state().reason.is_some());
+    assert_eq!(f.replica.role(), Role::Connecting);
+}
+
+#[test]
+fn a_lease_that_is_given_up_is_taken_at_once_and_with_all_there_is() {
+    let Some(postgres) = Postgres::start("handover") else { return };
+    let scratch = Scratch::new("handover");
+    let mut a = Node::start("a", &postgres.url(), &scratch.0);
+    a.serve();
+    let mut b = Node::start("b", &postgres.url(), &scratch.0);
+    b.until(Role::Waiting);
+    work(a.journal(), 1, 3000);
+    let before = look(a.journal());
+    a.replica.hand_over();
+    assert!(!a.replica.permitted());
+    a.until(Role::Released);
+    b.serve();
+    assert_eq!(look(b.journal()), before);
+}
+
+#[test]
+fn what_died_while_the_database_was_away_is_copied_nevertheless_after_a_restart_too() {
+    let Some(postgres) = Postgres::start("unsent") else { return };
+    let (scratch, proxy) = (Scratch::new("unsent"), Proxy::start(postgres.port));
+    let mut a = Node::start("a", &postgres.url_at(proxy.port), &scratch.0);
+    work(a.serve(), 1, 100);
+    a.until_copied();
+    let unsent = a.dir.join("unsent");
+    let count = || std::fs::read_dir(&unsent).unwrap().count();
+    until("only the last is held", || count() == 1);
+    proxy.refuse(true);
+    proxy.cut();
+    work(a.journal(), 101, 3000);
+    let here = |file: &std::fs::DirEntry| file.path().extension().is_some_and(|e| e == "seg");
+    let here = || std::fs::read_dir(unsent.parent().unwrap()).unwrap().flatten().filter(here).count();
+    until("some are held that the journal has removed", || count() > here());
+    drop(a);
+    proxy.refuse(false);
+    let mut a = Node::start("a", &postgres.url_at(proxy.port), &scratch.0);
+    work(a.serve(), 3001, 3100);
+    a.until_copied();
+    let before = look(a.journal());
+    until("only the last is held", || count() == 1);
+    drop(a);
+    let mut b = Node::start("b", &postgres.url(), &scratch.0);
+    b.serve();
+    assert_eq!(look(b.journal()), before);
+}
+
+/// As after the machine's death: another life of it, and what was not synced may be gone.
+fn machine_dies(dir: &Path, keeps: bool) {
+    let note = std::fs::read_to_string(dir.join("replica")).unwrap();
+    let lines = note.lines().map(|line| if line.starts_with("boot ") { "boot another" } else { line });
+    std::fs::write(dir.join("replica"), lines.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    if !keeps {
+        let segments = std::fs::read_dir(dir).unwrap().flatten().map(|entry| entry.path());
+        let written = segments.filter(|path| path.extension().is_some_and(|e| e == "seg"));
+        // One is made ahead.
+        let last = written.filter(|path| path.metadata().unwrap().len() > 0).max().unwrap();
+        let file = std::fs::File::options().write(true).open(last).unwrap();
+        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    }
+}
+
+#[test]
+fn after_the_machines_death_whoever_has_more_is_believed() {
+    let Some(postgres) = Postgres::start("died") else { return };
+    let scratch = Scratch::new("died");
+    for (round, keeps) in [true, false].into_iter().enumerate() {
+        let name = format!("node{round}");
+        let mut a = Node::start(&name, &postgres.url(), &scratch.0);
+        let from = a.serve().counters(1).map_or(0, |counters| counters.acked);
+        work(a.journal(), from + 1, from + 500);
+        a.until_copied();
+        let (before, dir) = (look(a.journal()), a.dir.clone());
+        drop(a);
+        machine_dies(&dir, keeps);
+        let mut a = Node::start(&name, &postgres.url(), &scratch.0);
+        a.serve();
+        let state = a.replica.state();
+        assert_eq!((state.restored, state.set_aside.is_none()), (!keeps, keeps));
+        assert_eq!(look(a.journal()), before);
+        a.until_copied();
+        assert!(a.replica.release(support::LONG));
+    }
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "not every test uses all of it")]
 
+pub mod proxy;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use std::fs;
@@ -140,26 +142,19 @@ impl Postgres {
         server.wait().unwrap();
     }
 
+    /// A client, of that name, that says that.
+    pub fn psql(&self, application: &str, statement: &str) -> Command {
+        let mut psql = Command::new(self.bin.join("psql"));
+        psql.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "enjamb", "-d", "postgres"])
+            .args(["-v", "ON_ERROR_STOP=1", "-qAtc", statement])
+            .env("PGAPPNAME", application)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        psql
+    }
+
     fn try_sql(&self, statement: &str) -> Option<String> {
-        let port = self.port.to_string();
-        let said = Command::new(self.bin.join("psql"))
-            .args([
-                "-h",
-                "127.0.0.1",
-                "-p",
-                &port,
-                "-U",
-                "enjamb",
-                "-d",
-                "postgres",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-qAtc",
-                statement,
-            ])
-            .stderr(Stdio::piped())
-            .output()
-            .unwrap();
+        let said = self.psql("test", statement).stdout(Stdio::piped()).output().unwrap();
         said.status.success().then(|| String::from_utf8_lossy(&said.stdout).trim().to_owned())
     }
 
