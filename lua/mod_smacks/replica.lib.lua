@@ -14,8 +14,8 @@ local local_stores = module:require "stores";
 local sql = module:require "sql";
 local standby = module:require "standby";
 
-local pairs, pcall, tostring, type = pairs, pcall, tostring, type;
-local os_exit = os.exit;
+local ipairs, pairs, pcall, tostring, type, xpcall = ipairs, pairs, pcall, tostring, type, xpcall;
+local os_exit, traceback = os.exit, debug.traceback;
 
 -- So long, in seconds, a stop waits for the last bytes to be in the database.
 local patience = 10;
@@ -107,6 +107,15 @@ local function tell(state, told)
 	end
 end
 
+-- What lies beside the journal's directory of an earlier life, in which this server had the lease, is as old as what was set aside.
+local function set_logs_aside(state)
+	if not state.set_aside and not state.restored then return; end
+	for _, name in ipairs { "enjamb-rooms", "enjamb-contacts" } do
+		local path = prosody.paths.data.."/"..name;
+		os.rename(path, path..".aside"); -- what is not there need not go
+	end
+end
+
 -- Blocks until this server has the lease, and its directory what is in the database. Returns whether it has; or ends the process.
 local function wait_for_lease()
 	local told, since, signals, state = {}, monotonic(), standby.heed_signals(fence.stop_signals), rp.state();
@@ -124,7 +133,8 @@ local function wait_for_lease()
 		give_up(state.reason or "The replica failed");
 		return;
 	end
-	replica.phase, replica.epoch = "up", state.epoch;
+	replica.phase = "up";
+	set_logs_aside(state);
 	if told[1] then
 		module:log("warn", "This server serves now, after %.1f seconds", monotonic() - since);
 		standby.notify("STATUS=");
@@ -169,14 +179,11 @@ end
 local function watch(journal)
 	replica.watcher = server.watchfd(rp.watch(), function ()
 		rp.woken();
-		replica.look();
-		journal.disk_has_more();
+		journal.disk_has_more(); -- a lease that is lost, the fence sees
 	end);
 end
 
--- Once for all hosts, before anything is restored.
-local function begin()
-	if replica.phase ~= "wanted" then return; end
+local function start()
 	local problem = replica.problem;
 	if not problem and not standby.is_supported() then
 		problem = "smacks_replica wants Prosody's network_backend to be \"epoll\", which is the default";
@@ -193,6 +200,16 @@ local function begin()
 		watch(module:shared("/*/smacks/journal"));
 		fence.put_up(replica.watcher, sql.guard_commits);
 		warn_of_storage();
+	end
+end
+
+-- Once for all hosts, before anything is restored. Whatever goes wrong, nobody is served without the lease.
+local function begin()
+	if replica.phase ~= "wanted" then return; end
+	local ok, err = xpcall(start, traceback);
+	if not ok then
+		module:log("error", "The start with a replica failed: %s", tostring(err));
+		end_process(1);
 	end
 end
 

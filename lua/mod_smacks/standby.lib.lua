@@ -79,6 +79,7 @@ local function open_ports()
 		open(standby.listen);
 	end
 	standby.opened, standby.give_back = nil, nil;
+	module:log("info", "All is back, the ports are open");
 end
 
 -- While nothing else heeds signals, on 0.12 since the main loop has not begun, on 13 since it looks for them: whether somebody wants the process to

@@ -58,7 +58,7 @@ t.versions("a replica whose database is away", function (start)
 				assert.same({}, one:log_errors(0));
 				-- And the other one has it all, when it is its turn.
 				assert.is_true(one.srv:terminate(30));
-				two.srv:wait_ready();
+				two:wait_ready();
 				a:goes_on(two:resume(a.client));
 				b:goes_on(two:resume(b.client));
 				assert.is_true(ledger:settle());
@@ -81,7 +81,7 @@ t.versions("a replica whose database is away", function (start)
 		-- What was not copied meanwhile is.
 		one.srv:kill();
 		require "support.server".run("rm -rf " .. one.srv.dir .. "/data/enjamb-journal");
-		one.srv:launch();
+		one:launch();
 		a:goes_on(one:resume(a.client));
 		b:goes_on(one:resume(b.client));
 		assert.is_true(ledger:settle());
@@ -96,7 +96,7 @@ t.versions("a replica whose database is away", function (start)
 		socket.sleep(0.5);
 		assert.falsy(one:is_open());
 		pg:launch();
-		one.srv:wait_ready();
+		one:wait_ready();
 		local ledger, a, b = two_sessions(one);
 		a:send(b);
 		assert.is_true(ledger:settle());
@@ -126,7 +126,7 @@ t.versions("a replica whose database is away", function (start)
 		one:wait_log("out of reach, nobody is served until it is there");
 		assert.falsy(one:is_open());
 		pg:launch();
-		one.srv:wait_ready();
+		one:wait_ready();
 		local ledger, a, b = two_sessions(one);
 		a:send(b);
 		assert.is_true(ledger:settle());

@@ -70,7 +70,7 @@ t.versions("a server that goes", function (start)
 		server.run("rm -rf " .. server.quote(one.srv.dir .. "/data"));
 		ledger:pump(0.2);
 		assert.is_true(ledger:count_told() > 50);
-		two.srv:wait_ready();
+		two:wait_ready();
 		all_come_back(two, all);
 		assert_whole(ledger);
 		assert.same({}, two:log_errors(0));
@@ -84,14 +84,14 @@ t.versions("a server that goes", function (start)
 		assert.is_true(one.srv:terminate(30));
 		ledger:pump(0.2);
 		for i = 1, 4 do assert.falsy(all[i].client.stream_ended); end
-		two.srv:wait_ready();
+		two:wait_ready();
 		all_come_back(two, all);
 		write(ledger, all, 20);
 		one.srv:spawn();
 		one:wait_log("this one waits", 30, one.srv.log_mark);
 		write(ledger, all, 5);
 		assert.is_true(two.srv:terminate(30));
-		one.srv:wait_ready();
+		one:wait_ready();
 		all_come_back(one, all);
 		assert_whole(ledger);
 		for _, ctx in ipairs { one, two } do assert.same({}, ctx:log_errors(0)); end
@@ -111,7 +111,7 @@ t.versions("a server that goes", function (start)
 		one.srv:wait_ended(30);
 		ledger:pump(0.2);
 		for i = 1, 4 do assert.falsy(all[i].client.stream_ended); end
-		two.srv:wait_ready();
+		two:wait_ready();
 		all_come_back(two, all);
 		assert_whole(ledger);
 		for _, ctx in ipairs { one, two } do assert.same({}, ctx:log_errors(0)); end
@@ -131,7 +131,7 @@ t.versions("a server that goes", function (start)
 			all[i].client:send(("<message to='%s' id='late%d'><body>late</body></message>"):format(all[i % 4 + 1].client.jid, i));
 			all[i]:ask();
 		end
-		two.srv:wait_ready();
+		two:wait_ready();
 		local seen = {};
 		for i = 1, 4 do seen[i] = #all[i].client.seen; end
 		one:signal("CONT");
@@ -183,7 +183,7 @@ t.versions("a server that goes", function (start)
 			end);
 		]]):format(stop_itself));
 		wait_stopped(one);
-		two.srv:wait_ready();
+		two:wait_ready();
 		one:signal("CONT");
 		one.srv:wait_ended(30);
 		all_come_back(two, all);
@@ -209,7 +209,7 @@ t.versions("a server that goes", function (start)
 		all[1].client:send("<message to='nobody@localhost' id='stale'><body>stale</body></message>");
 		all[1].client:send(("<message to='%s' id='late'><body>late</body></message>"):format(all[2].client.jid));
 		wait_stopped(one);
-		two.srv:wait_ready();
+		two:wait_ready();
 		local seen = {};
 		for i = 1, 4 do seen[i] = #all[i].client.seen; end
 		one:signal("CONT");
@@ -231,7 +231,7 @@ t.versions("a server that goes", function (start)
 		write(ledger, all, 20);
 		one.srv:kill();
 		ledger:pump(0.2);
-		two.srv:wait_ready();
+		two:wait_ready();
 		all_come_back(two, all);
 		write(ledger, all, 20);
 		one.srv:spawn();
@@ -239,7 +239,7 @@ t.versions("a server that goes", function (start)
 		write(ledger, all, 20);
 		two.srv:kill();
 		ledger:pump(0.2);
-		one.srv:wait_ready();
+		one:wait_ready();
 		all_come_back(one, all);
 		assert_whole(ledger);
 		assert.same({}, one:log_errors(one.srv.log_mark));
@@ -251,7 +251,7 @@ t.versions("a server that goes", function (start)
 		write(ledger, all, 20);
 		one.srv:kill();
 		ledger:pump(0.2);
-		one.srv:launch();
+		one:launch();
 		all_come_back(one, all);
 		assert_whole(ledger);
 		assert.same({}, one:log_errors(0));

@@ -142,7 +142,7 @@ t.versions("a start with a replica", function (start)
 		assert.same({}, one:log_errors(0));
 		local two = one:standby();
 		assert.is_true(one.srv:terminate(30));
-		two.srv:wait_ready();
+		two:wait_ready();
 		two:resume(c):sync();
 	end);
 end);

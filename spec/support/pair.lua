@@ -49,8 +49,20 @@ end
 -- One that serves.
 function M.start(start, pg, opts)
 	local ctx = M.new(start, pg, opts);
-	ctx.srv:launch();
+	ctx:launch();
 	return ctx;
+end
+
+-- Waits until it serves. That a port is open does not say so: one that is opened before mod_smacks is loaded is closed once more.
+function methods.wait_ready(self)
+	self:wait_log("the ports are open", 60, self.srv.log_mark);
+	self.srv:wait_ready();
+	return self;
+end
+
+function methods.launch(self)
+	self.srv:spawn();
+	return self:wait_ready();
 end
 
 -- Waits until its log has that, from byte `from` on.
