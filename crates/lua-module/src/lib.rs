@@ -21,7 +21,9 @@ mod rooms;
 mod state;
 mod wake;
 
-use api::{direct, journal, minimix, muc, replica, smacks};
+#[cfg(feature = "replica")]
+use api::replica;
+use api::{direct, journal, minimix, muc, smacks};
 use boundary::push;
 use mlua::prelude::*;
 
@@ -45,6 +47,7 @@ pub fn table(lua: &Lua) -> LuaResult<LuaTable> {
     exports.set("journal", journal::table(lua)?)?;
     exports.set("minimix", minimix::table(lua)?)?;
     exports.set("muc", muc::table(lua)?)?;
+    #[cfg(feature = "replica")]
     exports.set("replica", replica::table(lua)?)?;
     exports.set("smacks", smacks::table(lua)?)?;
     Ok(exports)

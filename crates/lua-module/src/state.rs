@@ -3,7 +3,6 @@
 use crate::accounts::Minimix;
 use crate::wake::Wake;
 use enjamb_muc_fork::Accounts;
-use enjamb_replica::{Replica, Role};
 use enjamb_rooms::Rooms;
 use enjamb_sessions::Sessions;
 use enjamb_stream_management::StreamKey;
@@ -22,11 +21,19 @@ pub struct State {
     pub opened: Option<Instant>,
     /// By which the journal's thread tells that the disk has more.
     pub wake: Option<Wake>,
-    /// The copy of the journal elsewhere, and by what it tells that there is news.
-    pub replica: Option<Replica>,
-    pub replica_wake: Option<Wake>,
-    /// What Lua was told that this server is.
-    pub replica_role: Role,
+    /// The copy of the journal elsewhere.
+    #[cfg(feature = "replica")]
+    pub replica: crate::api::replica::Copy,
+}
+
+impl State {
+    /// Up to where the copy of the journal has everything: without one nothing is copied.
+    pub fn copied(&self) -> u64 {
+        #[cfg(feature = "replica")]
+        return self.replica.durable();
+        #[cfg(not(feature = "replica"))]
+        0
+    }
 }
 
 #[derive(Default)]

@@ -143,13 +143,13 @@ impl Database {
 
     /// A connection by itself, for what may take long.
     pub async fn plain(&self) -> Result<(Client, JoinHandle<()>), Error> {
-        self.open(&format!("enjamb-beside {}", self.names.node), &Arc::default()).await
+        self.open(&format!("enjamb-beside {}", self.names.node), None).await
     }
 
     async fn open(
         &self,
         application: &str,
-        warnings: &Arc<AtomicU64>,
+        warnings: Option<Arc<AtomicU64>>,
     ) -> Result<(Client, JoinHandle<()>), Error> {
         let mut config = self.config.clone();
         config.application_name(application);
@@ -157,10 +157,9 @@ impl Database {
         let connected =
             connected.map_err(|_| Error::Away("the database cannot be reached: no answer".into()))?;
         let (client, mut connection) = connected.map_err(|e| refusal(&e))?;
-        let warnings = Arc::clone(warnings);
         let task = tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-                if let AsyncMessage::Notice(notice) = message {
+                if let (AsyncMessage::Notice(notice), Some(warnings)) = (message, &warnings) {
                     // Among others that a commit "might not have been replicated", in whatever language.
                     if *notice.code() == SqlState::WARNING {
                         warnings.fetch_add(1, Ordering::AcqRel);
@@ -179,8 +178,8 @@ impl Database {
 
     /// Connects, sees to it that the tables are there, and prepares what is said most.
     pub async fn connect(&self) -> Result<(Connection, Found), Error> {
-        let warnings = Arc::default();
-        let (client, task) = self.open(&application(&self.names.node), &warnings).await?;
+        let warnings = Arc::<AtomicU64>::default();
+        let (client, task) = self.open(&application(&self.names.node), Some(Arc::clone(&warnings))).await?;
         let prepared = match self.prepare(&client).await {
             Ok(prepared) => prepared,
             Err(e) => {

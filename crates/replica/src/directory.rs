@@ -13,8 +13,12 @@ use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 const NAME: &str = "replica";
+/// How long the lock of a process that is dying is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 const MAGIC: &str = "enjamb-replica 1";
 
 /// What a directory says of itself.
@@ -79,6 +83,13 @@ fn make_dir(path: &Path) -> Result<(), Error> {
     }
 }
 
+fn remove_dir(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
 fn sync_dir(path: &Path) -> Result<(), Error> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", path))
 }
@@ -96,10 +107,17 @@ impl Directory {
         let lock_path = beside(path, ".lock");
         let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(&lock_path);
         let lock = lock.map_err(Error::io("open", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::InUse { path: lock_path }),
-            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &lock_path)(e)),
+        let started = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                // A process that was killed may still be in a system call.
+                Err(TryLockError::WouldBlock) if started.elapsed() < PATIENCE => {
+                    sleep(Duration::from_millis(20))
+                }
+                Err(TryLockError::WouldBlock) => return Err(Error::InUse { path: lock_path }),
+                Err(TryLockError::Error(e)) => return Err(Error::io("lock", &lock_path)(e)),
+            }
         }
         let host = nix::unistd::gethostname().map(|h| h.to_string_lossy().into_owned()).unwrap_or_default();
         let full = parent(path).canonicalize().map_err(Error::io("find", parent(path)))?;
@@ -197,16 +215,13 @@ impl Directory {
     /// [`Error::Io`].
     pub fn rebuild(&self) -> Result<Rebuilding, Error> {
         let path = beside(&self.path, ".taking");
-        if let Err(e) = fs::remove_dir_all(&path)
-            && e.kind() != ErrorKind::NotFound
-        {
-            return Err(Error::io("remove", &path)(e));
-        }
+        remove_dir(&path)?;
         make_dir(&path)?;
         Ok(Rebuilding { path, open: None })
     }
 
-    /// Puts what was made in the place of what is there, which is set aside if it has a journal. Returns where to.
+    /// Puts what was made in the place of what is there, which is set aside if it has a journal, in the place of what was before.
+    /// Returns where to.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -215,17 +230,13 @@ impl Directory {
         let note = self.fresh_note(epoch);
         note.write(&made.path, &self.place)?;
         let aside = if self.is_there() {
-            let names = (1..u32::MAX).map(|n| beside(&self.path, &format!(".set-aside-{n}")));
-            let free = names.into_iter().find(|name| !name.exists());
-            let aside = free.unwrap_or_else(|| beside(&self.path, ".set-aside"));
+            // One is kept: what is in it is other people's messages.
+            let aside = beside(&self.path, ".set-aside");
+            remove_dir(&aside)?;
             fs::rename(&self.path, &aside).map_err(Error::io("set aside", &self.path))?;
             Some(aside)
         } else {
-            if let Err(e) = fs::remove_dir_all(&self.path)
-                && e.kind() != ErrorKind::NotFound
-            {
-                return Err(Error::io("remove", &self.path)(e));
-            }
+            remove_dir(&self.path)?;
             None
         };
         fs::rename(&made.path, &self.path).map_err(Error::io("rename", &made.path))?;
@@ -399,8 +410,7 @@ mod tests {
     fn what_is_replaced_is_set_aside_if_there_was_anything() {
         let scratch = Scratch::new("aside");
         let mut directory = scratch.open();
-        for (epoch, aside) in [(1, None), (2, Some("journal.set-aside-1")), (3, Some("journal.set-aside-2"))]
-        {
+        for (epoch, aside) in [(1, None), (2, Some("journal.set-aside")), (3, Some("journal.set-aside"))] {
             let mut made = directory.rebuild().unwrap();
             made.write(7, 0, b"ab").unwrap();
             made.write(7, 2, b"cd").unwrap();

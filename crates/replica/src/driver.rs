@@ -16,6 +16,7 @@ use crate::unsent::Unsent;
 use futures_util::TryStreamExt;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -99,12 +100,19 @@ impl Driver {
         match runtime {
             Ok(runtime) => {
                 let shared = Arc::clone(&self.shared);
-                runtime.block_on(async {
-                    tokio::select! {
-                        () = self.work() => {}
-                        () = shared.stop.notified() => {}
-                    }
+                let work = AssertUnwindSafe(|| {
+                    runtime.block_on(async {
+                        tokio::select! {
+                            () = self.work() => {}
+                            () = shared.stop.notified() => {}
+                        }
+                    });
                 });
+                // It was said when it happened.
+                if catch_unwind(work).is_err() {
+                    let source = std::io::Error::other("its thread has panicked, which is a bug in Enjamb");
+                    self.fail(&Error::System { what: "the replica has ended", source });
+                }
             }
             Err(source) => self.fail(&Error::System { what: "cannot wait for the database", source }),
         }
@@ -169,8 +177,10 @@ impl Driver {
     /// One connection, from its beginning to its end.
     async fn converse(&mut self, connection: &Connection) -> Result<std::convert::Infallible, Ended> {
         loop {
+            // In this order: what was told before the owner gave up is copied.
+            let wish = self.shared.wish();
             self.hear();
-            if self.shared.wish() == Wish::Release {
+            if wish == Wish::Release {
                 self.lease.retire();
                 if !self.is_ready || self.feed.is_none() || self.shipping.is_done() {
                     self.lease.release();

@@ -37,6 +37,7 @@ pub struct Options {
 /// A node of a cluster. Dropping it ends its thread, and gives nothing up.
 pub struct Replica {
     shared: Arc<Shared>,
+    directory: PathBuf,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -77,7 +78,8 @@ impl Replica {
         let thread = with_signals_blocked(|| {
             std::thread::Builder::new().name("enjamb-replica".into()).spawn(move || driver.run())
         });
-        Ok(Replica { shared, thread: Some(thread.map_err(failed)?) })
+        let directory = options.directory.clone();
+        Ok(Replica { shared, directory, thread: Some(thread.map_err(failed)?) })
     }
 
     /// How all stands. Warnings are told once.
@@ -123,7 +125,7 @@ impl Replica {
     /// [`enjamb_journal::Error::Io`] if a segment cannot be opened.
     pub fn attach(&self, journal: &mut Journal) -> Result<(), enjamb_journal::Error> {
         let feed = Arc::new(Feed::new(Arc::clone(&self.shared.more)));
-        journal.attach(Box::new(Copy(Arc::clone(&feed))))?;
+        journal.attach(Box::new(Copy { feed: Arc::clone(&feed), dir: self.directory.clone() }))?;
         feed.tell(Told::Attached);
         self.shared.attach(feed);
         Ok(())

@@ -1,8 +1,10 @@
 //! What the journal tells, on its way to the thread that copies it.
 
+use crate::unsent;
 use enjamb_journal::files::OpenFile;
 use enjamb_journal::sink::Sink;
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -12,7 +14,8 @@ const MANY: usize = 1024;
 
 /// Something that the journal has told.
 pub(crate) enum Told {
-    Begun(u32, Arc<dyn OpenFile>),
+    /// The file, if the segment could not be given a second name.
+    Begun(u32, Option<Arc<dyn OpenFile>>),
     Written(u64, u64),
     /// All that there was has been told.
     Attached,
@@ -55,24 +58,29 @@ impl Feed {
 }
 
 /// The journal's end.
-pub(crate) struct Copy(pub Arc<Feed>);
+pub(crate) struct Copy {
+    pub feed: Arc<Feed>,
+    /// The journal's directory.
+    pub dir: PathBuf,
+}
 
 impl Sink for Copy {
     fn begun(&mut self, segment: u32, file: &Arc<dyn OpenFile>) {
-        self.0.tell(Told::Begun(segment, Arc::clone(file)));
+        let held = unsent::link(&self.dir, segment).err().map(|_| Arc::clone(file));
+        self.feed.tell(Told::Begun(segment, held));
     }
 
     fn written(&mut self, end: u64, position: u64) {
-        self.0.tell(Told::Written(end, position));
+        self.feed.tell(Told::Written(end, position));
     }
 
     fn sync(&self) {}
 
     fn dead(&mut self, segment: u32) {
-        self.0.tell(Told::Dead(segment));
+        self.feed.tell(Told::Dead(segment));
     }
 
     fn durable(&self) -> u64 {
-        self.0.durable.load(Ordering::Acquire)
+        self.feed.durable.load(Ordering::Acquire)
     }
 }

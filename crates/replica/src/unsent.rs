@@ -29,6 +29,23 @@ fn name(segment: u32) -> String {
     format!("{segment:08x}.seg")
 }
 
+/// Gives a segment of the journal in that directory a second name. On the owner's thread, before the journal can remove it.
+///
+/// # Errors
+/// The operating system's.
+pub(crate) fn link(dir: &Path, segment: u32) -> io::Result<()> {
+    let (path, second) = (dir.join(name(segment)), dir.join(NAME).join(name(segment)));
+    match fs::hard_link(&path, &second) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            DirBuilder::new().mode(0o700).create(dir.join(NAME))?
+        }
+        // It has one from before.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => fs::remove_file(&second)?,
+        linked => return linked,
+    }
+    fs::hard_link(path, second)
+}
+
 impl Unsent {
     /// Of the journal in that directory.
     pub fn new(dir: &Path) -> Unsent {
@@ -44,20 +61,11 @@ impl Unsent {
         self.dir.join(NAME).join(name(segment))
     }
 
-    /// A segment that the journal has begun is kept.
-    pub fn hold(&mut self, segment: u32, file: Arc<dyn OpenFile>) {
-        let link = || {
-            match DirBuilder::new().mode(0o700).create(self.dir.join(NAME)) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-                _ => {}
-            }
-            // It may have one from before.
-            let _ = fs::remove_file(self.path(segment));
-            fs::hard_link(self.dir.join(name(segment)), self.path(segment))
-        };
-        match link() {
-            Ok(()) => drop(self.named.insert(segment)),
-            Err(_) => drop(self.open.insert(segment, file)),
+    /// A segment that the journal has begun is kept. The file is of one that could not be given a second name.
+    pub fn hold(&mut self, segment: u32, file: Option<Arc<dyn OpenFile>>) {
+        match file {
+            None => drop(self.named.insert(segment)),
+            Some(file) => drop(self.open.insert(segment, file)),
         }
     }
 

@@ -390,3 +390,78 @@ fn after_the_machines_death_whoever_has_more_is_believed() {
         assert!(a.replica.release(support::LONG));
     }
 }
+
+fn openssl(dir: &Path, arguments: &str) {
+    let done =
+        std::process::Command::new("openssl").current_dir(dir).args(arguments.split(' ')).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn tls_and_passwords_are_as_the_url_says() {
+    let Some(mut postgres) = Postgres::start("tls") else { return };
+    let scratch = Scratch::new("tls");
+    // An authority, and a server by the name of localhost.
+    openssl(
+        &scratch.0,
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem",
+    );
+    openssl(
+        &scratch.0,
+        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -keyout server.key -out server.csr",
+    );
+    std::fs::write(scratch.0.join("names"), "subjectAltName = DNS:localhost\nbasicConstraints = CA:FALSE\n")
+        .unwrap();
+    openssl(
+        &scratch.0,
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem",
+    );
+    openssl(
+        &scratch.0,
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=other -keyout o.key -out other.pem",
+    );
+    postgres.sql("CREATE ROLE prosody LOGIN PASSWORD 'right'; GRANT ALL ON SCHEMA public TO prosody");
+    postgres.put("server.pem", &std::fs::read(scratch.0.join("server.pem")).unwrap());
+    postgres.put("server.key", &std::fs::read(scratch.0.join("server.key")).unwrap());
+    postgres.put(
+        "pg_hba.conf",
+        b"hostssl all prosody 127.0.0.1/32 scram-sha-256\nhost all enjamb 127.0.0.1/32 trust\n",
+    );
+    for setting in ["ssl=on", "ssl_cert_file=server.pem", "ssl_key_file=server.key"] {
+        postgres.set(setting);
+    }
+    postgres.kill();
+    postgres.up();
+    let url = |password: &str, host: &str, mode: &str, root: &str| {
+        let (port, root) = (postgres.port, scratch.0.join(root));
+        format!(
+            "postgresql://prosody:{password}@{host}:{port}/postgres?sslmode={mode}&sslrootcert={}",
+            root.display()
+        )
+    };
+    let mut count = 0;
+    let mut outcome = |url: String| {
+        count += 1;
+        let node = Node::start(&format!("n{count}"), &url, &scratch.0);
+        until("it is decided", || {
+            node.replica.state().reason.is_some() || node.replica.role() == Role::Holder
+        });
+        let (role, reason) = (node.replica.role(), node.replica.state().reason.unwrap_or_default());
+        assert!(role != Role::Holder || node.replica.release(support::LONG));
+        (role, reason)
+    };
+    // Encrypted, since the server asks for that.
+    assert_eq!(outcome(url("right", "127.0.0.1", "require", "ca.pem")).0, Role::Holder);
+    assert_eq!(outcome(url("right", "localhost", "verify-full", "ca.pem")).0, Role::Holder);
+    assert_eq!(outcome(url("right", "127.0.0.1", "verify-ca", "ca.pem")).0, Role::Holder);
+    assert_eq!(outcome(url("right", "127.0.0.1", "prefer", "ca.pem")).0, Role::Holder);
+    // A name that is not in the certificate, another authority, no encryption, another password.
+    let (role, reason) = outcome(url("right", "127.0.0.1", "verify-full", "ca.pem"));
+    assert!(role == Role::Connecting && reason.contains("not valid for name"), "{reason}");
+    let (role, reason) = outcome(url("right", "localhost", "verify-full", "other.pem"));
+    assert!(role == Role::Connecting && reason.contains("certificate"), "{reason}");
+    let (role, reason) = outcome(url("right", "127.0.0.1", "disable", "ca.pem"));
+    assert!(role == Role::Failed && reason.contains("pg_hba.conf"), "{reason}");
+    let (role, reason) = outcome(url("wrong", "localhost", "verify-full", "ca.pem"));
+    assert!(role == Role::Failed && reason.contains("password"), "{reason}");
+}

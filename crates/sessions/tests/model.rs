@@ -7,19 +7,22 @@
 //! one has the stanza, once.
 //!
 //! A session at level `"process"` whose machine dies may be behind, or gone: it was promised nothing. But what is known of it is
-//! consistent: each stanza that its count covers is there.
+//! consistent: each stanza that its count covers is there. The same holds for all but level `"replicated"` when the machine is lost with its
+//! disk, and another goes on from the copy, which is late.
 
 #![allow(clippy::unwrap_used)]
 
 use enjamb_journal::faults::{EIO, MemoryFiles, Op as Call, coin};
+use enjamb_journal::files::OpenFile;
+use enjamb_journal::sink::Sink;
 use enjamb_journal::{Config, Journal};
 use enjamb_sessions::{Attribute, Claim, Level, Safe, Scope, Sessions, State};
 use enjamb_stanza::{Kind, Name, Summary};
 use enjamb_stream_management::{Enabled, H, Limits, Peer, ResumeRequest, ResumptionId, StreamKey};
 use proptest::prelude::*;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// What is known of a client's session; something of it changes.
@@ -55,12 +58,79 @@ enum Op {
     CannotSync(u64, u64),
     Die,
     LosePower(u64),
+    /// The copy elsewhere takes so many of the things that the journal has told.
+    Copy(usize),
+    /// The machine is gone, and its disk: another one goes on from the copy.
+    LoseMachine,
+}
+
+/// A copy elsewhere, which takes what it is told when it likes.
+#[derive(Default)]
+struct Elsewhere {
+    told: VecDeque<Told>,
+    segments: BTreeMap<u32, Vec<u8>>,
+    /// Those that the journal has.
+    known: Vec<u32>,
+    head: Option<Arc<dyn OpenFile>>,
+    durable: u64,
+}
+
+enum Told {
+    Begun(u32, Arc<dyn OpenFile>),
+    Written(u64, u64),
+    Attached,
+    Dead(u32),
+}
+
+impl Elsewhere {
+    fn take(&mut self, most: usize) {
+        for told in self.told.drain(..most.min(self.told.len())) {
+            match told {
+                Told::Begun(segment, file) => {
+                    self.head = Some(file);
+                    self.known.push(segment);
+                    self.segments.entry(segment).or_default();
+                }
+                Told::Written(end, position) => {
+                    let (Some(segment), Some(file)) = (self.known.last(), &self.head) else { continue };
+                    let bytes = self.segments.entry(*segment).or_default();
+                    bytes.resize(end as usize, 0);
+                    file.read_exact_at(bytes, 0).unwrap();
+                    self.durable = position;
+                }
+                Told::Attached => self.segments.retain(|segment, _| self.known.contains(segment)),
+                Told::Dead(segment) => drop(self.segments.remove(&segment)),
+            }
+        }
+    }
+}
+
+struct Copying(Arc<Mutex<Elsewhere>>);
+
+impl Sink for Copying {
+    fn begun(&mut self, segment: u32, file: &Arc<dyn OpenFile>) {
+        self.0.lock().unwrap().told.push_back(Told::Begun(segment, Arc::clone(file)));
+    }
+
+    fn written(&mut self, end: u64, position: u64) {
+        self.0.lock().unwrap().told.push_back(Told::Written(end, position));
+    }
+
+    fn sync(&self) {}
+
+    fn dead(&mut self, segment: u32) {
+        self.0.lock().unwrap().told.push_back(Told::Dead(segment));
+    }
+
+    fn durable(&self) -> u64 {
+        self.0.lock().unwrap().durable
+    }
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let s = 0..5usize;
     prop_oneof![
-        6 => prop_oneof![1 => Just(Level::None), 2 => Just(Level::Process), 3 => Just(Level::Power)].prop_map(Op::Start),
+        6 => level().prop_map(Op::Start),
         30 => (s.clone(), s.clone()).prop_map(|(from, to)| Op::Receive(from, to)),
         30 => s.clone().prop_map(Op::Process),
         25 => s.clone().prop_map(Op::Claim),
@@ -77,7 +147,38 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..6u64, 1..3u64).prop_map(|(after, times)| Op::CannotSync(after, times)),
         3 => Just(Op::Die),
         3 => any::<u64>().prop_map(Op::LosePower),
+        6 => (1..6usize).prop_map(Op::Copy),
+        4 => Just(Op::LoseMachine),
     ]
+}
+
+fn level() -> impl Strategy<Value = Level> {
+    prop_oneof![
+        1 => Just(Level::None), 2 => Just(Level::Process), 3 => Just(Level::Power), 3 => Just(Level::Replicated)
+    ]
+}
+
+/// What has come to an end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Death {
+    Process,
+    /// The machine's; of what was not synced any part survives.
+    Power(u64),
+    /// The machine's, and its disk's.
+    Machine,
+}
+
+impl Death {
+    /// Whether that outlives it.
+    fn spares(self, level: Level) -> bool {
+        match self {
+            // What is in the copy is on the disk as well, in the operating system's memory.
+            Death::Process => level != Level::None,
+            // Whoever has more is believed, the disk or the copy: here always the disk.
+            Death::Power(_) => level == Level::Power,
+            Death::Machine => level == Level::Replicated,
+        }
+    }
 }
 
 /// One session, as its client and a bystander see it.
@@ -109,6 +210,7 @@ struct World {
     limits: Arc<Limits>,
     clients: Vec<Client>,
     texts: usize,
+    elsewhere: Arc<Mutex<Elsewhere>>,
 }
 
 fn small() -> Config {
@@ -129,10 +231,22 @@ fn open(files: &MemoryFiles) -> Journal {
 impl World {
     fn new(page: usize) -> World {
         let files = MemoryFiles::with_pages(page);
-        let mut sessions = Sessions::default();
-        sessions.open(open(&files));
-        let limits = Limits { queue_stanzas: 1 << 20, ..Limits::default() };
-        World { files, sessions, limits: Arc::new(limits), clients: Vec::new(), texts: 0 }
+        let limits = Arc::new(Limits { queue_stanzas: 1 << 20, ..Limits::default() });
+        let (sessions, clients, elsewhere) = (Sessions::default(), Vec::new(), Arc::default());
+        let mut world = World { files, sessions, limits, clients, texts: 0, elsewhere };
+        world.open();
+        world
+    }
+
+    fn open(&mut self) {
+        let mut journal = open(&self.files);
+        {
+            let mut elsewhere = self.elsewhere.lock().unwrap();
+            (elsewhere.durable, elsewhere.known) = (0, Vec::new());
+        }
+        journal.attach(Box::new(Copying(Arc::clone(&self.elsewhere)))).unwrap();
+        self.elsewhere.lock().unwrap().told.push_back(Told::Attached);
+        self.sessions.open(journal);
     }
 
     /// One of those that are not gone.
@@ -145,6 +259,19 @@ impl World {
         self.sessions.journal().unwrap().durable()
     }
 
+    fn safe(&mut self) -> Safe {
+        Safe { disk: self.durable(), copy: self.sessions.journal().unwrap().copied() }
+    }
+
+    /// Waits until that level has what was written, unless it cannot.
+    fn catch_up(&mut self, level: Level) -> bool {
+        if level == Level::Replicated {
+            self.elsewhere.lock().unwrap().take(usize::MAX);
+            return true;
+        }
+        self.sync()
+    }
+
     fn start(&mut self, level: Level) {
         let n = self.clients.len() as u64 + 1;
         let (name, id) = (format!("c{n}@x"), ResumptionId(n.into()));
@@ -154,7 +281,7 @@ impl World {
         let kept = level == Level::None
             || self.sessions.keep(key, n, &known(&name, ""), Scope::Whole).is_ok()
                 && self.sessions.commit().is_ok()
-                && (level == Level::Process || self.sync());
+                && (level == Level::Process || self.catch_up(level));
         if !kept {
             self.sessions.ended(key);
         }
@@ -222,8 +349,8 @@ impl World {
     fn claim(&mut self, i: usize) -> Claim {
         let Client { key, level, ref waiting, .. } = self.clients[i];
         let h = self.sessions.get(key).unwrap().handled(waiting.len());
-        let durable = self.durable();
-        self.sessions.claim(key, h, level, durable).0
+        let safe = self.safe();
+        self.sessions.claim(key, h, level, safe.at(level)).0
     }
 
     /// The client comes back. If nobody can tell it what was handled, it is disconnected again.
@@ -236,7 +363,7 @@ impl World {
         assert_eq!(resumed.key, client.key);
         let mut claim = self.claim(i);
         if claim.pending {
-            self.sync();
+            self.catch_up(self.clients[i].level);
             claim = self.claim(i);
         }
         let written = self.sessions.commit().is_ok();
@@ -262,15 +389,32 @@ impl World {
         }
     }
 
-    /// The process is gone, and starts again; with `power` the machine is, and what the disk had not got.
-    fn die(&mut self, power: Option<u64>) {
-        match power {
-            None => self.files.crash(),
-            Some(seed) => self.files.lose_power_in_any_order(coin(seed)),
+    /// The process is gone, and starts again, or another where the copy is.
+    fn die(&mut self, death: Death) {
+        match death {
+            // What was told and not copied has a second name: it is copied all the same.
+            Death::Process => {
+                self.elsewhere.lock().unwrap().take(usize::MAX);
+                self.files.crash();
+            }
+            Death::Power(seed) => self.files.lose_power_in_any_order(coin(seed)),
+            Death::Machine => self.files.crash(),
         }
         // What the old one writes from here on, it does not.
         self.sessions = Sessions::default();
-        self.sessions.open(open(&self.files));
+        match death {
+            Death::Process => {}
+            Death::Power(_) => *self.elsewhere.lock().unwrap() = Elsewhere::default(),
+            Death::Machine => {
+                let copied = std::mem::take(&mut *self.elsewhere.lock().unwrap()).segments;
+                self.files = MemoryFiles::with_pages(4096);
+                for (segment, bytes) in &copied {
+                    self.files.write(&Path::new("/j").join(format!("{segment:08x}.seg")), bytes);
+                }
+                self.elsewhere.lock().unwrap().segments = copied;
+            }
+        }
+        self.open();
 
         let mut found = HashMap::new();
         for f in self.sessions.found() {
@@ -279,10 +423,9 @@ impl World {
                 found.insert(self.sessions.state(f.token).unwrap().username, f.token);
             }
         }
-        let promised = |level| level == Level::Power || level == Level::Process && power.is_none();
         for client in self.clients.iter_mut().filter(|c| !c.gone) {
             (client.live, client.waiting) = (false, VecDeque::new());
-            let promised = promised(client.level);
+            let promised = death.spares(client.level);
             let token = match (client.level, found.remove(&client.name)) {
                 (Level::None, token) => {
                     client.gone = true;
@@ -390,8 +533,8 @@ impl World {
                 }
             }
             Op::Settle => {
-                let durable = self.durable();
-                for (key, h) in self.sessions.settled(Safe { disk: durable, copy: 0 }) {
+                let safe = self.safe();
+                for (key, h) in self.sessions.settled(safe) {
                     if let Some(i) = self.clients.iter().position(|c| c.key == key && c.live) {
                         self.tell(i, h);
                     }
@@ -431,8 +574,10 @@ impl World {
             Op::Full(bytes) => self.files.room(bytes),
             Op::Heal => self.files.heal(),
             Op::CannotSync(after, times) => self.files.fail(Call::Sync, after, times, EIO),
-            Op::Die => self.die(None),
-            Op::LosePower(seed) => self.die(Some(seed)),
+            Op::Die => self.die(Death::Process),
+            Op::LosePower(seed) => self.die(Death::Power(seed)),
+            Op::Copy(most) => self.elsewhere.lock().unwrap().take(most),
+            Op::LoseMachine => self.die(Death::Machine),
         }
         assert!(self.sessions.take_unkept().is_empty());
     }
@@ -456,7 +601,7 @@ proptest! {
             world.apply(op);
         }
         world.files.heal();
-        world.die(None);
+        world.die(Death::Process);
     }
 }
 

@@ -218,7 +218,7 @@ fn claim(
 fn safe(durable: Option<u64>) -> Safe {
     with(|state| {
         let disk = durable.unwrap_or_else(|| state.sessions.journal().map_or(0, |j| j.durable()));
-        Safe { disk, copy: state.replica.as_ref().and_then(|replica| replica.durable()).unwrap_or(0) }
+        Safe { disk, copy: state.copied() }
     })
 }
 

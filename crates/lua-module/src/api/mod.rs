@@ -5,5 +5,6 @@ pub mod direct;
 pub mod journal;
 pub mod minimix;
 pub mod muc;
+#[cfg(feature = "replica")]
 pub mod replica;
 pub mod smacks;

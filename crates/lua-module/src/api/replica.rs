@@ -11,6 +11,23 @@ use mlua::prelude::*;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The copy, if there is one.
+#[derive(Default)]
+pub struct Copy {
+    replica: Option<Replica>,
+    /// By what it tells that there is news.
+    wake: Option<Wake>,
+    /// What Lua was told that this server is.
+    role: Role,
+}
+
+impl Copy {
+    /// Up to where it has everything of the open journal.
+    pub fn durable(&self) -> u64 {
+        self.replica.as_ref().and_then(Replica::durable).unwrap_or(0)
+    }
+}
+
 /// What it is without one.
 const STOPPED: &str = "stopped";
 
@@ -25,7 +42,7 @@ fn seconds(seconds: f64) -> Duration {
 
 /// `start{ url=, cluster=, node=, directory=, lease=, version= }`: `true`; or `nil, message`.
 fn start(lua: &Lua, options: LuaTable) -> LuaResult<LuaMultiValue> {
-    if with(|state| state.replica.is_some()) {
+    if with(|state| state.replica.replica.is_some()) {
         return true.into_lua_multi(lua);
     }
     let url: String = options.get("url")?;
@@ -49,10 +66,8 @@ fn start(lua: &Lua, options: LuaTable) -> LuaResult<LuaMultiValue> {
     match Replica::start(&options, tell) {
         Err(error) => failed(lua, error),
         Ok(replica) => {
-            with(|state| {
-                (state.replica, state.replica_wake) = (Some(replica), Some(wake));
-                state.replica_role = Role::default();
-            });
+            let role = replica.role();
+            with(|state| state.replica = Copy { replica: Some(replica), wake: Some(wake), role });
             true.into_lua_multi(lua)
         }
     }
@@ -70,9 +85,9 @@ fn host(lua: &Lua, url: String) -> LuaResult<LuaMultiValue> {
 fn state(lua: &Lua, (): ()) -> LuaResult<LuaTable> {
     let table = lua.create_table()?;
     let asked = with(|state| {
-        let replica = state.replica.as_ref()?;
+        let replica = state.replica.replica.as_ref()?;
         let now = replica.state();
-        state.replica_role = now.role;
+        state.replica.role = now.role;
         Some((now, replica.progress(), replica.left()))
     });
     log::hand_over(lua);
@@ -100,8 +115,8 @@ fn state(lua: &Lua, (): ()) -> LuaResult<LuaTable> {
 /// `wait(seconds)`: waits until the role is another than was told last, at most so long; what [`state`] says.
 fn wait(lua: &Lua, most: f64) -> LuaResult<LuaTable> {
     with(|state| {
-        if let Some(replica) = &state.replica {
-            replica.wait(state.replica_role, seconds(most));
+        if let Copy { replica: Some(replica), role, .. } = &state.replica {
+            replica.wait(*role, seconds(most));
         }
     });
     state(lua, ())
@@ -109,30 +124,30 @@ fn wait(lua: &Lua, most: f64) -> LuaResult<LuaTable> {
 
 /// `watch()`: a file descriptor that becomes readable when there is news.
 fn watch(_: &Lua, (): ()) -> LuaResult<Option<i32>> {
-    Ok(with(|state| state.replica_wake.as_ref().map(Wake::fd)))
+    Ok(with(|state| state.replica.wake.as_ref().map(Wake::fd)))
 }
 
 /// `woken()`: that it is readable was noticed.
 fn woken(_: &Lua, (): ()) -> LuaResult<()> {
-    with(|state| state.replica_wake.as_mut().map(Wake::take));
+    with(|state| state.replica.wake.as_mut().map(Wake::take));
     Ok(())
 }
 
 /// `permitted()`: whether this server may serve now.
 fn permitted(_: &Lua, (): ()) -> LuaResult<bool> {
-    Ok(with(|state| state.replica.as_ref().is_some_and(Replica::permitted)))
+    Ok(with(|state| state.replica.replica.as_ref().is_some_and(Replica::permitted)))
 }
 
 /// `turned()`: the main loop turned.
 fn turned(_: &Lua, (): ()) -> LuaResult<()> {
-    with(|state| state.replica.as_ref().map(Replica::turned));
+    with(|state| state.replica.replica.as_ref().map(Replica::turned));
     Ok(())
 }
 
 /// `attach()`: the open journal is copied from now on. `true`; or `nil, message`.
 fn attach(lua: &Lua, (): ()) -> LuaResult<LuaMultiValue> {
     let attached = with(|state| {
-        let (Some(replica), Some(journal)) = (&state.replica, state.sessions.journal()) else {
+        let (Some(replica), Some(journal)) = (&state.replica.replica, state.sessions.journal()) else {
             return Err("no replica was started, or no journal is open".to_owned());
         };
         replica.attach(journal).map_err(|error| error.to_string())
@@ -145,22 +160,23 @@ fn attach(lua: &Lua, (): ()) -> LuaResult<LuaMultiValue> {
 
 /// `release(seconds)`: gives the lease up when all is copied; whether that was done in so many seconds.
 fn release(lua: &Lua, most: f64) -> LuaResult<bool> {
-    let released = with(|state| state.replica.as_ref().is_some_and(|replica| replica.release(seconds(most))));
+    let released =
+        with(|state| state.replica.replica.as_ref().is_some_and(|replica| replica.release(seconds(most))));
     log::hand_over(lua);
     Ok(released)
 }
 
 /// `handover()`: the same, without waiting.
 fn handover(_: &Lua, (): ()) -> LuaResult<()> {
-    with(|state| state.replica.as_ref().map(Replica::hand_over));
+    with(|state| state.replica.replica.as_ref().map(Replica::hand_over));
     Ok(())
 }
 
 /// `stop()`: ends it. The lease stays as it is.
 fn stop(lua: &Lua, (): ()) -> LuaResult<()> {
     with(|state| {
-        state.replica = None; // its thread may tell until then
-        state.replica_wake = None;
+        state.replica.replica = None; // its thread may tell until then
+        state.replica.wake = None;
     });
     log::hand_over(lua);
     Ok(())

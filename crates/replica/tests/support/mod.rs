@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -121,6 +122,16 @@ impl Postgres {
 
     pub fn set(&mut self, setting: &str) {
         self.settings.push(setting.to_owned());
+    }
+
+    /// Puts a file into its directory.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        let path = self.dir.join("data").join(name);
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        if geteuid().is_root() {
+            assert!(Command::new("chown").arg("postgres:").arg(&path).status().unwrap().success());
+        }
     }
 
     pub fn url(&self) -> String {
