@@ -85,7 +85,7 @@ local function give_up(problem)
 	if not global:get_option_boolean("smacks_replica_required", true) then
 		module:log("error", "%s. It goes on without a replica, since smacks_replica_required is false", problem);
 		replica.phase = "off";
-		rp.stop();
+		if rp then rp.stop(); end
 		return;
 	end
 	module:log("error", "%s. Prosody does not start", problem);
@@ -112,7 +112,7 @@ local function set_logs_aside(state)
 	if not state.set_aside and not state.restored then return; end
 	for _, name in ipairs { "enjamb-rooms", "enjamb-contacts" } do
 		local path = prosody.paths.data.."/"..name;
-		os.rename(path, path..".aside"); -- what is not there need not go
+		os.rename(path, path..".set-aside"); -- what is not there need not go
 	end
 end
 
@@ -178,14 +178,18 @@ end
 
 local function watch(journal)
 	replica.watcher = server.watchfd(rp.watch(), function ()
-		rp.woken();
-		journal.disk_has_more(); -- a lease that is lost, the fence sees
+		if rp.woken() then
+			replica.look();
+		end
+		journal.disk_has_more();
 	end);
 end
 
 local function start()
 	local problem = replica.problem;
-	if not problem and not standby.is_supported() then
+	if not problem and not rp then
+		problem = "This build of Enjamb's library has no replica: use one that has";
+	elseif not problem and not standby.is_supported() then
 		problem = "smacks_replica wants Prosody's network_backend to be \"epoll\", which is the default";
 	end
 	if not problem then
@@ -321,5 +325,5 @@ return {
 	-- Whether there is one to acknowledge by.
 	is_up = function () return replica.phase == "up"; end;
 	release = release;
-	state = function () return replica.phase ~= nil and rp.state() or nil, replica.name, replica.phase; end;
+	state = function () return replica.phase ~= nil and rp and rp.state() or nil, replica.name, replica.phase; end;
 };
