@@ -16,7 +16,8 @@ local monotonic = require "util.time".monotonic;
 -- So long, in seconds, what is in buffers may still go out when the lease has been given up on purpose.
 local farewell = 1;
 
--- What stands in Prosody calls through this table, so a reload replaces what it does. up: there is a lease to be looked at.
+-- What stands in Prosody calls through this table, so a reload replaces what it does. up: there is a lease to be looked at; lenient: it counts only
+-- that it is not another's.
 local fence = module:shared("/*/smacks/fence");
 
 -- Ends the process at once: nobody is told, nothing is stored, streams are not ended.
@@ -52,7 +53,7 @@ end
 
 -- Returns when the lease is confirmed. If it is another's by then the process ends here.
 function fence.hold()
-	if not fence.up or fence.leaving then return; end
+	if not fence.up or fence.leaving or fence.lenient and rp.state().role ~= "lost" then return; end
 	fence.holding = true;
 	local since, said, signals = monotonic(), false, stop_signals();
 	repeat
@@ -87,9 +88,9 @@ function fence.say_farewell(poll, wait)
 end
 
 -- Puts the deadline before everything that Prosody does. `connection` is any that net.server has made; guard_commits(f) has f() called
--- before Prosody's storage commits.
-local function put_up(connection, guard_commits)
-	fence.up = true;
+-- before Prosody's storage commits. `lenient`: it goes on past the deadline unless another has the lease, since there is no other.
+local function put_up(connection, guard_commits, lenient)
+	fence.up, fence.lenient = true, lenient;
 	if fence.stands then return; end
 	fence.stands = true;
 	local permitted, turned = rp.permitted, rp.turned;

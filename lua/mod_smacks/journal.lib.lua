@@ -213,6 +213,14 @@ local function time_ago(seconds)
 	return ("%d hours"):format(seconds // 3600);
 end
 
+-- Level "replicated" where there is no replica, since the admin wants to go on without (smacks_replica_required). Returns whether that is news.
+local function do_without_replica()
+	if level ~= "replicated" or replica.is_wanted() then return false; end
+	module:log("error", "There is no replica, so what is acknowledged is on the disk, and nowhere else (level \"power\")");
+	level = "power";
+	return true;
+end
+
 -- When its connection is lost, a session is compared as a whole: a module may have changed what nobody heard of.
 module:hook("pre-resource-unbind", function (event)
 	local session = event.session;
@@ -235,10 +243,7 @@ end
 
 local function open()
 	if level == "none" or not replica.may_open() then return false; end
-	if level == "replicated" and not replica.is_up() then
-		module:log("error", "There is no replica, so what is acknowledged is on the disk, and nowhere else (level \"power\")");
-		level = "power";
-	end
+	do_without_replica();
 	if journal.open then
 		watch_disk();
 		return true;
@@ -271,7 +276,12 @@ this_host.open = open;
 
 -- What nobody asks to be acknowledged is kept all the same, a little later.
 module:add_timer(1, function ()
-	if journal.open then commit(); end
+	if journal.open then
+		if do_without_replica() then
+			watch_disk();
+		end
+		commit();
+	end
 	return 1;
 end);
 

@@ -81,8 +81,12 @@ local function end_process(code)
 	os_exit(code);
 end
 
+local function is_required()
+	return global:get_option_boolean("smacks_replica_required", true);
+end
+
 local function give_up(problem)
-	if not global:get_option_boolean("smacks_replica_required", true) then
+	if not is_required() then
 		module:log("error", "%s. It goes on without a replica, since smacks_replica_required is false", problem);
 		replica.phase = "off";
 		if rp then rp.stop(); end
@@ -165,10 +169,17 @@ end
 function replica.look()
 	local state = rp.state();
 	local is_away = state.connected == false;
+	if state.role == "failed" and not is_required() then
+		module:log("error", "%s. It goes on without a replica, since smacks_replica_required is false", state.reason or "The replica failed");
+		replica.phase = "off";
+		fence.take_down();
+		return;
+	end
 	if is_away and not replica.away_since then
 		replica.away_since = monotonic();
-		module:log("error", "The replica's database is out of reach: at level \"replicated\" nothing more is acknowledged, and if it stays so "
-			.."for %.0f seconds nothing is done at all until it is back%s", state.left or 0, state.reason and ": "..state.reason or "");
+		module:log("error", "The replica's database is out of reach: at level \"replicated\" nothing more is acknowledged%s%s",
+			is_required() and (", and if it stays so for %.0f seconds nothing is done at all until it is back"):format(state.left or 0) or "",
+			state.reason and ": "..state.reason or "");
 	elseif not is_away and replica.away_since then
 		module:log("info", "The replica's database is back after %.1f seconds, it lacks %d bytes", monotonic() - replica.away_since, state.lag or 0);
 		replica.away_since = nil;
@@ -202,7 +213,7 @@ local function start()
 	if problem then return give_up(problem); end
 	if wait_for_lease() then
 		watch(module:shared("/*/smacks/journal"));
-		fence.put_up(replica.watcher, sql.guard_commits);
+		fence.put_up(replica.watcher, sql.guard_commits, not is_required());
 		warn_of_storage();
 	end
 end
@@ -322,8 +333,8 @@ return {
 	hand_over = hand_over;
 	-- Whether the journal may be opened: not without the lease.
 	may_open = function () return replica.phase ~= "wanted"; end;
-	-- Whether there is one to acknowledge by.
-	is_up = function () return replica.phase == "up"; end;
+	-- Whether there is one to acknowledge by, or will be.
+	is_wanted = function () return replica.phase ~= nil and replica.phase ~= "off"; end;
 	release = release;
 	state = function () return replica.phase ~= nil and rp and rp.state() or nil, replica.name, replica.phase; end;
 };

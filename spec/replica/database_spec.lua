@@ -88,6 +88,21 @@ t.versions("a replica whose database is away", function (start)
 		assert.same({}, ledger:lost());
 	end);
 
+	it("that need not be: it goes on for as long as the database is away", function ()
+		local one = pair.start(start, pg, { lease = 3; durability = "process"; config = "smacks_replica_required = false" });
+		local ledger, a, b = two_sessions(one);
+		a:send(b);
+		assert.is_true(ledger:settle());
+		pg:stop();
+		one:wait_log("replica's database is out of reach");
+		socket.sleep(4);
+		for _ = 1, 10 do a:send(b); b:send(a); end
+		assert.is_true(ledger:settle());
+		assert.falsy(one.srv:log():find("could not be renewed", 1, true));
+		pg:launch();
+		one:wait_log("database is back");
+	end);
+
 	it("at the start: nobody is served until it is there", function ()
 		local one = pair.new(start, pg, { lease = 60 });
 		pg:stop();
