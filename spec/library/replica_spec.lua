@@ -66,7 +66,8 @@ describe("a replica", function ()
 		assert.is_false(state.connected);
 		assert.equal(0, state.left);
 		assert.is_false(replica.permitted());
-		replica.woken();
+		assert.is_true(replica.woken());
+		assert.is_false(replica.woken());
 		-- Once is enough.
 		assert.is_true(start {});
 		-- What nobody has need not be given up.

@@ -87,6 +87,11 @@ impl Replica {
         self.shared.state()
     }
 
+    /// Whether the state has changed since this was asked last: more often only more is copied.
+    pub fn has_news(&self) -> bool {
+        self.shared.has_news()
+    }
+
     /// What this node is.
     pub fn role(&self) -> Role {
         self.shared.role()

@@ -49,7 +49,7 @@ impl Role {
 }
 
 /// How all stands.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// What this node is.
     pub role: Role,
@@ -91,6 +91,8 @@ pub(crate) struct Shared {
     retired: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
+    /// The state has changed since the owner asked whether it has.
+    news: AtomicBool,
     wish: Mutex<Wish>,
     /// Wakes the other thread.
     pub more: Arc<Notify>,
@@ -121,6 +123,7 @@ impl Shared {
             retired: AtomicBool::new(false),
             state: Mutex::default(),
             changed: Condvar::new(),
+            news: AtomicBool::new(false),
             wish: Mutex::default(),
             more: Arc::default(),
             stop: Notify::new(),
@@ -174,6 +177,11 @@ impl Shared {
         told
     }
 
+    /// Whether it has changed since this was asked last.
+    pub fn has_news(&self) -> bool {
+        self.news.swap(false, Ordering::AcqRel)
+    }
+
     pub fn role(&self) -> Role {
         lock(&self.state).role
     }
@@ -208,14 +216,16 @@ impl Shared {
     /// Changes the state; the owner is woken if it is to know.
     pub fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = lock(&self.state);
-        let before = (state.role, state.connected, state.epoch, state.warnings.len(), state.holder.clone());
+        let before = state.clone();
         change(&mut state);
-        let after = (state.role, state.connected, state.epoch, state.warnings.len(), state.holder.clone());
+        // That a batch was committed is no news.
+        let after = State { latency: before.latency, ..state.clone() };
         drop(state);
-        if before.0 != after.0 {
+        if before.role != after.role {
             self.changed.notify_all();
         }
         if before != after {
+            self.news.store(true, Ordering::Release);
             self.tell();
         }
     }

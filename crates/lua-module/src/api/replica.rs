@@ -127,10 +127,12 @@ fn watch(_: &Lua, (): ()) -> LuaResult<Option<i32>> {
     Ok(with(|state| state.replica.wake.as_ref().map(Wake::fd)))
 }
 
-/// `woken()`: that it is readable was noticed.
-fn woken(_: &Lua, (): ()) -> LuaResult<()> {
-    with(|state| state.replica.wake.as_mut().map(Wake::take));
-    Ok(())
+/// `woken()`: that it is readable was noticed. Whether [`state`] says anything new; if not, more is copied.
+fn woken(_: &Lua, (): ()) -> LuaResult<bool> {
+    Ok(with(|state| {
+        state.replica.wake.as_mut().map(Wake::take);
+        state.replica.replica.as_ref().is_some_and(Replica::has_news)
+    }))
 }
 
 /// `permitted()`: whether this server may serve now.
