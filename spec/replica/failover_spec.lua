@@ -194,35 +194,42 @@ t.versions("a server that goes", function (start)
 		assert.same({}, two:log_errors(0));
 	end);
 
-	it("for a while, in the middle of a stanza: what that leads to stays where it is", function ()
-		local one = pair.start(start, pg, { lease = 3; modules = { "offline" } });
-		local two = one:standby();
-		one:accounts { "nobody" };
-		local ledger, all = sessions(one);
-		write(ledger, all, 10);
-		assert.is_true(ledger:settle());
-		one.srv:eval(([[
-			prosody.hosts.localhost.events.add_handler("pre-message/bare", function ()
-				%s
-			end, 1000);
-		]]):format(stop_itself));
-		all[1].client:send("<message to='nobody@localhost' id='stale'><body>stale</body></message>");
-		all[1].client:send(("<message to='%s' id='late'><body>late</body></message>"):format(all[2].client.jid));
-		wait_stopped(one);
-		two:wait_ready();
-		local seen = {};
-		for i = 1, 4 do seen[i] = #all[i].client.seen; end
-		one:signal("CONT");
-		one.srv:wait_ended(30);
-		for i = 1, 4 do
-			all[i].client:drain(0.2);
-			assert.equal(seen[i], #all[i].client.seen);
-		end
-		assert.equal("0", pg:sql("SELECT count(*) FROM prosody WHERE value LIKE '%stale%'", one.pair.opts.database));
-		assert.equal("0", pg:sql("SELECT count(*) FROM prosodyarchive WHERE value LIKE '%stale%'", one.pair.opts.database));
-		all_come_back(two, all);
-		assert_whole(ledger);
-	end);
+	-- With opportunistic_writes what is sent goes out at once, not in the next turn of the main loop.
+	for _, network in ipairs { "", "network_settings = { opportunistic_writes = true }" } do
+		it("for a while, in the middle of a stanza: what that leads to stays where it is (" .. network .. ")", function ()
+			local one = pair.start(start, pg, { lease = 3; modules = { "offline" }; config = network });
+			local two = one:standby();
+			one:accounts { "nobody" };
+			local ledger, all = sessions(one);
+			write(ledger, all, 10);
+			assert.is_true(ledger:settle());
+			one.srv:eval(([[
+				prosody.hosts.localhost.events.add_handler("pre-message/full", function ()
+					%s
+				end, 1000);
+				prosody.hosts.localhost.events.add_handler("pre-message/bare", function ()
+					io.open(prosody.paths.data .. "/processed", "w"):close();
+				end, 1000);
+			]]):format(stop_itself));
+			all[1].client:send(("<message to='%s' id='late'><body>late</body></message>"):format(all[2].client.jid)
+				.. "<message to='nobody@localhost' id='stale'><body>stale</body></message>");
+			wait_stopped(one);
+			two:wait_ready();
+			local seen = {};
+			for i = 1, 4 do seen[i] = #all[i].client.seen; end
+			one:signal("CONT");
+			one.srv:wait_ended(30);
+			for i = 1, 4 do
+				all[i].client:drain(0.2);
+				assert.equal(seen[i], #all[i].client.seen);
+			end
+			assert.is_nil(server.read_file(one.srv.dir .. "/data/processed"), "the next stanza was processed");
+			assert.equal("0", pg:sql("SELECT count(*) FROM prosody WHERE value LIKE '%stale%'", one.pair.opts.database));
+			assert.equal("0", pg:sql("SELECT count(*) FROM prosodyarchive WHERE value LIKE '%stale%'", one.pair.opts.database));
+			all_come_back(two, all);
+			assert_whole(ledger);
+		end);
+	end
 
 	it("and comes back with what is on its disk: that is not believed", function ()
 		local one = pair.start(start, pg, { lease = 3 });
