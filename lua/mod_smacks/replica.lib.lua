@@ -142,7 +142,7 @@ local function wait_for_lease()
 	if told[1] then
 		module:log("warn", "This server serves now, after %.1f seconds", monotonic() - since);
 		standby.notify("STATUS=");
-		sql.end_idle_transactions(replica.settings.lease // 2);
+		sql.end_idle_transactions(math.floor(replica.settings.lease / 2));
 		-- Certificates may have been renewed since the start.
 		prosody.reload_config();
 	end

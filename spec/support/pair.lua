@@ -27,7 +27,8 @@ local methods = {};
 
 local function new(start, pg, opts)
 	local all = {
-		launch = false; storage = "sql"; config = config_of(pg, opts); modules = opts.modules; extra = opts.extra; daemonize = opts.daemonize;
+		launch = false; storage = "sql"; config = config_of(pg, opts);
+		modules = opts.modules; extra = opts.extra; minimix = opts.minimix; daemonize = opts.daemonize;
 		sql = { database = opts.database, username = "enjamb", password = postgres.password, port = pg.port };
 	};
 	local ctx = start(all);
