@@ -22,12 +22,14 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// The oldest server that knows all that is said here.
 const OLDEST: i32 = 120_000;
-/// An answer to anything else takes at most so long.
+/// An answer takes at most so long ...
 const LIMIT: Duration = Duration::from_secs(10);
+/// ... and when a connection is made.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// How a connection is made.
 pub(crate) struct Database {
-    config: Config,
+    configs: Vec<Config>,
     tls: MakeRustlsConnect,
     names: Names,
     /// A batch that takes longer is cancelled: it may wait for a replica of the database that is away, and a renewal waits behind it.
@@ -133,8 +135,8 @@ fn unsigned(number: i64) -> u64 {
 }
 
 impl Database {
-    pub fn new(config: Config, tls: MakeRustlsConnect, names: Names, patience: Duration) -> Database {
-        Database { config, tls, names, patience }
+    pub fn new(configs: Vec<Config>, tls: MakeRustlsConnect, names: Names, patience: Duration) -> Database {
+        Database { configs, tls, names, patience }
     }
 
     pub fn names(&self) -> &Names {
@@ -151,12 +153,21 @@ impl Database {
         application: &str,
         warnings: Option<Arc<AtomicU64>>,
     ) -> Result<(Client, JoinHandle<()>), Error> {
-        let mut config = self.config.clone();
-        config.application_name(application);
-        let connected = timeout(LIMIT, config.connect(self.tls.clone())).await;
-        let connected =
-            connected.map_err(|_| Error::Away("the database cannot be reached: no answer".into()))?;
-        let (client, mut connection) = connected.map_err(|e| refusal(&e))?;
+        let mut connected = Err(Error::Away("the replica's URL names no host".into()));
+        for config in &self.configs {
+            let mut config = config.clone();
+            config.application_name(application);
+            // What goes beyond connecting is a few words.
+            let limit = config.get_connect_timeout().copied().unwrap_or(ANSWER) + ANSWER;
+            connected = match timeout(limit, config.connect(self.tls.clone())).await {
+                Ok(connected) => connected.map_err(|e| refusal(&e)),
+                Err(_) => Err(Error::Away("the database cannot be reached: no answer".into())),
+            };
+            if connected.is_ok() {
+                break;
+            }
+        }
+        let (client, mut connection) = connected?;
         let task = tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
                 if let (AsyncMessage::Notice(notice), Some(warnings)) = (message, &warnings) {
@@ -287,8 +298,13 @@ impl Connection {
         self.client.is_closed()
     }
 
+    /// Within that time the lease must be answered for, or there would be none left in which to try another host.
+    fn soon(&self) -> Duration {
+        (self.patience * 3 / 2).min(LIMIT)
+    }
+
     pub async fn look(&self) -> Result<Option<Row>, Error> {
-        let row = within(LIMIT, self.client.query_opt(&self.prepared.look, &[&self.cluster])).await?;
+        let row = within(self.soon(), self.client.query_opt(&self.prepared.look, &[&self.cluster])).await?;
         let row = row.map(|row| {
             let text: String = row.try_get(0)?;
             let (name, holder) = text.rsplit_once('#').unwrap_or((&text, &text));
@@ -395,11 +411,11 @@ impl Connection {
             Err(_) => {
                 // Where it cannot be cancelled the connection is to end.
                 let cancel = self.client.cancel_token();
-                let cancelled = timeout(self.patience, cancel.cancel_query(self.tls.clone())).await;
+                let cancelled = timeout(self.patience / 2, cancel.cancel_query(self.tls.clone())).await;
                 if !matches!(cancelled, Ok(Ok(()))) {
                     return Err(Error::Away("a commit of the database has not been answered".into()));
                 }
-                let late = timeout(self.patience, &mut done).await;
+                let late = timeout(self.patience / 2, &mut done).await;
                 late.map_err(|_| Error::Away("a commit of the database has not been answered".into()))?
             }
         };

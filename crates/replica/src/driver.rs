@@ -25,8 +25,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// From one attempt to connect to the next.
-const RETRY: Duration = Duration::from_millis(500);
+/// From one attempt to connect to the next at first, and after many.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// After something that is tried again on the same connection.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -64,6 +64,8 @@ pub(crate) struct Driver {
 enum Ended {
     /// It is lost, or refuses.
     Failed(Error),
+    /// This node can never have the lease as things are.
+    Hopeless(Error),
     /// There is nothing more to do.
     Done,
 }
@@ -129,10 +131,11 @@ impl Driver {
     }
 
     async fn work(&mut self) {
-        let mut is_said = false;
+        let (mut is_said, mut retry) = (false, RETRY.0);
         loop {
             let ended = match self.database.connect().await {
                 Ok((connection, found)) => {
+                    retry = RETRY.0;
                     if found.fsync_is_off && !std::mem::replace(&mut self.said_fsync, true) {
                         self.shared.warn(
                             "the database's fsync is off: what is copied there does not survive its machine's death. Set fsync = on".into(),
@@ -147,7 +150,11 @@ impl Driver {
                 }
                 Err(error) => Ended::Failed(error),
             };
-            let Ended::Failed(error) = ended else { break };
+            let error = match ended {
+                Ended::Failed(error) => error,
+                Ended::Hopeless(error) => return self.fail(&error),
+                Ended::Done => break,
+            };
             // What refuses at the start is the admin's to mend; who serves goes on trying.
             if error.is_final() && !self.is_ready && self.lease.epoch().is_none() && !self.has_looked {
                 return self.fail(&error);
@@ -170,7 +177,8 @@ impl Driver {
                     }
                 }
             }
-            sleep(RETRY).await;
+            sleep(retry).await;
+            retry = (retry * 2).min(RETRY.1);
         }
     }
 
@@ -234,10 +242,11 @@ impl Driver {
         now: Duration,
     ) -> Result<(), Ended> {
         if let Some(directory) = &mut self.directory {
-            directory.intend(claim.from.as_ref())?;
+            directory.intend(claim.from.as_ref()).map_err(Ended::Hopeless)?;
         }
         self.lease.claiming(claim.clone(), now);
-        match connection.claim(&claim).await? {
+        let claimed = connection.claim(&claim).await;
+        match claimed.map_err(|e| if e.is_final() { Ended::Hopeless(e) } else { Ended::Failed(e) })? {
             Some(taken) => self.lease.claimed(taken),
             None => {
                 // The node that had it was stopped in the middle of a statement.

@@ -19,6 +19,9 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// However long the lease is, no batch is waited for longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What a replica is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -72,7 +75,7 @@ impl Replica {
         let shared = Arc::new(Shared::new(Box::new(tell)));
         let terms = Terms::new(options.lease);
         let names = Names { cluster: options.cluster.clone(), node: directory.node().to_owned(), name };
-        let database = Database::new(url.config, tls, names, terms.lease / 4);
+        let database = Database::new(url.configs, tls, names, (terms.lease / 4).min(PATIENCE));
         let driver = Driver::new(Arc::clone(&shared), database, directory, terms);
         let failed = |source| Error::System { what: "cannot start the replica's thread", source };
         let thread = with_signals_blocked(|| {

@@ -24,8 +24,8 @@ pub enum Trust {
 /// A database.
 #[derive(Clone, Debug)]
 pub struct Url {
-    /// How to connect, but for TLS.
-    pub config: Config,
+    /// How to connect, but for TLS: for each host, in the order in which they are to be tried.
+    pub configs: Vec<Config>,
     /// Whom to believe.
     pub trust: Trust,
     /// Where the certificates to trust are; `None`: the system's.
@@ -69,32 +69,46 @@ impl Url {
         if trust == Trust::Anybody && mode == SslMode::Require && roots.is_some() {
             trust = Trust::Certified;
         }
-        let rest = if rest.is_empty() { place.to_owned() } else { format!("{place}?{}", rest.join("&")) };
-        let mut config: Config = rest.parse().map_err(|e| wrong(describe(&e)))?;
-        config.ssl_mode(mode);
-        if config.get_hosts().is_empty() {
-            return Err(wrong("it names no host"));
-        }
-        if !query.contains("target_session_attrs=") {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(Duration::from_secs(3));
-        }
-        config.keepalives_idle(Duration::from_secs(5));
-        config.keepalives_interval(Duration::from_secs(2));
-        config.keepalives_retries(3);
-        Ok(Url { config, trust, roots: roots.map(PathBuf::from) })
+        let rest = if rest.is_empty() { String::new() } else { format!("?{}", rest.join("&")) };
+        let wanted = query.contains("target_session_attrs=");
+        let configs = each_host(place).into_iter().map(|place| {
+            let mut config: Config = format!("{place}{rest}").parse().map_err(|e| wrong(describe(&e)))?;
+            config.ssl_mode(mode);
+            if config.get_hosts().is_empty() {
+                return Err(wrong("it names no host"));
+            }
+            if !wanted {
+                config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+            }
+            if config.get_connect_timeout().is_none() {
+                config.connect_timeout(Duration::from_secs(2));
+            }
+            config.keepalives_idle(Duration::from_secs(5));
+            config.keepalives_interval(Duration::from_secs(2));
+            config.keepalives_retries(3);
+            Ok(config)
+        });
+        Ok(Url { configs: configs.collect::<Result<_, _>>()?, trust, roots: roots.map(PathBuf::from) })
     }
 
     /// The first host: a name, an address, or the directory of a socket.
     pub fn host(&self) -> String {
-        match self.config.get_hosts().first() {
+        match self.configs.first().and_then(|config| config.get_hosts().first()) {
             Some(Host::Tcp(host)) => host.clone(),
             Some(Host::Unix(path)) => path.display().to_string(),
             None => String::new(),
         }
     }
+}
+
+/// The same for each of the hosts alone: one that takes connections and does not answer must not keep the next from being tried.
+fn each_host(place: &str) -> Vec<String> {
+    let Some((scheme, rest)) = place.split_once("://") else { return vec![place.to_owned()] };
+    let (authority, path) =
+        rest.split_once('/').map_or((rest, String::new()), |(a, path)| (a, format!("/{path}")));
+    let (user, hosts) =
+        authority.rsplit_once('@').map_or((String::new(), authority), |(u, h)| (format!("{u}@"), h));
+    hosts.split(',').map(|host| format!("{scheme}://{user}{host}{path}")).collect()
 }
 
 /// An error with what it came from.
@@ -120,17 +134,28 @@ mod tests {
     fn hosts_and_what_holds_by_default() {
         let url = Url::parse("postgresql://prosody:secret@db1,db2:5433/xmpp").unwrap();
         assert_eq!(url.host(), "db1");
-        assert_eq!(url.config.get_hosts().len(), 2);
-        assert_eq!(url.config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
-        assert_eq!((url.trust, url.config.get_ssl_mode()), (Trust::Anybody, SslMode::Prefer));
+        assert_eq!(url.trust, Trust::Anybody);
+        let hosts = [("db1", 5432), ("db2", 5433)];
+        assert_eq!(url.configs.len(), hosts.len());
+        for (config, (host, port)) in url.configs.iter().zip(hosts) {
+            assert_eq!(config.get_hosts(), [Host::Tcp(host.into())]);
+            assert!(config.get_ports().is_empty() && port == 5432 || config.get_ports() == [port]);
+            assert_eq!((config.get_user(), config.get_password()), (Some("prosody"), Some(&b"secret"[..])));
+            assert_eq!((config.get_dbname(), config.get_ssl_mode()), (Some("xmpp"), SslMode::Prefer));
+            assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+        }
+        // The directory of a socket.
+        assert_eq!(Url::parse("postgresql:///xmpp?host=/run/postgresql").unwrap().host(), "/run/postgresql");
+        assert_eq!(Url::parse("postgresql://%2Frun%2Fpostgresql/xmpp").unwrap().host(), "/run/postgresql");
     }
 
     #[test]
     fn sslmode_is_libpqs() {
         let trust = |query: &str| {
             let url = Url::parse(&format!("postgresql://u@h/d?{query}&connect_timeout=7")).unwrap();
-            assert_eq!(url.config.get_connect_timeout(), Some(&Duration::from_secs(7)));
-            (url.trust, url.config.get_ssl_mode(), url.roots)
+            let config = &url.configs[0];
+            assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(7)));
+            (url.trust, config.get_ssl_mode(), url.roots)
         };
         assert_eq!(trust("sslmode=disable"), (Trust::Anybody, SslMode::Disable, None));
         assert_eq!(trust("sslmode=require"), (Trust::Anybody, SslMode::Require, None));

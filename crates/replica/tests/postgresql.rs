@@ -285,10 +285,16 @@ fn what_the_admin_has_to_mend_is_said() {
     postgres.sql("CREATE ROLE poor LOGIN; REVOKE CREATE ON SCHEMA public FROM public");
     let poor = url.replace("enjamb@", "poor@");
     assert!(reason("b", &poor).contains("docs/replica.sql"));
-    // With what is in that file it works.
+    // The tables are there, and it may only read them.
     let script = std::fs::read_to_string("../../docs/replica.sql").unwrap();
     let script: Vec<&str> = script.lines().filter_map(|line| line.split("--").next()).collect();
-    postgres.sql(&script.join("\n").replace(":\"role\"", "poor"));
+    let script = script.join("\n").replace(":\"role\"", "poor");
+    let (tables, _) = script.split_once("GRANT").unwrap();
+    postgres.sql(tables);
+    postgres.sql("GRANT SELECT ON enjamb_lease, enjamb_batch TO poor");
+    assert!(reason("b", &poor).contains("docs/replica.sql"));
+    // With what is in that file it works.
+    postgres.sql(&script);
     let mut c = Node::start("c", &poor, &scratch.0);
     work(c.serve(), 1, 300);
     c.until_copied();
@@ -464,4 +470,38 @@ fn tls_and_passwords_are_as_the_url_says() {
     assert!(role == Role::Failed && reason.contains("pg_hba.conf"), "{reason}");
     let (role, reason) = outcome(url("wrong", "localhost", "verify-full", "ca.pem"));
     assert!(role == Role::Failed && reason.contains("password"), "{reason}");
+}
+
+#[test]
+fn a_host_that_takes_connections_and_says_nothing_is_passed_over() {
+    let Some(postgres) = Postgres::start("hosts") else { return };
+    let (scratch, first, second) =
+        (Scratch::new("hosts"), Proxy::start(postgres.port), Proxy::start(postgres.port));
+    let (one, two) = (first.port, second.port);
+    let url = format!("postgresql://enjamb@127.0.0.1:{one},127.0.0.1:{two}/postgres?connect_timeout=1");
+    first.stall(true);
+    let mut a = Node::start("a", &url, &scratch.0);
+    work(a.serve(), 1, 100);
+    a.until_copied();
+    // The one that it has a connection to freezes.
+    second.stall(true);
+    first.cut();
+    first.stall(false);
+    work(a.journal(), 101, 200);
+    a.until_copied();
+    until("it may serve", || a.replica.permitted());
+}
+
+#[test]
+fn a_database_that_does_not_sync_is_told_of() {
+    let Some(mut postgres) = Postgres::start("fsync") else { return };
+    let scratch = Scratch::new("fsync");
+    postgres.set("fsync=off");
+    postgres.kill();
+    postgres.up();
+    let mut a = Node::start("a", &postgres.url(), &scratch.0);
+    a.serve();
+    let warnings = a.replica.state().warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("fsync = on")), "{warnings:?}");
+    assert!(a.replica.state().warnings.is_empty(), "it is told once");
 }

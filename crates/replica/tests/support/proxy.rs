@@ -39,6 +39,8 @@ impl Proxy {
                         continue;
                     }
                     let Ok(to) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+                    from.set_nodelay(true).unwrap();
+                    to.set_nodelay(true).unwrap();
                     let ends = [from.try_clone().unwrap(), to.try_clone().unwrap()];
                     shared.open.lock().unwrap().extend(ends);
                     pass(&shared, from.try_clone().unwrap(), to.try_clone().unwrap());
