@@ -212,6 +212,7 @@ local function start()
 	end
 	if problem then return give_up(problem); end
 	if wait_for_lease() then
+		replica.looks = host;
 		watch(module:shared("/*/smacks/journal"));
 		fence.put_up(replica.watcher, sql.guard_commits, not is_required());
 		warn_of_storage();
@@ -258,19 +259,19 @@ end);
 -- Metrics: of the whole process, so one host tells them.
 
 local gauges = {};
-for name, description in pairs {
+for name, description in pairs(replica.phase and {
 	replica_is_holder = "1 if this server has the lease and may serve, else 0";
 	replica_epoch = "how often the lease has been taken, by whichever server, until this one had it";
 	replica_lease_seconds = "how long this server may go on if it cannot renew its lease";
 	replica_is_connected = "1 if the database is within reach, else 0";
 	replica_lag_bytes = "bytes of the journal that the database has not got yet";
 	replica_commit_seconds = "how long the database took for the last batch";
-} do
+} or {}) do
 	gauges[name] = module:metric("gauge", name, "", description, {}):with_labels();
 end
 
 module:hook_global("stats-update", function ()
-	if replica.phase ~= "up" or replica.looks ~= host then return; end
+	if replica.phase ~= "up" or replica.looks ~= host or not gauges.replica_epoch then return; end
 	local state = rp.state();
 	gauges.replica_is_holder:set(state.role == "holder" and 1 or 0);
 	gauges.replica_epoch:set(state.epoch or 0);

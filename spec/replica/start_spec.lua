@@ -3,6 +3,7 @@ local busted = require "busted";
 local it, pending = busted.it, busted.pending;
 local pair = require "support.pair";
 local postgres = require "support.postgres";
+local socket = require "socket";
 
 -- What an admin is told who has set something that cannot be.
 
@@ -112,6 +113,21 @@ t.versions("a start with a replica", function (start)
 		_, out = three.srv:prosodyctl("mod_smacks check");
 		assert.matches("advice +smacks_durability is \"replicated\" nowhere", out);
 		assert.matches("advice +localhost: accounts, roster, [^\n]* are on this machine only %(internal%)", out);
+	end);
+
+	it("is measured", function ()
+		local one = pair.start(start, pg, { modules = { "http_openmetrics" };
+			config = "statistics = 'internal'\nopenmetrics_allow_ips = { '127.0.0.1' }" });
+		local connection = assert(socket.connect("127.0.0.1", one.srv.http));
+		connection:settimeout(10);
+		connection:send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+		local text, _, partial = connection:receive("*a");
+		text = text or partial;
+		for name, value in pairs {
+			is_holder = "1", epoch = "1", is_connected = "1", lag_bytes = "%d+", lease_seconds = "[%d.]+", commit_seconds = "[%d.e-]+",
+		} do
+			assert.truthy(text:find("prosody_mod_smacks__replica_" .. name .. "%b{} " .. value), name);
+		end
 	end);
 
 	it("is not begun while a server runs", function ()
