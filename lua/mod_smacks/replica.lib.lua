@@ -107,6 +107,7 @@ local function tell(state, told)
 	if text and told[1] ~= text then
 		told[1] = text;
 		module:log("warn", "%s. No port is open", text);
+		standby.hide_admin_socket();
 		standby.notify("STATUS="..text);
 	end
 end

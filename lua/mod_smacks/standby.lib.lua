@@ -4,11 +4,13 @@
 -- sessions are back. The main loop has not begun, so no timer runs and nothing is read. Why here, and what it relies on: docs/architecture.md
 -- ("Short cuts"). Knows nothing of the lease.
 
+local modulemanager = require "core.modulemanager";
 local portmanager = require "core.portmanager";
 local server = require "net.server";
 local signal = require "util.signal";
 
-local getmetatable, ipairs, pairs, pcall, setmetatable, type = getmetatable, ipairs, pairs, pcall, setmetatable, type;
+local getmetatable, ipairs, os, pairs, pcall, setmetatable = getmetatable, ipairs, os, pairs, pcall, setmetatable;
+local tostring, type = tostring, type;
 
 local standby = module:shared("/*/smacks/standby");
 
@@ -71,6 +73,22 @@ local function hold_ports()
 	end
 end
 
+-- The admin's shell is told that nobody is there, rather than left without an answer.
+local function hide_admin_socket()
+	if standby.is_hidden or not modulemanager.is_loaded("*", "admin_socket") then return; end
+	standby.is_hidden = true;
+	os.remove(module:context("*"):get_option_path("admin_socket", "prosody.sock", "data"));
+end
+
+local function show_admin_socket()
+	if not standby.is_hidden then return; end
+	standby.is_hidden = nil;
+	local ok, err = modulemanager.reload("*", "admin_socket");
+	if not ok then
+		module:log("warn", "The admin's socket is not there again: %s", tostring(err));
+	end
+end
+
 -- Opens what was held back.
 local function open_ports()
 	if not standby.opened then return; end
@@ -79,6 +97,7 @@ local function open_ports()
 		open(standby.listen);
 	end
 	standby.opened, standby.give_back = nil, nil;
+	show_admin_socket();
 	module:log("info", "All is back, the ports are open");
 end
 
@@ -112,6 +131,7 @@ end
 
 return {
 	heed_signals = heed_signals;
+	hide_admin_socket = hide_admin_socket;
 	hold_ports = hold_ports;
 	notify = notify;
 	open_ports = open_ports;

@@ -89,6 +89,19 @@ t.versions("a start with a replica", function (start)
 		assert.falsy(two:is_open());
 	end);
 
+	it("where another one serves: the shell says that nobody is there, until this one serves", function ()
+		local one = pair.start(start, pg, { lease = 60; modules = { "admin_socket", "admin_shell" } });
+		local two = one:standby();
+		local code, out = two.srv:prosodyctl("shell 'smacks:replica()'");
+		assert.not_equal(0, code);
+		assert.matches("nable to connect", out);
+		assert.is_true(one.srv:terminate(30));
+		two:wait_ready();
+		code, out = two.srv:prosodyctl("shell 'smacks:replica()'");
+		assert.equal(0, code, out);
+		assert.matches("Role +holder", out);
+	end);
+
 	it("under another name does not", function ()
 		local one = pair.start(start, pg, { lease = 60 });
 		local two = pair.start(start, pg, { lease = 60; database = one.pair.opts.database; config = "smacks_replica_name = 'another'" });
