@@ -84,6 +84,20 @@ describe("a replica", function ()
 		assert.is_nil((start { directory = there .. "/nowhere/journal" }));
 	end);
 
+	it("leaves nothing to a journal that is used without one", function ()
+		local unsent = there .. "/journal/unsent";
+		for _, with in ipairs { true, false } do
+			os.execute("mkdir -p " .. unsent .. " && touch " .. unsent .. "/00000001.seg");
+			if with then assert.is_true(start {}); end
+			assert(journal.open(there .. "/journal"));
+			local file = io.open(unsent .. "/00000001.seg");
+			assert.equal(with, file ~= nil);
+			if file then file:close(); end
+			journal.close();
+			replica.stop();
+		end
+	end);
+
 	it("has nothing of a journal that is not attached, nor of one that is before the database does", function ()
 		local sm = enjamb.smacks;
 		local limits = sm.limits {

@@ -27,6 +27,16 @@ pub struct State {
 }
 
 impl State {
+    /// The journal in that directory was opened, and is locked.
+    pub fn opened_in(&self, directory: &std::path::Path) {
+        #[cfg(feature = "replica")]
+        if !self.replica.is_started() {
+            enjamb_replica::directory::forget(directory);
+        }
+        #[cfg(not(feature = "replica"))]
+        let _ = directory;
+    }
+
     /// Up to where the copy of the journal has everything: without one nothing is copied.
     pub fn copied(&self) -> u64 {
         #[cfg(feature = "replica")]

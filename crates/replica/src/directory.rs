@@ -98,6 +98,13 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// The journal in that directory is used without a replica: what was held for one is let go of, since other people's messages are in it.
+pub fn forget(path: &Path) {
+    if let Err(e) = remove_dir(&path.join(unsent::NAME)) {
+        tracing::warn!("what was not copied before stays: {e}");
+    }
+}
+
 impl Directory {
     /// Locks the directory for this process, and reads what it says of itself. It need not be there.
     ///

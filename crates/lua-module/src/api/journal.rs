@@ -77,6 +77,7 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
             said.set("written", written)?;
             said.set("seconds", started.elapsed().as_secs_f64())?;
             with(|state| {
+                state.opened_in(directory);
                 state.sessions.open(journal);
                 of_rooms.into_iter().for_each(|id| state.sessions.leave_alone(id));
                 state.rooms = rooms;

@@ -22,6 +22,11 @@ pub struct Copy {
 }
 
 impl Copy {
+    /// Whether there is one.
+    pub fn is_started(&self) -> bool {
+        self.replica.is_some()
+    }
+
     /// Up to where it has everything of the open journal.
     pub fn durable(&self) -> u64 {
         self.replica.as_ref().and_then(Replica::durable).unwrap_or(0)
@@ -42,7 +47,7 @@ fn seconds(seconds: f64) -> Duration {
 
 /// `start{ url=, cluster=, node=, directory=, lease=, version= }`: `true`; or `nil, message`.
 fn start(lua: &Lua, options: LuaTable) -> LuaResult<LuaMultiValue> {
-    if with(|state| state.replica.replica.is_some()) {
+    if with(|state| state.replica.is_started()) {
         return true.into_lua_multi(lua);
     }
     let url: String = options.get("url")?;
