@@ -252,6 +252,20 @@ t.versions("a server that goes", function (start)
 		assert.same({}, one:log_errors(one.srv.log_mark));
 	end);
 
+	it("alone, and its database's content too: it goes on with what is on its disk if it is told to", function ()
+		local one = pair.start(start, pg, { lease = 60 });
+		local ledger, all = sessions(one);
+		write(ledger, all, 20);
+		one.srv:kill();
+		ledger:pump(0.2);
+		pg:sql("TRUNCATE enjamb_lease, enjamb_batch", one.pair.opts.database);
+		assert(os.remove(one.srv.dir .. "/data/enjamb-journal/replica"));
+		one:launch();
+		all_come_back(one, all);
+		assert_whole(ledger);
+		assert.same({}, one:log_errors(0));
+	end);
+
 	it("alone, and is started again: it waits for nobody", function ()
 		local one = pair.start(start, pg, { lease = 60 });
 		local ledger, all = sessions(one);
