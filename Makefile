@@ -67,7 +67,7 @@ endif
 # What run and test want of Debian, beside a Rust toolchain.
 RUN_PACKAGES = prosody openssl
 TEST_PACKAGES = $(RUN_PACKAGES) prosody-modules lua5.4 lua-busted lua-check luarocks liblua5.4-dev lua-dkjson lua-expat lua-filesystem \
-	lua-sec lua-socket lua-unbound valgrind python3 python3-venv bc $(NODE_PACKAGES)
+	lua-sec lua-socket lua-unbound lua-dbi-postgresql postgresql valgrind python3 python3-venv bc $(NODE_PACKAGES)
 # Debian's, unless there is a node already.
 NODE_PACKAGES := $(shell command -v npm >/dev/null || echo nodejs npm)
 

@@ -19,8 +19,8 @@ root=$work/$package
 modules=$root/usr/lib/prosody/modules share=$root/usr/share/lua/5.4 lib=$root/usr/lib/$triplet/lua/5.4 doc=$root/usr/share/doc/$package
 mkdir -p "$root/DEBIAN" "$modules" "$share" "$lib" "$doc"
 tree=$work/from/tree
-cp "$tree/lib/lua/5.4/enjamb.so" "$lib/"
-chmod 644 "$lib/enjamb.so"
+cp "$tree"/lib/lua/5.4/enjamb*.so "$lib/"
+chmod 644 "$lib"/enjamb*.so
 for path in "$tree"/share/lua/5.4/*; do
 	case ${path##*/} in
 	mod_*) cp -r "$path" "$modules/" ;;

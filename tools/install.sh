@@ -121,7 +121,7 @@ put() { # FILE DIRECTORY MODE: never half a file, nor one that is in use written
 	echo "$2/${1##*/}" >>"$list"
 }
 from=$here/tree/share/lua/$lua
-put "$here/tree/lib/lua/$lua/enjamb.so" "$lib" 755
+for file in "$here/tree/lib/lua/$lua"/enjamb*.so; do put "$file" "$lib" 755; done
 put "$from/enjamb.lua" "$share" 644
 for file in "$from"/enjamb/*.lua; do [ ! -e "$file" ] || put "$file" "$share/enjamb" 644; done
 for module in mod_smacks mod_minimix mod_muc_enjamb; do

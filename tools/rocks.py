@@ -91,7 +91,7 @@ def main():
     arch = "linux-" + re.search(r"-([^-]+)-linux-", os.path.basename(binaries))[1]
     binary_rock(directory, LIBRARY, version, arch, spec, {
         **{f"lua/{path}": content for path, content in lua.items() if not path.startswith("mod_")},
-        "lib/enjamb.so": tree[f"tree/lib/lua/{LUA}/enjamb.so"],
+        **{f"lib/{name}.so": tree[f"tree/lib/lua/{LUA}/{name}.so"] for name in ("enjamb", "enjamb-replica")},
         "doc/NOTICES": tree["NOTICES"],
         **licence,
     })

@@ -52,6 +52,14 @@ check "luarocks make" sh tools/luarocks-test.sh "$build"
 count "the library in other Luas" env CARGO_TERM_QUIET=true make -s test-lua BUILD="$build"
 count "mod_smacks in real servers" sh tools/specs.sh "$build/specs" spec/smacks/*_spec.lua
 count "mod_minimix in real servers" sh tools/specs.sh "$build/specs-minimix" spec/minimix/*_spec.lua
+# Each starts a PostgreSQL, and its leases are short.
+if ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then
+	count "sessions that outlive the machine" env ENJAMB_JOBS=2 sh tools/specs.sh "$build/specs-replica" spec/replica/*_spec.lua
+else
+	heading "sessions that outlive the machine"
+	echo "skipped: PostgreSQL is not installed (Debian's package postgresql)"
+	skipped=$((skipped + 1))
+fi
 count "clients that other people wrote" env ENJAMB_CLIENTS="$build/clients" sh tools/specs.sh "$build/specs-clients" spec/clients/*_spec.lua
 
 heading "all"

@@ -49,7 +49,7 @@ module:add_timer(1, function ()
 	return 1;
 end);
 
--- After mod_smacks (0), which closes it if it is there.
+-- Unless mod_smacks is there, which closes it (-20).
 module:hook_global("server-stopped", function ()
 	if not journal.open or of_smacks("open") then return; end
 	commit();

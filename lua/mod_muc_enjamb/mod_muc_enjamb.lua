@@ -54,7 +54,7 @@ elseif prosody.start_time then
 	module:add_timer(0, start);
 end
 
--- What clients that went with the server left behind. Before the journal is closed (mod_smacks, 0).
+-- What clients that went with the server left behind. Before the journal is closed (mod_smacks, -20).
 module:hook_global("server-stopped", function ()
 	keeping.note();
 	journal.commit();

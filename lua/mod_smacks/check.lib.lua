@@ -6,6 +6,8 @@
 local config = require "core.configmanager";
 local lfs = require "lfs";
 
+local local_stores = module:require "stores";
+
 local concat, ipairs, pairs, pcall, tostring, type = table.concat, ipairs, pairs, pcall, tostring, type;
 local format = string.format;
 
@@ -45,6 +47,14 @@ local function list(value)
 	return type(value) == "table" or type(value) == "string", "a list of names";
 end
 
+local function database(value)
+	return type(value) == "string" and value:match("^postgres%a*://[^/]+/[^/?]+") ~= nil, "like \"postgresql://user:password@host/database\"";
+end
+
+local function cluster(value)
+	return type(value) == "string" and value ~= "" and #value <= 200, "a name";
+end
+
 local options = {
 	minimix_archive = boolean;
 	minimix_join_timeout = period;
@@ -55,7 +65,7 @@ local options = {
 	minimix_muc2_pam = boolean;
 	minimix_offline = one_of("bookmarked", "stay", "leave");
 	minimix_ping_interval = period;
-	smacks_durability = one_of("process", "power", "none");
+	smacks_durability = one_of("process", "power", "replicated", "none");
 	smacks_enabled_s2s = boolean;
 	smacks_hibernation_time = period;
 	smacks_keep_rooms = boolean;
@@ -70,6 +80,10 @@ local options = {
 	smacks_max_queue_size = number(1);
 	smacks_max_server_queue_bytes = number(1);
 	smacks_max_unacked_stanzas = number(0);
+	smacks_replica = database;
+	smacks_replica_lease = period;
+	smacks_replica_name = cluster;
+	smacks_replica_required = boolean;
 	smacks_s2s_resend = boolean;
 };
 
@@ -256,7 +270,7 @@ local function check_options()
 			local fits, wanted = check(value);
 			if not fits then
 				wrong("the option %s%s must be %s", name, where, wanted);
-			elseif host ~= "*" and name:match("^minimix_max_.*_bytes$") then
+			elseif host ~= "*" and (name:match("^minimix_max_.*_bytes$") or name:match("^smacks_replica")) then
 				wrong("the option %s%s holds for the whole server: put it above the first VirtualHost", name, where);
 			end
 		end
@@ -294,6 +308,39 @@ local function is_off(host, name)
 		end
 	end
 	return has(host) or has("*") or false;
+end
+
+-- The copy in a database, and what has to be in one as well for another server to take over.
+local function check_replica()
+	local url, n_replicated = config.get("*", "smacks_replica"), 0;
+	for host, values in pairs(config.getconfig()) do
+		if values.smacks_durability == "replicated" then
+			n_replicated = n_replicated + 1;
+			if url == nil then
+				wrong("smacks_durability%s is \"replicated\", and smacks_replica does not say where to: Prosody does not start",
+					host == "*" and "" or " of "..host);
+			end
+		end
+	end
+	if url == nil then return; end
+	if n_replicated == 0 then
+		advise("smacks_durability is \"replicated\" nowhere: what was acknowledged in the last moments is lost with the machine");
+	end
+	local backend = config.get("*", "network_backend") or "epoll";
+	if backend ~= "epoll" or config.get("*", "use_libevent") then
+		wrong("smacks_replica wants network_backend to be \"epoll\", which is the default: remove network_backend and use_libevent");
+	end
+	for host in pairs(config.getconfig()) do
+		local component = config.get(host, "component_module");
+		local is_muc = component == "muc";
+		local names, on = {}, nil;
+		if host ~= "*" and config.get(host, "defined") ~= false and (is_muc or not component) then
+			names, on = local_stores(host, function (module_name) return is_enabled(host, module_name); end, is_muc);
+		end
+		if names[1] then
+			advise("%s: %s are on this machine only (%s), another server does not find them: docs/high-availability.md", host, concat(names, ", "), on);
+		end
+	end
 end
 
 local function check_host(host)
@@ -340,6 +387,7 @@ local function command(arg)
 		check_journal(library.journal);
 	end
 	check_options();
+	check_replica();
 	check_collector();
 	check_hosts();
 	print(format("%d wrong, %d to be advised of", n_wrong, n_advice));

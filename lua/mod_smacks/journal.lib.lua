@@ -1,8 +1,9 @@
 -- What is kept of sessions, and what may therefore be acknowledged.
 --
 -- The library's journal follows the streams by itself. This file says when what it noted has to be on its way to the
--- disk: before anything is acknowledged (level "process"), or there (level "power"). It also tells the admin how the
--- journal is. What is kept of a session beside its stream is known to state.lib.lua, when it comes back to restore.lib.lua.
+-- disk: before anything is acknowledged (level "process"), or there (level "power"), or in the database too (level
+-- "replicated"; replica.lib.lua). It also tells the admin how the journal is. What is kept of a session beside its stream is
+-- known to state.lib.lua, when it comes back to restore.lib.lua.
 
 local async = require "util.async";
 local server = require "net.server";
@@ -26,8 +27,8 @@ local disk_patience = 5;
 local host = module.host;
 
 local level = module:get_option_string("smacks_durability", "process");
-if level ~= "process" and level ~= "power" and level ~= "none" then
-	module:log("error", "Option 'smacks_durability' must be \"process\", \"power\" or \"none\", not %q, using \"process\"", level);
+if level ~= "process" and level ~= "power" and level ~= "replicated" and level ~= "none" then
+	module:log("error", "Option 'smacks_durability' must be \"process\", \"power\", \"replicated\" or \"none\", not %q, using \"process\"", level);
 	level = "process";
 end
 
@@ -63,6 +64,8 @@ end
 local note_state, note_all_state;
 -- Writes what clients know of their contacts: contacts.lib.lua's.
 local write_down;
+-- The copy of the journal on a database: replica.lib.lua's.
+local replica;
 
 -- The sessions of these streams cannot be kept, so they have to end. That is nobody else's trouble.
 local function dismiss(unkept)
@@ -171,7 +174,7 @@ local function claim(session, h)
 	return claimed, pending;
 end
 
--- At level "power" the disk has more: that is acknowledged unasked (XEP-0198 §4).
+-- The disk has more (level "power"), or the database: that is acknowledged unasked (XEP-0198 §4).
 local function disk_has_more()
 	for key, h in pairs(jn.settled(journal.disk_is_at)) do
 		if resuming[key] then
@@ -212,6 +215,14 @@ local function time_ago(seconds)
 	return ("%d hours"):format(floor(seconds / 3600));
 end
 
+-- Level "replicated" where there is no replica, since the admin wants to go on without (smacks_replica_required). Returns whether that is news.
+local function do_without_replica()
+	if level ~= "replicated" or replica.is_wanted() then return false; end
+	module:log("error", "There is no replica, so what is acknowledged is on the disk, and nowhere else (level \"power\")");
+	level = "power";
+	return true;
+end
+
 -- When its connection is lost, a session is compared as a whole: a module may have changed what nobody heard of.
 module:hook("pre-resource-unbind", function (event)
 	local session = event.session;
@@ -233,7 +244,8 @@ local function watch_disk()
 end
 
 local function open()
-	if level == "none" then return false; end
+	if level == "none" or not replica.may_open() then return false; end
+	do_without_replica();
 	if journal.open then
 		watch_disk();
 		return true;
@@ -257,6 +269,7 @@ local function open()
 	if (found.damaged or 0) > 0 or (found.incomplete or 0) > 0 then
 		module:log("error", "The journal is damaged in %d places, %d sessions miss something", found.damaged, found.incomplete);
 	end
+	replica.attach();
 	watch_disk();
 	return true;
 end
@@ -265,7 +278,12 @@ this_host.open = open;
 
 -- What nobody asks to be acknowledged is kept all the same, a little later.
 module:add_timer(1, function ()
-	if journal.open then commit(); end
+	if journal.open then
+		if do_without_replica() then
+			watch_disk();
+		end
+		commit();
+	end
 	return 1;
 end);
 
@@ -283,12 +301,13 @@ end, -100);
 module:hook_global("server-stopped", function ()
 	if not journal.open then return; end
 	commit();
+	replica.release();
 	journal.open = false;
 	local ok, err = pcall(jn.close);
 	if not ok then
 		module:log("error", "The journal could not be closed well: %s", err);
 	end
-end);
+end, -20); -- mod_minimix writes down at -10
 
 -- Metrics: of the whole process, so one host tells them.
 
@@ -323,6 +342,7 @@ module:hook_global("stats-update", function ()
 end);
 
 return {
+	take = function (parts) replica = parts.replica; end;
 	-- note_changes(session, timeout, settled) and note_whole(session, timeout) tell the library what is so of a session.
 	note_by = function (note_changes, note_whole) note_state, note_all_state = note_changes, note_whole; end;
 	write_down_by = function (f) write_down = f; end;

@@ -1,4 +1,4 @@
--- Metrics, named as those of Prosody's own mod_smacks. The journal has its own.
+-- Metrics, named as those of Prosody's own mod_smacks. The journal and the replica have their own.
 
 local versions = require "enjamb.prosody";
 

@@ -6,8 +6,9 @@
 -- This file has the hooks, and puts the others together. A session's way through them: negotiate or s2s (it is enabled), managed (it
 -- has a stream), filters (its stanzas), direct (those that are bytes already), asking and acks; hibernate (its connection is lost),
 -- resume (it has another), closing, undelivered (it ends, with something queued), remembered. What is kept of it: journal, state,
--- fields, rooms, contacts, pep; restore, accounts, rights and revive bring it back. What others see: queue, metrics, shell. What it is
--- to Prosody: connection, sending; and waiting, without a connection. What this module keeps on it: session.
+-- fields, rooms, contacts, pep; restore, accounts, rights and revive bring it back; replica, standby and fence have it outlive the machine. What
+-- others see: queue, metrics, shell. What it is to Prosody: connection, sending; and waiting, without a connection. What this module
+-- keeps on it: session.
 
 if not pcall(require, "enjamb.refusal") then -- Prosody 0.11 does not look beside its modules
 	package.path = package.path..";"..module:get_directory():gsub("[^/]*$", "").."?.lua";
@@ -40,7 +41,7 @@ local sending = module:require "sending";
 -- Each of these has something of its own (hooks, stores, options), so it is loaded here, once, and given to who needs it.
 local parts = {};
 for _, name in ipairs {
-	"options", "metrics", "journal", "state", "fields", "rooms", "contacts", "pep", "shell", "filters", "direct", "asking", "managed", "acks",
+	"options", "replica", "metrics", "journal", "state", "fields", "rooms", "contacts", "pep", "shell", "filters", "direct", "asking", "managed", "acks",
 	"remembered", "undelivered", "hibernate", "closing", "negotiate", "s2s", "resume", "replaced",
 } do
 	parts[name] = module:require(name);
@@ -158,6 +159,8 @@ end
 parts.shell.show {
 	sessions = managed.all;
 	drop = function (session) hibernate.expire(session, "An admin ended it"); end;
+	replica = parts.replica.state;
+	hand_over = parts.replica.hand_over;
 };
 
 function module.load()

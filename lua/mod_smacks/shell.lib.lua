@@ -1,10 +1,10 @@
--- The admin shell's `smacks` section: sessions that wait for their clients.
+-- The admin shell's `smacks` section: sessions that wait for their clients, and the replica.
 
 local jid = require "util.jid";
 
 local own_of = module:require "session";
 
-local ipairs, next, pairs, setmetatable, type = ipairs, next, pairs, setmetatable, type;
+local ipairs, next, pairs, setmetatable, tostring, type = ipairs, next, pairs, setmetatable, tostring, type;
 local os_time = os.time;
 
 local host = module.host;
@@ -66,16 +66,53 @@ function commands:drop(match) -- luacheck: ignore 212/self
 	return true, ("%d sessions end; what is queued for them is stored or returned"):format(#found);
 end
 
+local function ago(seconds)
+	return seconds and ("%.1f s"):format(seconds) or "-";
+end
+
+function commands:replica()
+	local _, of_host = next(by_host);
+	local state, name, phase = of_host.replica();
+	if not state or phase == "off" then
+		return true, "There is no replica (smacks_replica)";
+	end
+	local print = self.session.print;
+	for _, item in ipairs {
+		{ "Name", name };
+		{ "Role", state.role };
+		{ "Reason", state.reason };
+		{ "Holder", state.holder };
+		{ "Epoch", state.epoch };
+		{ "Lease left", ago(state.left) };
+		{ "Database", state.connected and "connected" or "out of reach" };
+		{ "Lag", ("%d bytes"):format(state.lag or 0) };
+		{ "Behind for", state.behind_since and ago(state.behind_since) };
+		{ "Commit takes", state.latency and ("%.1f ms"):format(state.latency * 1000) };
+	} do
+		if item[2] ~= nil then
+			print(("%-14s %s"):format(item[1], tostring(item[2])));
+		end
+	end
+	return true, state.role == "holder" and "This server serves" or "This server does not serve";
+end
+
+function commands:handover() -- luacheck: ignore 212/self
+	local _, of_host = next(by_host);
+	return of_host.hand_over();
+end
+
 -- Prosody 13 shows this in its help.
 local help = {
-	desc = "Sessions that have lost their connection and wait for their clients";
+	desc = "Sessions that have lost their connection and wait for their clients; the replica";
 	commands = {
+		replica = { desc = "Show who serves, and how far behind the database is"; args = {} };
+		handover = { desc = "Give the lease to the server that waits, and end this one; clients lose a connection, no more"; args = {} };
 		list = { desc = "List them, with their age and what is queued; of all, a host or a JID"; args = { { name = "jid" } } };
 		drop = { desc = "End those of a JID or host; what is queued is stored or returned"; args = { { name = "jid" } } };
 	};
 };
 
--- `host_tells` has sessions(), the managed sessions of this host, and drop(session).
+-- `host_tells` has sessions(), the managed sessions of this host, drop(session), and what replica.lib.lua has of replica() and hand_over().
 local function show(host_tells)
 	by_host[host] = host_tells;
 	env.smacks = setmetatable(commands, { help = help });

@@ -100,7 +100,7 @@ t.versions("prosodyctl mod_smacks check", function (start)
 		assert.equal(1, code, out);
 		says(out, "there is no option smacks_hibernation_tim");
 		says(out, "the option smacks_max_queue_size must be a number from 1");
-		says(out, "the option smacks_durability must be \"process\", \"power\", \"none\"");
+		says(out, "the option smacks_durability must be \"process\", \"power\", \"replicated\", \"none\"");
 		says(out, "the option minimix_max_server_bytes (of localhost) holds for the whole server");
 		says(out, "gc = { mode = \"generational\" }");
 		says(out, "csi_simple");

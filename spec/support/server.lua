@@ -200,6 +200,8 @@ local function config_text(srv)
 	add("allow_unencrypted_plain_auth = true");
 	add("authentication = %q", o.authentication or "internal_plain");
 	add("storage = %q", o.storage or "internal");
+	if o.sql then add("sql = { driver = \"PostgreSQL\", database = %q, username = %q, password = %q, host = \"127.0.0.1\", port = %d }",
+		o.sql.database, o.sql.username, o.sql.password, o.sql.port); end
 	add("statistics_interval = \"manual\"");
 	add("test_control_port = %d", srv.control);
 	if o.events then add("test_control_events = true"); end
@@ -311,8 +313,12 @@ local function hang_up(self)
 end
 
 function Server:launch()
+	return self:spawn():wait_ready();
+end
+
+-- Waits until its ports are open.
+function Server:wait_ready()
 	local o = self.opts;
-	self:spawn();
 	local deadline = socket.gettime() + 60;
 	if o.daemonize then -- the one that was started goes away, the pid file names the one that stays
 		repeat
