@@ -84,14 +84,20 @@ impl Minimix {
     /// Writes down what has changed in rooms; for when all that it led to is queued.
     ///
     /// What the file says that clients were told must be in their queues after a crash, so `commit` hands these to the
-    /// operating system first, and says whether that went well. Killed in between, somebody is told twice.
-    pub fn write_down(&mut self, commit: impl FnOnce() -> bool) {
-        if !self.news.is_empty() && (commit() || self.news.len() > MUCH_NEWS) {
-            if let Some(log) = &mut self.log {
-                log.write(&self.news, || rooms::all(&self.engine, &self.recorded));
-            }
-            self.news.clear();
+    /// operating system first, and says whether that went well. Killed in between, somebody is told twice. Returns the lines that
+    /// were written.
+    pub fn write_down(&mut self, commit: impl FnOnce() -> bool) -> Option<String> {
+        if self.news.is_empty() || !(commit() || self.news.len() > MUCH_NEWS) {
+            return None;
         }
+        let lines = rooms::written(&std::mem::take(&mut self.news));
+        self.log.as_mut()?.write(&lines, || rooms::written(&rooms::all(&self.engine, &self.recorded)));
+        Some(lines)
+    }
+
+    /// All lines that are needed.
+    pub fn all_lines(&self) -> String {
+        rooms::written(&rooms::all(&self.engine, &self.recorded))
     }
 
     /// Calls `each` for all clients that [`Minimix::groupchat`] may give a copy to, in its order.

@@ -4,6 +4,7 @@
 //! when [`write_down`] is called; a line that is not understood is passed over. What a crash of the machine takes costs a
 //! client a presence that it knows already. An account has at most [`MOST_BYTES`], since other servers can make it grow.
 
+use crate::state::with;
 use enjamb_journal::lines::{self, Lines};
 use mlua::prelude::*;
 use std::cell::RefCell;
@@ -11,6 +12,8 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 
+/// What it is to who copies it.
+const NAME: &str = "contacts";
 /// Of an account, in bytes of text. More is not noted.
 const MOST_BYTES: usize = 64 * 1024;
 /// Changes wait for [`write_down`]; of so many bytes at most, if it never comes.
@@ -102,12 +105,14 @@ impl Contacts {
     }
 
     fn open(&mut self, path: PathBuf) -> io::Result<()> {
+        with(|state| state.bring_lines(NAME, &path))?;
         let lines = Lines::open(path, "What clients know of their contacts", |text| {
             self.read(text);
             self.all()
         })?;
         self.file = Some(lines);
         self.waiting.clear();
+        with(|state| state.copy_lines(NAME, "", || self.all()));
         Ok(())
     }
 
@@ -117,6 +122,7 @@ impl Contacts {
         }
         let Some(mut file) = self.file.take() else { return };
         file.append(&self.waiting, || self.all());
+        with(|state| state.copy_lines(NAME, &self.waiting, || self.all()));
         // If that failed all is written anew next time.
         if !file.has_failed() {
             self.waiting.clear();

@@ -17,6 +17,7 @@ mod boundary;
 mod clock;
 mod contacts;
 mod log;
+mod logs;
 mod rooms;
 mod state;
 mod wake;

@@ -41,7 +41,8 @@ fn line(change: &Change, out: &mut String) {
     }
 }
 
-fn written(changes: &[Change]) -> String {
+/// Changes, as lines.
+pub fn written(changes: &[Change]) -> String {
     let mut out = String::new();
     changes.iter().for_each(|change| line(change, &mut out));
     out
@@ -126,9 +127,9 @@ impl Log {
         Ok((Log(lines), rooms))
     }
 
-    /// Appends changes; `all` gives everything, when the file is better written anew.
-    pub fn write(&mut self, changes: &[Change], all: impl FnOnce() -> Vec<Change>) {
-        self.0.append(&written(changes), || written(&all()));
+    /// Appends lines; `all` gives everything, when the file is better written anew.
+    pub fn write(&mut self, lines: &str, all: impl FnOnce() -> String) {
+        self.0.append(lines, all);
     }
 }
 
@@ -142,7 +143,7 @@ mod tests {
         let (mut log, rooms) = Log::open(path.clone()).expect("made");
         assert!(rooms.is_empty());
         let said = Change::Message { room: "r@c".into(), mark: Mark { words: 7, archived: Some(8), at: 9 } };
-        log.write(std::slice::from_ref(&said), Vec::new);
+        log.write(&written(std::slice::from_ref(&said)), String::new);
         let text = std::fs::read_to_string(&path).expect("readable");
         assert_eq!(text, "s\tr@c\t7:8\t9\n");
         assert_eq!(Log::open(path.clone()).expect("opened").1["r@c"].said.len(), 1);

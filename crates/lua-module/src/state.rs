@@ -1,6 +1,7 @@
 //! The state of the process: its streams, and its accounts in rooms. The one thread-local of the engines.
 
 use crate::accounts::Minimix;
+use crate::logs::Logs;
 use crate::wake::Wake;
 use enjamb_muc_fork::Accounts;
 use enjamb_rooms::Rooms;
@@ -9,6 +10,7 @@ use enjamb_stream_management::StreamKey;
 use mlua::prelude::*;
 use slotmap::{Key, KeyData};
 use std::cell::RefCell;
+use std::path::Path;
 use std::time::Instant;
 
 #[derive(Default)]
@@ -17,6 +19,8 @@ pub struct State {
     pub minimix: Minimix,
     /// What is kept of rooms, in the same journal.
     pub rooms: Rooms,
+    /// And of files of lines, where the journal is copied.
+    pub logs: Logs,
     /// From when the journal's time is counted.
     pub opened: Option<Instant>,
     /// By which the journal's thread tells that the disk has more.
@@ -28,13 +32,42 @@ pub struct State {
 
 impl State {
     /// The journal in that directory was opened, and is locked.
-    pub fn opened_in(&self, directory: &std::path::Path) {
+    pub fn opened_in(&self, directory: &Path) {
         #[cfg(feature = "replica")]
         if !self.replica.is_started() {
             enjamb_replica::directory::forget(directory);
         }
         #[cfg(not(feature = "replica"))]
         let _ = directory;
+    }
+
+    /// Whether the journal is copied elsewhere.
+    pub fn is_copied(&self) -> bool {
+        #[cfg(feature = "replica")]
+        return self.replica.is_started();
+        #[cfg(not(feature = "replica"))]
+        false
+    }
+
+    /// Lines were written to a file of that name. Where the journal is copied they go with it; `all` gives all that are needed.
+    pub fn copy_lines(&mut self, name: &str, lines: &str, all: impl FnOnce() -> String) {
+        if self.is_copied()
+            && let Some(journal) = self.sessions.journal()
+        {
+            self.logs.append(journal, name, lines, all);
+        }
+    }
+
+    /// A file of that name is about to be read. Where it is not, on another machine than the one that wrote it, and the journal is
+    /// copied, that has what is to be in it.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn bring_lines(&mut self, name: &str, path: &Path) -> std::io::Result<()> {
+        match self.sessions.journal() {
+            Some(journal) if !path.exists() => self.logs.put_into(journal, name, path),
+            _ => Ok(()),
+        }
     }
 
     /// Up to where the copy of the journal has everything: without one nothing is copied.

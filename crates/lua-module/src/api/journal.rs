@@ -5,6 +5,7 @@
 use crate::api::attributes;
 use crate::api::smacks::LuaLimits;
 use crate::log;
+use crate::logs::Logs;
 use crate::state::{Handle, key, number, sessions, with};
 use crate::wake::Wake;
 use enjamb_journal::{Config, Error as JournalError, Journal, Recovery};
@@ -69,9 +70,15 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
     match opened {
         Err(error) => failed(lua, error),
         Ok((mut journal, recovery)) => {
-            let rooms = Rooms::open(&mut journal);
-            let of_rooms = rooms.ids();
-            said.set("sessions", journal.sessions().count() - of_rooms.len())?;
+            let (rooms, logs) = (Rooms::open(&mut journal), Logs::open(&mut journal));
+            let logs = if with(|state| state.is_copied()) {
+                logs
+            } else {
+                logs.end(&mut journal).map_err(LuaError::external)?;
+                Logs::default()
+            };
+            let not_sessions: Vec<u64> = rooms.ids().into_iter().chain(logs.ids()).collect();
+            said.set("sessions", journal.sessions().count() - not_sessions.len())?;
             said.set("torn", recovery.torn)?;
             said.set("damaged", recovery.damaged.len())?;
             said.set("incomplete", recovery.incomplete.len())?;
@@ -80,8 +87,8 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
             with(|state| {
                 state.opened_in(directory);
                 state.sessions.open(journal);
-                of_rooms.into_iter().for_each(|id| state.sessions.leave_alone(id));
-                state.rooms = rooms;
+                not_sessions.into_iter().for_each(|id| state.sessions.leave_alone(id));
+                (state.rooms, state.logs) = (rooms, logs);
                 state.opened = Some(Instant::now());
             });
             said.into_lua_multi(lua)

@@ -2,9 +2,13 @@
 
 use crate::accounts::Minimix;
 use crate::rooms::Log;
-use crate::state;
+use crate::state::{self, State};
 use enjamb_muc_fork::Accounts;
 use mlua::prelude::*;
+use std::path::PathBuf;
+
+/// What the file is to who copies it.
+const NAME: &str = "rooms";
 
 /// Does something with what there is of account-level MUC. `f` must not call Lua: that may come back here.
 pub fn with<T>(f: impl FnOnce(&mut Minimix) -> T) -> T {
@@ -24,8 +28,13 @@ pub fn ask_by_the_clock<T>(question: impl FnOnce(&mut Accounts, u64) -> T) -> T 
 /// [`Minimix::write_down`], with the sessions' queues.
 pub fn write_down() {
     state::with(|state| {
-        let sessions = &mut state.sessions;
-        state.minimix.write_down(|| sessions.commit().is_ok());
+        let is_copied = state.is_copied();
+        let State { sessions, minimix, logs, .. } = state;
+        if let Some(lines) = minimix.write_down(|| sessions.commit().is_ok())
+            && let Some(journal) = sessions.journal().filter(|_| is_copied)
+        {
+            logs.append(journal, NAME, &lines, || minimix.all_lines());
+        }
     });
 }
 
@@ -37,9 +46,13 @@ fn write_all_down(_: &Lua, (): ()) -> LuaResult<()> {
 
 /// `keep(path)`: reads what was kept of rooms and goes on keeping it there. `true`, or `nil` and why not.
 fn keep(_: &Lua, path: String) -> LuaResult<(Option<bool>, Option<String>)> {
-    Ok(match Log::open(path.into()) {
+    let path = PathBuf::from(path);
+    let brought = state::with(|state| state.bring_lines(NAME, &path));
+    Ok(match brought.and_then(|()| Log::open(path)) {
         Ok((log, recorded)) => {
-            with(|state| state.keep(log, recorded));
+            with(|minimix| minimix.keep(log, recorded));
+            let all = with(|minimix| minimix.all_lines());
+            state::with(|state| state.copy_lines(NAME, "", || all));
             (Some(true), None)
         }
         Err(error) => (None, Some(error.to_string())),
