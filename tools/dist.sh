@@ -62,6 +62,7 @@ for lua in $luas; do
 	mv "$dir/work/out/lib/lua/$lua/enjamb.so.debug" "$dir/$binary.lua$lua.debug"
 done
 mv "$dir/$binary.lua5.4.debug" "$dir/$binary.debug" # which is Debian's
+mv "$dir/work/out/lib/lua/5.4/enjamb-replica.so.debug" "$dir/$binary.replica.debug"
 mkdir "$dir/work/$binary"
 mv "$dir/work/out" "$dir/work/$binary/tree"
 cp tools/install.sh LICENSE "$dir/work/$name/NOTICES" "$dir/work/$binary/"
