@@ -72,8 +72,8 @@ TEST_PACKAGES = $(RUN_PACKAGES) prosody-modules lua5.4 lua-busted lua-check luar
 NODE_PACKAGES := $(shell command -v npm >/dev/null || echo nodejs npm)
 
 # Clients of other people's making. Not every Debian has each: without one, its test says so.
-CLIENT_PACKAGES = python3-nbxmpp python3-aioxmpp profanity
-HEAVY_CLIENT_PACKAGES = chromium
+CLIENT_PACKAGES = python3-nbxmpp python3-aioxmpp
+HEAVY_CLIENT_PACKAGES = profanity chromium
 LUA_PACKAGES = lua5.1 luajit lua5.2 lua5.3 lua-busted lua-expat lua-filesystem valgrind
 
 run: packages-run install
