@@ -16,9 +16,9 @@ use crate::files::{Files, OpenFile};
 use crate::mark::{MOST_NAMED, Mark, Marks};
 use crate::segment;
 use crate::sink::Sink;
-use nix::sys::signal::{SigSet, SigmaskHow};
+use crate::thread;
 use std::collections::BTreeSet;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
@@ -116,9 +116,7 @@ impl Background {
             reached: Reached::default(),
             marks,
         };
-        let thread = with_signals_blocked(|| {
-            std::thread::Builder::new().name("enjamb-journal".into()).spawn(move || worker.run(&queue))
-        });
+        let thread = thread::spawn("enjamb-journal", move || worker.run(&queue));
         let thread = thread.map_err(Error::io("start a thread for", dir))?;
         Ok(Background { jobs: Some(jobs), shared, thread: Some(thread), head: None })
     }
@@ -189,15 +187,6 @@ impl Drop for Background {
             let _ = thread.join();
         }
     }
-}
-
-/// Does something with all signals blocked. A thread inherits that from the one that starts it, so one that is started
-/// here never takes a signal: handlers, like those of Prosody, are made for the main thread.
-fn with_signals_blocked<T>(f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let result = f();
-    before.thread_set_mask()?;
-    result
 }
 
 struct Worker {

@@ -83,6 +83,7 @@ mod session;
 pub mod sink;
 #[cfg(test)]
 mod tests;
+pub mod thread;
 mod writer;
 
 pub use config::Config;
@@ -91,3 +92,4 @@ pub use journal::Journal;
 pub use read::{Counters, Stats};
 pub use record::MAX_PAYLOAD;
 pub use recovery::{Damage, Incomplete, Recovery, certain};
+pub use segment::{id as segment_id, path as segment_path};

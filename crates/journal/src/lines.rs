@@ -111,12 +111,16 @@ impl Lines {
     }
 }
 
-fn limit(written: u64) -> u64 {
+/// How long what has so many bytes may become before it is written anew.
+pub fn limit(written: u64) -> u64 {
     SMALL.max(written * GROWTH)
 }
 
-/// Puts a whole file in the place of another.
-fn replace(path: &Path, text: &str) -> io::Result<File> {
+/// Puts a whole file in the place of another. Nobody but its owner may read it.
+///
+/// # Errors
+/// The operating system's. Then the other one is there still.
+pub fn replace(path: &Path, text: &str) -> io::Result<File> {
     let new = path.with_extension("new");
     // One that a killed process left has the access rights that it was made with.
     match fs::remove_file(&new) {

@@ -28,7 +28,8 @@ const MAGIC: [u8; 8] = *b"EnjJrnl\x01";
 /// No record ends beyond this: offsets have 32 bits.
 pub(crate) const LARGEST: u64 = u32::MAX as u64;
 
-pub(crate) fn path(dir: &Path, id: u32) -> PathBuf {
+/// Where the segment of that number is, in a journal's directory.
+pub fn path(dir: &Path, id: u32) -> PathBuf {
     dir.join(name(id))
 }
 
@@ -37,7 +38,7 @@ fn name(id: u32) -> String {
 }
 
 /// The number of the segment that has this name; any other file is none of ours.
-pub(crate) fn id(file_name: &str) -> Option<u32> {
+pub fn id(file_name: &str) -> Option<u32> {
     let id = u32::from_str_radix(file_name.strip_suffix(".seg")?, 16).ok()?;
     (name(id) == file_name).then_some(id)
 }

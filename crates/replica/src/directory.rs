@@ -9,6 +9,7 @@
 use crate::error::Error;
 use crate::lease::Row;
 use crate::unsent;
+use enjamb_journal::segment_path;
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -64,6 +65,11 @@ pub struct Directory {
 pub struct Rebuilding {
     path: PathBuf,
     open: Option<(u32, File)>,
+}
+
+/// What the machine is called; empty if it cannot say.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn read_line(path: &str) -> String {
@@ -126,7 +132,7 @@ impl Directory {
                 Err(TryLockError::Error(e)) => return Err(Error::io("lock", &lock_path)(e)),
             }
         }
-        let host = nix::unistd::gethostname().map(|h| h.to_string_lossy().into_owned()).unwrap_or_default();
+        let host = host_name();
         let full = parent(path).canonicalize().map_err(Error::io("find", parent(path)))?;
         let name = path.file_name().unwrap_or_default();
         let place = format!("{} {host} {}", read_line("/etc/machine-id"), full.join(name).display());
@@ -254,13 +260,13 @@ impl Directory {
 
     /// Whether the directory has that segment.
     pub fn has_segment(&self, segment: u32) -> bool {
-        self.path.join(format!("{segment:08x}.seg")).exists()
+        segment_path(&self.path, segment).exists()
     }
 
     /// Whether the directory has these bytes of a segment.
     pub fn has(&self, segment: u32, offset: u64, bytes: &[u8]) -> bool {
         let mut here = vec![0; bytes.len()];
-        let Ok(file) = File::open(self.path.join(format!("{segment:08x}.seg"))) else { return false };
+        let Ok(file) = File::open(segment_path(&self.path, segment)) else { return false };
         file.read_exact_at(&mut here, offset).is_ok() && here == bytes
     }
 }
@@ -271,7 +277,7 @@ impl Rebuilding {
     /// # Errors
     /// [`Error::Io`].
     pub fn write(&mut self, segment: u32, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        let path = self.path.join(format!("{segment:08x}.seg"));
+        let path = segment_path(&self.path, segment);
         if self.open.as_ref().is_none_or(|(open, _)| *open != segment) {
             let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
             self.open = Some((segment, file.map_err(Error::io("create", &path))?));

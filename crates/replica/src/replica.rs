@@ -2,7 +2,7 @@
 
 use crate::clock;
 use crate::database::{Database, Names};
-use crate::directory::Directory;
+use crate::directory::{self, Directory};
 use crate::driver::Driver;
 use crate::error::Error;
 use crate::lease::Terms;
@@ -11,8 +11,6 @@ use crate::sink::{Copy, Feed, Told};
 use crate::tls;
 use crate::url::Url;
 use enjamb_journal::Journal;
-use nix::sys::signal::{SigSet, SigmaskHow};
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -69,18 +67,14 @@ impl Replica {
         }
         let tls = tls::connector(&url)?;
         let directory = Directory::open(&options.directory, &options.cluster)?;
-        let name = options.node.clone().unwrap_or_else(|| {
-            nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
-        });
+        let name = options.node.clone().unwrap_or_else(directory::host_name);
         let shared = Arc::new(Shared::new(Box::new(tell)));
         let terms = Terms::new(options.lease);
         let names = Names { cluster: options.cluster.clone(), node: directory.node().to_owned(), name };
         let database = Database::new(url.configs, tls, names, (terms.lease / 4).min(PATIENCE));
         let driver = Driver::new(Arc::clone(&shared), database, directory, terms);
         let failed = |source| Error::System { what: "cannot start the replica's thread", source };
-        let thread = with_signals_blocked(|| {
-            std::thread::Builder::new().name("enjamb-replica".into()).spawn(move || driver.run())
-        });
+        let thread = enjamb_journal::thread::spawn("enjamb-replica", move || driver.run());
         let directory = options.directory.clone();
         Ok(Replica { shared, directory, thread: Some(thread.map_err(failed)?) })
     }
@@ -166,13 +160,4 @@ impl Drop for Replica {
             let _ = thread.join();
         }
     }
-}
-
-/// Does something with all signals blocked, which a thread inherits from the one that starts it: handlers are made for the
-/// main thread.
-fn with_signals_blocked<T>(f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let result = f();
-    before.thread_set_mask()?;
-    result
 }

@@ -5,6 +5,7 @@
 //! copied: that takes no open file for each while the database is away, and is there after the process was killed.
 
 use enjamb_journal::files::OpenFile;
+use enjamb_journal::{segment_id, segment_path};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -25,16 +26,12 @@ pub(crate) struct Unsent {
     last: Option<(u32, File)>,
 }
 
-fn name(segment: u32) -> String {
-    format!("{segment:08x}.seg")
-}
-
 /// Gives a segment of the journal in that directory a second name. On the owner's thread, before the journal can remove it.
 ///
 /// # Errors
 /// The operating system's.
 pub(crate) fn link(dir: &Path, segment: u32) -> io::Result<()> {
-    let (path, second) = (dir.join(name(segment)), dir.join(NAME).join(name(segment)));
+    let (path, second) = (segment_path(dir, segment), segment_path(&dir.join(NAME), segment));
     match fs::hard_link(&path, &second) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             DirBuilder::new().mode(0o700).create(dir.join(NAME))?
@@ -58,7 +55,7 @@ impl Unsent {
     }
 
     fn path(&self, segment: u32) -> PathBuf {
-        self.dir.join(NAME).join(name(segment))
+        segment_path(&self.dir.join(NAME), segment)
     }
 
     /// A segment that the journal has begun is kept. The file is of one that could not be given a second name.
@@ -85,7 +82,7 @@ impl Unsent {
     pub fn left(&mut self) -> Vec<(u32, u64)> {
         let names = fs::read_dir(self.dir.join(NAME)).into_iter().flatten().flatten();
         let found = names.filter_map(|entry| {
-            let segment = u32::from_str_radix(entry.file_name().to_str()?.strip_suffix(".seg")?, 16).ok()?;
+            let segment = segment_id(entry.file_name().to_str()?)?;
             Some((segment, entry.metadata().ok()?.len()))
         });
         let left: Vec<(u32, u64)> = found.filter(|(segment, _)| !self.named.contains(segment)).collect();
@@ -103,7 +100,7 @@ impl Unsent {
         }
         if self.last.as_ref().is_none_or(|(last, _)| *last != segment) {
             let held = File::open(self.path(segment));
-            self.last = Some((segment, held.or_else(|_| File::open(self.dir.join(name(segment))))?));
+            self.last = Some((segment, held.or_else(|_| File::open(segment_path(&self.dir, segment)))?));
         }
         match &self.last {
             Some((_, file)) => FileExt::read_exact_at(file, buffer, offset),
