@@ -6,11 +6,11 @@
 use crate::accounts::Accounts;
 use crate::chat;
 use crate::decision::Decision;
+use crate::from_rooms::serve_in_hand;
 use crate::input::{FromRoom, MucUser, Presence, Talk};
 use crate::membership::Phase;
 use crate::restored::Restored;
 use crate::view::likeness;
-use std::sync::Arc;
 
 /// A room as the account would be told of it now. Stanzas are bytes without `to`.
 #[derive(Clone, Debug, Default)]
@@ -29,16 +29,6 @@ pub struct Remembered<'a> {
     pub history: Vec<&'a [u8]>,
     /// The subject, empty or not.
     pub subject: &'a [u8],
-}
-
-/// What is done with the stanza in hand, now that there is none.
-fn serve(account: &str, stanza: &Arc<[u8]>, decisions: Vec<Decision>, out: &mut Vec<Decision>) {
-    out.extend(decisions.into_iter().map(|decision| match decision {
-        Decision::Forward { resource, edit } => {
-            Decision::Serve { account: account.into(), resource, stanza: stanza.clone(), edit }
-        }
-        other => other,
-    }));
 }
 
 impl Accounts {
@@ -77,6 +67,12 @@ impl Accounts {
         if !m.never_in {
             m.own = Some(remembered.own.into());
         }
+        // There is no stanza in hand: what would be done with it is done with what the room would have sent.
+        let serve = |told: Option<Vec<Decision>>, stanza: &[u8], out: &mut Vec<Decision>| {
+            let mut told = told.unwrap_or_default();
+            serve_in_hand(&mut told, FromRoom { account, room: &room, nick: None, id: None }, stanza);
+            out.append(&mut told);
+        };
         let from = |nick, id| FromRoom { account, room: &room, nick: Some(nick), id };
         for &(nick, presence) in remembered.occupants.iter().filter(|(nick, _)| *nick != remembered.nick) {
             let told = self.presence_from_room(
@@ -86,7 +82,7 @@ impl Accounts {
                 presence,
                 now,
             );
-            serve(account, &presence.into(), told.unwrap_or_default(), &mut out);
+            serve(told, presence, &mut out);
         }
         let said = MucUser { codes: &[110], ..MucUser::default() };
         let told = self.presence_from_room(
@@ -96,7 +92,7 @@ impl Accounts {
             remembered.own,
             now,
         );
-        serve(account, &remembered.own.into(), told.unwrap_or_default(), &mut out);
+        serve(told, remembered.own, &mut out);
         // Of the subject it cannot be seen whether it is the one that they have; but they were told when it was set.
         let m = self.membership(account, &room);
         let has_subject = m.into_iter().flat_map(|m| &m.clients).filter(|c| c.has_subject);
@@ -110,9 +106,9 @@ impl Accounts {
                     copies.push(Decision::Forward { resource: resource.into(), edit: Default::default() });
                 }
             });
-            let stanza: Arc<[u8]> = stanza.into();
-            serve(account, &stanza, told.unwrap_or_default(), &mut out);
-            serve(account, &stanza, copies, &mut out);
+            let mut told = told.unwrap_or_default();
+            told.append(&mut copies);
+            serve(Some(told), stanza, &mut out);
         }
         if let Some(mut stay) = self.stay(account, &room, &mut out) {
             stay.settle();

@@ -119,8 +119,8 @@ impl Accounts {
     }
 }
 
-/// Has the presence in hand served from its bytes, as what is kept is. These may be without its `id`.
-fn serve_in_hand(all: &mut [Decision], from: FromRoom, kept: &[u8]) {
+/// Has the stanza in hand served from its bytes, as what is kept is. These may be without its `id`.
+pub(crate) fn serve_in_hand(all: &mut [Decision], from: FromRoom, kept: &[u8]) {
     let mut in_hand: Option<Arc<[u8]>> = None;
     for one in all {
         if let Decision::Forward { resource, edit } = one {
