@@ -91,13 +91,13 @@ impl Minimix {
             return None;
         }
         let lines = rooms::written(&std::mem::take(&mut self.news));
-        self.log.as_mut()?.write(&lines, || rooms::written(&rooms::all(&self.engine, &self.recorded)));
+        self.log.as_mut()?.write(&lines, || rooms::all(&self.engine, &self.recorded));
         Some(lines)
     }
 
     /// All lines that are needed.
     pub fn all_lines(&self) -> String {
-        rooms::written(&rooms::all(&self.engine, &self.recorded))
+        rooms::all(&self.engine, &self.recorded)
     }
 
     /// Calls `each` for all clients that [`Minimix::groupchat`] may give a copy to, in its order.

@@ -112,8 +112,17 @@ impl Contacts {
         })?;
         self.file = Some(lines);
         self.waiting.clear();
-        with(|state| state.copy_lines(NAME, "", || self.all()));
+        self.copy("");
         Ok(())
+    }
+
+    /// These lines were written to the file.
+    fn copy(&self, lines: &str) {
+        with(|state| {
+            if let Some((logs, journal, _)) = state.copied_logs() {
+                logs.append(journal, NAME, lines, || self.all());
+            }
+        });
     }
 
     fn write_down(&mut self) {
@@ -122,7 +131,7 @@ impl Contacts {
         }
         let Some(mut file) = self.file.take() else { return };
         file.append(&self.waiting, || self.all());
-        with(|state| state.copy_lines(NAME, &self.waiting, || self.all()));
+        self.copy(&self.waiting);
         // If that failed all is written anew next time.
         if !file.has_failed() {
             self.waiting.clear();

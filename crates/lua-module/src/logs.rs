@@ -7,9 +7,8 @@
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
 use crate::api::journal::new_id;
-use enjamb_journal::{Error, Journal};
+use enjamb_journal::{Error, Journal, lines};
 use std::collections::{BTreeMap, HashSet};
-use std::io::Write;
 use std::path::Path;
 
 /// The first byte of what the journal has of a log; its name comes after. A session's begins with its version, which counts from
@@ -17,8 +16,6 @@ use std::path::Path;
 const OF_A_LOG: u8 = 0x7f;
 /// The text is in pieces of at most so many bytes.
 const PIECE: usize = 1 << 20;
-/// It is written anew when it is this many times as long as it was then, and longer than a piece.
-const GROWTH: u64 = 4;
 
 /// The logs in the journal, by their names.
 #[derive(Default)]
@@ -34,18 +31,23 @@ struct Log {
     limit: u64,
 }
 
+/// The name of a log, if the record is of one.
+pub fn name(record: &[u8]) -> Option<String> {
+    match record.split_first() {
+        Some((&OF_A_LOG, name)) => Some(String::from_utf8_lossy(name).into_owned()),
+        _ => None,
+    }
+}
+
 impl Logs {
-    /// Takes up what a journal has of logs.
-    pub fn open(journal: &mut Journal) -> Logs {
+    /// Takes up what a journal has of logs: their numbers and names.
+    pub fn open(journal: &mut Journal, found: Vec<(u64, String)>) -> Logs {
         let mut logs = Logs::default();
-        let ids: Vec<u64> = journal.sessions().collect();
-        for id in ids {
-            let Ok(meta) = journal.meta(id) else { continue };
-            let Some((&OF_A_LOG, name)) = meta.split_first() else { continue };
+        for (id, name) in found {
             let number = journal.counters(id).map_or(0, |c| c.acked + c.queued as u64);
             // It is written anew with the first change.
             let log = Log { id, number, bytes: 0, limit: 0 };
-            if let Some(other) = logs.known.insert(String::from_utf8_lossy(name).into_owned(), log)
+            if let Some(other) = logs.known.insert(name, log)
                 && let Err(error) = journal.end(other.id)
             {
                 tracing::warn!("a log that is in the journal twice cannot be put right now: {error}");
@@ -81,9 +83,7 @@ impl Logs {
         if let Err(error) = read {
             tracing::error!("not all that the journal has of {name} could be read: {error}");
         }
-        let new = path.with_extension("copied");
-        std::fs::File::create(&new)?.write_all(&text)?;
-        std::fs::rename(new, path)
+        lines::replace(path, &String::from_utf8_lossy(&text)).map(drop)
     }
 
     /// Appends lines to a log; `all` gives all that are needed, these included, when that is better written anew. What the disk
@@ -113,7 +113,7 @@ impl Logs {
         let Ok(id) = new_id() else { return Ok(()) };
         let all = all();
         journal.set_meta(id, &[&[OF_A_LOG], name.as_bytes()].concat())?;
-        let mut log = Log { id, number: 0, bytes: 0, limit: (all.len() as u64 * GROWTH).max(PIECE as u64) };
+        let mut log = Log { id, number: 0, bytes: 0, limit: lines::limit(all.len() as u64) };
         if let Err(error) = log.push(journal, &all) {
             journal.end(id)?;
             return Err(error);
@@ -141,6 +141,12 @@ mod tests {
     use super::*;
     use enjamb_journal::Config;
 
+    fn opened(journal: &mut Journal) -> Logs {
+        let ids: Vec<u64> = journal.sessions().collect();
+        let found = ids.into_iter().filter_map(|id| Some((id, name(&journal.meta(id).unwrap())?))).collect();
+        Logs::open(journal, found)
+    }
+
     #[test]
     fn a_log_is_there_again_and_does_not_grow_for_ever() {
         let dir = std::env::temp_dir().join(format!("enjamb-logs-{}", std::process::id()));
@@ -151,7 +157,7 @@ mod tests {
             std::fs::read_to_string(&path).unwrap()
         };
         let (mut journal, _) = Journal::open(&dir.join("journal"), Config::default()).unwrap();
-        let mut logs = Logs::open(&mut journal);
+        let mut logs = opened(&mut journal);
         logs.put_into(&mut journal, "contacts", &path).unwrap();
         assert!(!path.exists());
         let mut known = String::new();
@@ -166,7 +172,7 @@ mod tests {
         drop(journal);
 
         let (mut journal, _) = Journal::open(&dir.join("journal"), Config::default()).unwrap();
-        let mut logs = Logs::open(&mut journal);
+        let mut logs = opened(&mut journal);
         assert_eq!(logs.ids().len(), 2);
         assert_eq!(text(&mut journal, &logs), known);
         let long = format!("{}\n", "x".repeat(100_000));
@@ -175,7 +181,7 @@ mod tests {
         }
         let now = text(&mut journal, &logs);
         assert!(now.starts_with("all\n") && now.len() < 2 << 20, "{}", now.len());
-        assert_eq!(Logs::open(&mut journal).ids(), logs.ids());
+        assert_eq!(opened(&mut journal).ids(), logs.ids());
         assert_eq!(journal.sessions().count(), 2);
         drop(journal);
         std::fs::remove_dir_all(dir).unwrap();

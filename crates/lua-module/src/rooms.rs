@@ -99,13 +99,13 @@ fn kept_lines(rooms: &HashMap<String, RoomRecord>) -> String {
     out
 }
 
-/// All that is known of rooms: of those that accounts are in, and what was `kept` of those that are not joined again yet.
-pub fn all(fork: &Accounts, kept: &HashMap<String, RoomRecord>) -> Vec<Change> {
-    let mut all = fork.snapshot();
+/// All that is known of rooms, as lines: of those that accounts are in, and what was `kept` of those that are not joined again yet.
+pub fn all(fork: &Accounts, kept: &HashMap<String, RoomRecord>) -> String {
+    let mut out = written(&fork.snapshot());
     for (room, kept) in kept.iter().filter(|(room, _)| !fork.has_room(room)) {
-        changes(room, kept, |change| all.push(change));
+        changes(room, kept, |change| line(&change, &mut out));
     }
-    all
+    out
 }
 
 fn changes(room: &str, kept: &RoomRecord, mut each: impl FnMut(Change)) {

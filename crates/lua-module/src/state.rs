@@ -3,6 +3,7 @@
 use crate::accounts::Minimix;
 use crate::logs::Logs;
 use crate::wake::Wake;
+use enjamb_journal::Journal;
 use enjamb_muc_fork::Accounts;
 use enjamb_rooms::Rooms;
 use enjamb_sessions::Sessions;
@@ -49,13 +50,12 @@ impl State {
         false
     }
 
-    /// Lines were written to a file of that name. Where the journal is copied they go with it; `all` gives all that are needed.
-    pub fn copy_lines(&mut self, name: &str, lines: &str, all: impl FnOnce() -> String) {
-        if self.is_copied()
-            && let Some(journal) = self.sessions.journal()
-        {
-            self.logs.append(journal, name, lines, all);
-        }
+    /// Where the journal is copied, so are lines that are written to files beside it: the logs of these, the journal, and what the
+    /// lines of rooms are made from.
+    pub fn copied_logs(&mut self) -> Option<(&mut Logs, &mut Journal, &Minimix)> {
+        let is_copied = self.is_copied();
+        let journal = self.sessions.journal().filter(|_| is_copied)?;
+        Some((&mut self.logs, journal, &self.minimix))
     }
 
     /// A file of that name is about to be read. Where it is not, on another machine than the one that wrote it, and the journal is

@@ -39,13 +39,18 @@ pub struct Rooms {
 impl Rooms {
     /// Takes up what a journal holds of rooms.
     pub fn open(journal: &mut Journal) -> Rooms {
+        Rooms::open_beside(journal, |_, _| {})
+    }
+
+    /// The same. What is none of rooms' is handed to `other`, number and record: all of them are read once.
+    pub fn open_beside(journal: &mut Journal, mut other: impl FnMut(u64, &[u8])) -> Rooms {
         let mut rooms = Rooms::default();
         let mut doubles = Vec::new();
         let ids: Vec<u64> = journal.sessions().collect();
         for id in ids {
             let Ok(bytes) = journal.meta(id) else { continue }; // a session's trouble, for all that is known
             match record::read(&bytes) {
-                Read::Other => {}
+                Read::Other => other(id, &bytes),
                 Read::Newer(_) => {
                     rooms.newer += 1;
                     rooms.left.insert(id);

@@ -5,7 +5,7 @@
 use crate::api::attributes;
 use crate::api::smacks::LuaLimits;
 use crate::log;
-use crate::logs::Logs;
+use crate::logs::{self, Logs};
 use crate::state::{Handle, key, number, sessions, with};
 use crate::wake::Wake;
 use enjamb_journal::{Config, Error as JournalError, Journal, Recovery};
@@ -70,7 +70,11 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
     match opened {
         Err(error) => failed(lua, error),
         Ok((mut journal, recovery)) => {
-            let (rooms, logs) = (Rooms::open(&mut journal), Logs::open(&mut journal));
+            let mut of_logs = Vec::new();
+            let rooms = Rooms::open_beside(&mut journal, |id, record| {
+                of_logs.extend(logs::name(record).map(|name| (id, name)));
+            });
+            let logs = Logs::open(&mut journal, of_logs);
             let logs = if with(|state| state.is_copied()) {
                 logs
             } else {

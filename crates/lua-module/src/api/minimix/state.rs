@@ -25,15 +25,19 @@ pub fn ask_by_the_clock<T>(question: impl FnOnce(&mut Accounts, u64) -> T) -> T 
     with(|minimix| minimix.engine_by_the_clock(question))
 }
 
+/// These lines were written to the file.
+fn copy(state: &mut State, lines: &str) {
+    if let Some((logs, journal, minimix)) = state.copied_logs() {
+        logs.append(journal, NAME, lines, || minimix.all_lines());
+    }
+}
+
 /// [`Minimix::write_down`], with the sessions' queues.
 pub fn write_down() {
     state::with(|state| {
-        let is_copied = state.is_copied();
-        let State { sessions, minimix, logs, .. } = state;
-        if let Some(lines) = minimix.write_down(|| sessions.commit().is_ok())
-            && let Some(journal) = sessions.journal().filter(|_| is_copied)
-        {
-            logs.append(journal, NAME, &lines, || minimix.all_lines());
+        let sessions = &mut state.sessions;
+        if let Some(lines) = state.minimix.write_down(|| sessions.commit().is_ok()) {
+            copy(state, &lines);
         }
     });
 }
@@ -50,9 +54,10 @@ fn keep(_: &Lua, path: String) -> LuaResult<(Option<bool>, Option<String>)> {
     let brought = state::with(|state| state.bring_lines(NAME, &path));
     Ok(match brought.and_then(|()| Log::open(path)) {
         Ok((log, recorded)) => {
-            with(|minimix| minimix.keep(log, recorded));
-            let all = with(|minimix| minimix.all_lines());
-            state::with(|state| state.copy_lines(NAME, "", || all));
+            state::with(|state| {
+                state.minimix.keep(log, recorded);
+                copy(state, "");
+            });
             (Some(true), None)
         }
         Err(error) => (None, Some(error.to_string())),
