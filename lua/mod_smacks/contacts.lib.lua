@@ -137,6 +137,12 @@ local function send_unavailable(session, from)
 	module:send(st.presence({ type = "unavailable", from = from, to = session.full_jid }));
 end
 
+local function send_presence(session, to)
+	local presence = st.clone(session.presence);
+	presence.attr.from, presence.attr.to = session.full_jid, to;
+	module:send(presence);
+end
+
 -- Tells the clients of an account that came back that somebody is not available any more.
 local function tell_gone(account, from)
 	contacts.set(account, from, nil);
@@ -419,11 +425,7 @@ local function compare(session, account, text)
 		if contact and contact ~= account and bare_sessions[contact] and not saw[hash_of(contact)]
 		and not is_elsewhere(jid.host(contact)) and can_see(session, account, contact) then
 			seen[session.roster] = nil;
-			each_back(contact, function (other)
-				local presence = st.clone(other.presence);
-				presence.attr.from, presence.attr.to = other.full_jid, session.full_jid;
-				module:send(presence);
-			end);
+			each_back(contact, function (other) send_presence(other, session.full_jid); end);
 		end
 	end
 end
@@ -450,9 +452,7 @@ local function look(session)
 				elsewhere[contact] = true;
 			end
 			if is_seen_by(session.roster, contact) and is_forgetful(jid.host(contact)) then
-				local presence = st.clone(session.presence);
-				presence.attr.from, presence.attr.to = session.full_jid, contact;
-				module:send(presence);
+				send_presence(session, contact);
 			end
 		end
 	end

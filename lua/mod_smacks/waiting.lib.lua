@@ -34,12 +34,14 @@ local function load_roster(username)
 	return { [false] = { pending = {}, broken = true } }, ok and tostring(err) or "an error was raised";
 end
 
--- Has the roster of a session there. Returns why it cannot be read, if that is so.
+-- Has the roster of a session there. Returns why it cannot be read, if that is so; and it.
 local function want_roster(session)
 	if not own_of(session).lacks_roster then return; end
 	local roster, err = load_roster(session.username);
-	if err then return err; end
-	session.roster, own_of(session).lacks_roster = roster, nil;
+	if not err then
+		session.roster, own_of(session).lacks_roster = roster, nil;
+	end
+	return err, roster;
 end
 
 local function log_error(runner, traceback)
@@ -54,12 +56,9 @@ function on_demand.thread(session)
 end
 
 function on_demand.roster(session)
-	if not own_of(session).lacks_roster then return nil; end
-	local roster, err = load_roster(session.username);
+	local err, roster = want_roster(session);
 	if err then
 		session.log("error", "The roster of %s cannot be read: %s", session.full_jid, err);
-	else
-		session.roster, own_of(session).lacks_roster = roster, nil;
 	end
 	return roster;
 end
