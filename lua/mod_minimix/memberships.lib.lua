@@ -12,6 +12,7 @@ local resourceprep = require "util.encodings".stringprep.resourceprep;
 local contain = require "enjamb.contain"(module);
 local ask, protect = contain.ask, contain.protect;
 local for_all = require "enjamb.for_all"(module);
+local stored = require "enjamb.stored";
 local table_move = require "enjamb.prosody".move;
 local ipairs, next, pairs, type = ipairs, next, pairs, type;
 
@@ -188,7 +189,7 @@ end
 
 -- The rooms of an account's record, none if it has no record; or nil and why it is not known.
 local function read(username)
-	local called, saved, err = ask(accounts.get, accounts, username);
+	local called, saved, err = ask(stored, accounts, username);
 	if not called then
 		return nil, saved;
 	elseif saved == nil then
@@ -196,8 +197,6 @@ local function read(username)
 		return {};
 	elseif type(saved) ~= "table" then
 		return nil, "the record is no table";
-	elseif next(saved) == nil then
-		return {}; -- Prosody's storage makes a record empty before it removes it, and was killed in between
 	elseif saved.version ~= version then
 		return nil, ("the record is of version %s, this is %d"):format(saved.version, version);
 	elseif type(saved.rooms) ~= "table" then

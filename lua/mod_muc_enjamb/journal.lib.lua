@@ -43,9 +43,9 @@ local function commit()
 	journal.failing = err and true or nil;
 end
 
--- A commit tells it the time too, by which what was said leaves the disk.
+-- A commit tells it the time too, by which what was said leaves the disk. mod_smacks does it by itself.
 module:add_timer(1, function ()
-	commit();
+	if not of_smacks("hand_over") then commit(); end
 	return 1;
 end);
 

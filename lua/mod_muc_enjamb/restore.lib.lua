@@ -10,6 +10,7 @@ local parse_xml = require "util.xml".parse;
 
 local for_all = require "enjamb.for_all"(module);
 local kept = require "enjamb".muc;
+local stored = require "enjamb.stored";
 local ipairs, next, pairs, tonumber, type, xpcall = ipairs, next, pairs, tonumber, type, require "enjamb.prosody".xpcall;
 local sub = string.sub;
 local traceback = debug.traceback;
@@ -20,12 +21,14 @@ local host = module.host;
 return function (muc, keeping, absent)
 	local configs, states = module:open_store("config"), module:open_store("state");
 
-	-- What mod_muc has stored. A record that is empty is none: Prosody's storage makes it so before it removes it, and was killed in
-	-- between.
-	local function stored(store, node)
-		local data, err = store:get(node);
+	-- The room that is put back now, and what is kept of it.
+	local at_hand = {};
+
+	-- What mod_muc has stored.
+	local function stored_in(store, node)
+		local data, err = stored(store, node);
 		if err then error("its storage cannot be read: "..err, 0); end
-		return type(data) == "table" and next(data) ~= nil and data or nil;
+		return type(data) == "table" and data or nil;
 	end
 
 	local function set_configuration(room, frozen)
@@ -75,18 +78,19 @@ return function (muc, keeping, absent)
 			kept.forget(jid); -- occupants of a room of which nothing else is there
 			return false;
 		end
+		at_hand = { [jid] = record };
 		if record.lost > 0 then
 			module:log("error", "%d records of room %s are damaged on disk and lost", record.lost, jid);
 		end
 		local frozen = deserialize(record.configuration);
 		if type(frozen) ~= "table" then error("its configuration cannot be read", 0); end
 		local node = jid_split(jid);
-		local state = stored(states, node);
+		local state = stored_in(states, node);
 		for nick, fields in pairs(record.occupants) do
 			absent.expect(jid, nick, fields);
 		end
 		if state then return false; end
-		local config = stored(configs, node);
+		local config = stored_in(configs, node);
 		local is_persistent = frozen._data and frozen._data.persistent;
 		if next(record.occupants) == nil and (config or not is_persistent) then
 			if not config then kept.forget(jid); end
@@ -114,7 +118,7 @@ return function (muc, keeping, absent)
 	-- The history that was kept, where there is no archive: mod_muc stores the last message only.
 	local function give_history(room)
 		if hosts[host].modules.muc_mam then return; end
-		local record = kept.read(room.jid);
+		local record = at_hand[room.jid] or kept.read(room.jid);
 		local history, own = {}, room._history;
 		for _, fields in ipairs(record and record.history or history) do
 			local stanza = fields[2] and parse_xml(fields[2]);
@@ -154,6 +158,7 @@ return function (muc, keeping, absent)
 		if newer > 0 then
 			module:log("error", "%d records of rooms in the journal were written by another version of Enjamb and are left as they are", newer);
 		end
+		at_hand = {};
 		absent.watch();
 	end;
 end;
