@@ -6,15 +6,13 @@ local enjamb = require "enjamb";
 local mx, serialize = enjamb.minimix, enjamb.serialize;
 
 local concerns, client_sends = mx.concerns, mx.client_sends;
-local pairs, setmetatable, type = pairs, setmetatable, type;
+local replaced = require "enjamb.replaced";
+local pairs = pairs;
 
 local bare_sessions, hosts = prosody.bare_sessions, prosody.hosts;
 local perform;
 -- Connections are closed on the way down; the accounts are in their rooms when the server is up again.
 local stopping = false;
-
--- Sessions that end since another one has their resource, for which the library holds their places in rooms.
-local replaced = setmetatable({}, { __mode = "k" });
 
 local function is_client(origin)
 	return origin.type == "c2s" and origin.username and origin.resource;
@@ -62,7 +60,7 @@ local function presence(event)
 	if not is_client(origin) then return; end
 	local to = stanza.attr.to;
 	if not to then
-		if stanza.attr.type == "unavailable" and not replaced[origin] then
+		if stanza.attr.type == "unavailable" and not replaced.is(origin) then
 			gone(origin, stanza);
 		end
 		return;
@@ -92,16 +90,9 @@ local function message_or_iq(event)
 	return decisions and perform(decisions, account, stanza, origin);
 end
 
-local function closes(event)
-	local reason = event.reason;
-	if type(reason) == "table" and reason.condition == "conflict" then
-		replaced[event.session] = true;
-	end
-end
-
 local function unbind(event)
 	local session = event.session;
-	if not replaced[session] then return gone(session); end
+	if not replaced.is(session) then return gone(session); end -- else the library holds its places in rooms
 	if stopping then return; end
 	local account = account_of(session);
 	local decisions = mx.replaced(account, session.resource);
@@ -115,7 +106,7 @@ return {
 	presence = presence;
 	message = message_or_iq;
 	iq = message_or_iq;
-	closes = closes;
+	closes = replaced.note;
 	unbind = unbind;
 	stopping = function () stopping = true; end;
 	watch = function (perform_decisions) perform = perform_decisions; end;

@@ -1,11 +1,10 @@
 -- What account-level MUC takes: for metrics and for the admin shell. The library knows it for the whole server, so one host
 -- measures for all.
 
+local is_the_one = require "enjamb.one_host"(module);
 local versions = require "enjamb.prosody";
 
-local host, hosts = module.host, prosody.hosts;
 local env = module:shared("/*/admin_shell/env");
-local state = module:shared("/*/minimix/state");
 
 local function show(mx)
 	local function gauge(name, description)
@@ -16,11 +15,7 @@ local function show(mx)
 	local bytes = gauge("kept_bytes", "bytes that are kept of what rooms said");
 
 	module:hook_global("stats-update", function ()
-		local measures = state.measures;
-		if not measures or not hosts[measures] or not hosts[measures].modules.minimix then
-			state.measures = host;
-		end
-		if state.measures ~= host then return; end
+		if not is_the_one() then return; end
 		local n_accounts, n_memberships, n_bytes = mx.totals();
 		accounts:set(n_accounts);
 		memberships:set(n_memberships);

@@ -7,12 +7,8 @@ if not pcall(require, "enjamb.refusal") then -- Prosody 0.11 does not look besid
 	package.path = package.path..";"..module:get_directory():gsub("[^/]*$", "").."?.lua";
 end
 
-local enjamb = require "enjamb";
 local version = "0.1.0";
-if enjamb.version ~= version then
-	require "enjamb.refusal"("mod_minimix is of Enjamb "..version..", the library in memory of "..tostring(enjamb.version)
-		..": restart Prosody after installing another version");
-end
+local enjamb = require "enjamb.of_version"("mod_minimix", version);
 require "enjamb.prosody".prepare(module);
 local mx = enjamb.minimix;
 

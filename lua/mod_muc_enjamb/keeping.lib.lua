@@ -192,10 +192,7 @@ return function (muc, journal)
 		module:hook_object_event(of_host.events, "c2s-pre-ondrain", before_it_is_told, 1000);
 		module:hook_object_event(of_host.events, "s2s-pre-ondrain", before_it_is_told, 1000);
 	end
-	for name in pairs(hosts) do
-		watch(name);
-	end
-	module:hook_global("host-activated", watch);
+	require "enjamb.each_host"(module, watch);
 
 	function end_of_turn()
 		is_scheduled = false;

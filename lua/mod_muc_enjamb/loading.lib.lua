@@ -37,11 +37,8 @@ local function watch(component)
 	look(component);
 end
 
-for component in pairs(hosts) do
-	watch(component);
-end
 -- After Prosody has loaded the modules of the host.
-module:hook_global("host-activated", watch, -10);
+require "enjamb.each_host"(module, watch, -10);
 
 -- What was kept of rooms that are not to be any more would come back one day, long after it was so. The journal is open
 -- by then (mod_smacks, -10).

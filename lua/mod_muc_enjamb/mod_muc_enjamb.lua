@@ -9,12 +9,8 @@
 
 local modulemanager = require "core.modulemanager";
 
-local enjamb = require "enjamb";
 local version = "0.1.0";
-if enjamb.version ~= version then
-	require "enjamb.refusal"("mod_muc_enjamb is of Enjamb "..version..", the library in memory of "..tostring(enjamb.version)
-		..": restart Prosody after installing another version");
-end
+require "enjamb.of_version"("mod_muc_enjamb", version);
 
 -- mod_muc's environment. If that is reloaded so is this.
 local muc = module:depends "muc";

@@ -7,10 +7,12 @@
 -- has joined again, or for a while; while they are held it is told nothing of who is there and
 -- what is said. What is for it alone (private messages, requests, answers) it gets.
 
+local each_host = require "enjamb.each_host";
+local replaced = require "enjamb.replaced";
 local st = require "util.stanza";
 local timer = require "util.timer";
 
-local next, pairs, rawget, setmetatable, xpcall = next, pairs, rawget, setmetatable, require "enjamb.prosody".xpcall;
+local next, pairs, rawget, xpcall = next, pairs, rawget, require "enjamb.prosody".xpcall;
 local error, pcall, traceback = error, pcall, debug.traceback;
 
 local hosts = prosody.hosts;
@@ -19,10 +21,8 @@ local xmlns_muc = "http://jabber.org/protocol/muc";
 -- For so many seconds.
 local hold_time = 15;
 
--- Sessions that end since another one has their resource; and their full JIDs, while what was queued for them is returned. For all
--- components.
-local replaced, ending = module:shared("/*/muc_enjamb/replaced"), module:shared("/*/muc_enjamb/ending");
-setmetatable(replaced, { __mode = "k" });
+-- By full JID, of a session that another one replaces, while what was queued for it is returned. For all components.
+local ending = module:shared("/*/muc_enjamb/ending");
 
 local function is_same_attr(a, b, without)
 	for name, value in pairs(a) do
@@ -86,7 +86,7 @@ return function (muc, absent)
 	local function handle_normal_presence(room, origin, stanza)
 		local attr = stanza.attr;
 		local kind, real_jid = attr.type, attr.from;
-		if kind == "unavailable" and origin and replaced[origin] and room:get_occupant_jid(real_jid) then
+		if kind == "unavailable" and origin and replaced.is(origin) and room:get_occupant_jid(real_jid) then
 			hold(room, origin, stanza);
 			return true;
 		end
@@ -144,21 +144,14 @@ return function (muc, absent)
 		local of_host = hosts[name];
 		if not of_host or of_host.type ~= "local" then return; end
 		module:hook_object_event(of_host.events, "pre-session-close", function (event)
-			local reason = event.reason;
-			if type(reason) == "table" and reason.condition == "conflict" then
-				local session = event.session;
-				local full_jid = session.full_jid;
-				replaced[session] = true;
-				if not full_jid or ending[full_jid] then return; end
-				ending[full_jid] = true;
-				timer.add_task(0, function () ending[full_jid] = nil; end);
-			end
+			replaced.note(event);
+			local full_jid = replaced.is(event.session) and event.session.full_jid;
+			if not full_jid or ending[full_jid] then return; end
+			ending[full_jid] = true;
+			timer.add_task(0, function () ending[full_jid] = nil; end);
 		end, 10);
 	end
-	for name in pairs(hosts) do
-		watch(name);
-	end
-	module:hook_global("host-activated", watch);
+	each_host(module, watch);
 
 	return {
 		unload = function ()

@@ -17,6 +17,7 @@ local own_of = module:require "session";
 local jn, sm = enjamb.journal, enjamb.smacks;
 local jn_claim, jn_commit, jn_processed = jn.claim, jn.commit, jn.processed;
 local waiting_stanzas = connection.waiting_stanzas;
+local is_the_one = require "enjamb.one_host"(module);
 local versions = require "enjamb.prosody";
 local floor = math.floor;
 local pairs, pcall = pairs, pcall;
@@ -325,10 +326,7 @@ for name, description in pairs {
 end
 
 module:hook_global("stats-update", function ()
-	if journal.measures == nil or not prosody.hosts[journal.measures] or not prosody.hosts[journal.measures].modules.smacks then
-		journal.measures = host;
-	end
-	if journal.measures ~= host then return; end
+	if not is_the_one() then return; end
 	local stanzas, bytes, in_memory = sm.totals();
 	gauges.queued_stanzas:set(stanzas);
 	gauges.queued_bytes:set(bytes);

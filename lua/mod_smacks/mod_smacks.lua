@@ -24,13 +24,8 @@ local async = require "util.async";
 local st = require "util.stanza";
 local timer = require "util.timer";
 
-local enjamb = require "enjamb";
 local version = "0.1.0";
-if enjamb.version ~= version then
-	-- A reload loads this file anew, but never the library.
-	require "enjamb.refusal"("mod_smacks is of Enjamb "..version..", the library in memory of "..tostring(enjamb.version)
-		..": restart Prosody after installing another version");
-end
+local enjamb = require "enjamb.of_version"("mod_smacks", version);
 require "enjamb.prosody".prepare(module);
 local contain = require "enjamb.contain"(module);
 local own_of = module:require "session";

@@ -4,6 +4,7 @@
 -- say so they are told a little later. Rooms hold its places in the same way (mod_muc_enjamb).
 
 local own_of = module:require "session";
+local replaced = require "enjamb.replaced";
 
 -- Contacts are told after so many seconds that it is gone, unless it is there.
 local patience = 15;
@@ -12,17 +13,12 @@ local nobody = { [false] = { pending = {} } };
 
 local contacts;
 
-module:hook("pre-session-close", function (event)
-	local reason = event.reason;
-	if type(reason) == "table" and reason.condition == "conflict" then
-		own_of(event.session).is_replaced = true;
-	end
-end, 10);
+module:hook("pre-session-close", replaced.note, 10);
 
 -- Before mod_presence (0), which does all else: the account's other clients are told, and who got presence directly.
 module:hook("resource-unbind", function (event)
 	local session = event.session;
-	if own_of(session).is_replaced and session.presence and session.full_jid and session.username then
+	if replaced.is(session) and session.presence and session.full_jid and session.username then
 		own_of(session).is_held = true;
 		session.roster = nobody;
 	end

@@ -8,6 +8,7 @@ local config = require "core.configmanager";
 local server = require "net.server";
 local monotonic = require "util.time".monotonic;
 
+local is_the_one = require "enjamb.one_host"(module);
 local metric = require "enjamb.prosody".metric;
 local rp = require "enjamb".replica;
 local fence = module:require "fence";
@@ -23,7 +24,7 @@ local patience = 10;
 -- The lease's bounds, in seconds.
 local shortest_lease, longest_lease, default_lease = 3, 3600, 10;
 
-local host, global = module.host, module:context("*");
+local global = module:context("*");
 
 -- One for all hosts. phase: "wanted" (at the start), "up", "off" (it goes on without one) or nil (none is wanted); problem: why there can be none.
 local replica = module:shared("/*/smacks/replica");
@@ -214,7 +215,6 @@ local function start()
 	end
 	if problem then return give_up(problem); end
 	if wait_for_lease() then
-		replica.looks = host;
 		watch(module:shared("/*/smacks/journal"));
 		fence.put_up(replica.watcher, sql.guard_commits, not is_required());
 		warn_of_storage();
@@ -248,11 +248,7 @@ module:hook_global("server-started", begin, -2);
 module:hook_global("server-started", standby.open_ports, -50);
 
 module:add_timer(1, function ()
-	-- One host is enough.
-	if replica.looks == nil or not prosody.hosts[replica.looks] or not prosody.hosts[replica.looks].modules.smacks then
-		replica.looks = host;
-	end
-	if replica.phase == "up" and replica.looks == host then
+	if replica.phase == "up" and is_the_one() then
 		replica.look();
 	end
 	return 1;
@@ -273,7 +269,7 @@ for name, description in pairs(replica.phase and {
 end
 
 module:hook_global("stats-update", function ()
-	if replica.phase ~= "up" or replica.looks ~= host or not gauges.replica_epoch then return; end
+	if replica.phase ~= "up" or not is_the_one() or not gauges.replica_epoch then return; end
 	local state = rp.state();
 	gauges.replica_is_holder:set(state.role == "holder" and 1 or 0);
 	gauges.replica_epoch:set(state.epoch or 0);

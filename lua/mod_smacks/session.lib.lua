@@ -30,8 +30,7 @@
 --   directed_bytes    about how large its directed presence is (state)
 --   rooms             rooms of this server that it is in by itself: nickname by room (rooms)
 --   saw, saw_version  what it came back with of what it saw of its contacts (contacts)
---   is_replaced       it ends since its client has logged in anew under its resource (replaced)
---   is_held           and its contacts are not told so yet
+--   is_held           it ends since its client has logged in anew under its resource, and its contacts are not told so yet (replaced)
 --   notify            which nodes it wants to be told of (pep)
 
 -- The table, which is made if it is not there.
