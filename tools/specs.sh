@@ -27,7 +27,7 @@ each_job() {
 }
 
 # shellcheck disable=SC2016
-each_job "$@" | xargs -P "${ENJAMB_JOBS:-4}" --process-slot-var=ENJAMB_SLOT -L 1 sh -c '
+each_job "$@" | xargs -P "${ENJAMB_JOBS:-4}" -L 1 sh -c '
 	log=$0/$(basename "$1" _spec.lua)-$2-$3.log
 	if ENJAMB_PROSODY=$2 ENJAMB_GC=$3 timeout 900 busted --lua=/usr/bin/lua5.4 -o plainTerminal "$1" >"$log" 2>&1; then
 		echo "$1, Prosody $2, $3: $(grep -E "^[0-9]+ success" "$log")"

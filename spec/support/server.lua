@@ -63,16 +63,27 @@ function M.installation(version)
 	return { lib = dir .. "/usr/lib/prosody"; prosody = dir .. "/usr/bin/prosody"; prosodyctl = dir .. "/usr/bin/prosodyctl" };
 end
 
--- Specs that run side by side (tools/specs.sh says which slot this one has) take ports from ranges of their own, below
--- those that the system gives to outgoing connections: between trying a port and a server's using it nobody else may.
-local ports_per_slot, slots = 1000, 12;
-local first_port = 20000 + ports_per_slot * ((tonumber(os.getenv("ENJAMB_SLOT")) or slots - 1) % slots);
+-- Specs that run side by side, of this checkout or of others, take ports from ranges of their own, below those that the system
+-- gives to outgoing connections: between trying a port and a server's using it nobody else may. Who listens on the first port of
+-- a range has it.
+local ports_per_range, ranges = 1000, 12;
+local range, first_port;
 local next_port = own_pid * 13;
 local taken = {};
+local function take_range()
+	for number = 0, ranges - 1 do
+		first_port = 20000 + ports_per_range * number;
+		range = socket.bind("127.0.0.1", first_port);
+		if range then return; end
+	end
+	error("all ranges of ports are taken");
+end
+
 function M.free_port()
-	for _ = 1, ports_per_slot do
+	if not range then take_range(); end
+	for _ = 1, ports_per_range do
 		next_port = next_port + 1;
-		local port = first_port + next_port % ports_per_slot;
+		local port = first_port + 1 + next_port % (ports_per_range - 1);
 		local s = not taken[port] and socket.bind("127.0.0.1", port);
 		if s then
 			s:close();
