@@ -20,12 +20,12 @@ local function parts(el)
 		out[#out + 1] = table.concat({ child.name, child.ns, child.attr.id or "", child.attr.by or "", child:text(), table.unpack(inner) }, " ");
 	end
 	table.sort(out);
-	return table.concat(out, "; ");
+	return out;
 end
 
 local function all_parts(list)
 	local out = {};
-	for i, el in ipairs(list) do out[i] = parts(el); end
+	for i, el in ipairs(list) do out[i] = table.concat(parts(el), "; "); end
 	return out;
 end
 
@@ -61,9 +61,22 @@ muc.account("taking back in Prosody's rooms", {
 		assert.equal("result", answer.attr.type, tostring(answer));
 		phone:expect(function (el) return el:child("apply-to", ns_fasten); end);
 		local ours, theirs = both(room, phone);
-		assert.same(all_parts(theirs), all_parts(ours));
 		assert.equal(4, #ours);
-		for _, el in ipairs(ours) do assert.is_nil(told(el):find("vile", 1, true), told(el)); end
+		-- In the form of XEP-0425 0.3 as well, if the room told it so, and with whose it was.
+		local more = {};
+		for i, el in ipairs(ours) do
+			assert.is_nil(told(el):find("vile", 1, true), told(el));
+			local left = {};
+			for _, part in ipairs(parts(el)) do left[part] = true; end
+			for _, part in ipairs(parts(theirs[i])) do
+				assert.is_true(left[part], part.." is not in "..told(el));
+				left[part] = nil;
+			end
+			for part in pairs(left) do more[#more + 1] = i.." "..part:match("^%S+ %S+"); end
+		end
+		for _, part in ipairs(more) do
+			assert.truthy(part == "2 occupant-id urn:xmpp:occupant-id:0" or part == "2 retracted urn:xmpp:message-retract:1", part);
+		end
 	end);
 
 	it("a correction comes after what it corrects", function ()

@@ -56,9 +56,15 @@ pub(crate) struct TakesBack<'a> {
     target: &'a [u8],
     /// `:0` and `:1`.
     forms: [bool; 2],
-    /// A moderator did: the attributes of `<moderated/>` and what is in it.
-    moderated: Option<(&'a [u8], &'a [u8])>,
+    moderator: Option<Moderator<'a>>,
     reason: Option<&'a [u8]>,
+}
+
+/// Who took back what another said, as far as the room tells.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moderator<'a> {
+    by: Option<&'a [u8]>,
+    occupant_id: Option<&'a [u8]>,
 }
 
 fn hash(of: impl Hash) -> u64 {
@@ -110,7 +116,7 @@ pub fn read<'a>(stanza: &'a [u8], room: &str) -> Chat<'a> {
         }
     }
     // Only the room itself tells what a moderator did.
-    let takes_back = Some(takes_back).filter(|t| t.forms != [false; 2] && (by_room || t.moderated.is_none()));
+    let takes_back = Some(takes_back).filter(|t| t.forms != [false; 2] && (by_room || t.moderator.is_none()));
     let talk = match body {
         None if subject && !thread => Talk::Subject,
         _ if stamp.is_some() || (by_room && takes_back.is_some()) => Talk::Stored,
@@ -155,7 +161,7 @@ impl<'a> TakesBack<'a> {
         for child in apply.children() {
             let retracts = |child: Child| child.name == b"retract" && child.xmlns() == RETRACT[0];
             if child.name == b"moderated" && child.xmlns() == MODERATE[0] && child.children().any(retracts) {
-                self.moderated = self.moderated.or(Some((child.attributes, b"")));
+                self.read_moderated(&child);
                 self.reason = child.children().find(|c| c.name == b"reason").map(|c| c.inside);
             } else if !retracts(child) {
                 continue;
@@ -171,11 +177,31 @@ impl<'a> TakesBack<'a> {
         self.forms[1] = true;
         for child in retract.children() {
             if child.name == b"moderated" && child.xmlns() == MODERATE[1] {
-                self.moderated = Some((child.attributes, child.inside));
+                self.read_moderated(&child);
             } else if child.name == b"reason" {
                 self.reason = Some(child.inside);
             }
         }
+    }
+
+    /// In either form; what one does not tell the other may.
+    fn read_moderated(&mut self, moderated: &Child<'a>) {
+        let moderator = self.moderator.get_or_insert_default();
+        let occupant_id = |c: &Child| c.name == b"occupant-id" && c.xmlns() == OCCUPANT_ID;
+        moderator.by = moderator.by.or(moderated.attribute(b"by"));
+        moderator.occupant_id =
+            moderator.occupant_id.or(moderated.children().find(occupant_id).and_then(|c| c.attribute(b"id")));
+    }
+}
+
+impl Moderator<'_> {
+    fn write(&self, out: &mut Vec<u8>, xmlns: &[u8], before: &[u8]) {
+        let mut inside = before.to_vec();
+        if self.occupant_id.is_some() {
+            let of = attributes([("xmlns", Some(OCCUPANT_ID)), ("id", self.occupant_id)]);
+            element(&mut inside, b"occupant-id", &of, b"");
+        }
+        element(out, b"moderated", &attributes([("xmlns", Some(xmlns)), ("by", self.by)]), &inside);
     }
 }
 
@@ -251,33 +277,28 @@ impl TakesBack<'_> {
             let mut retracted = Vec::new();
             let of = attributes([("xmlns", Some(RETRACT[0])), ("stamp", stamp)]);
             element(&mut retracted, b"retracted", &of, b"");
-            match self.moderated {
-                Some((moderated, _)) => {
-                    let by = read::attributes(moderated).find(|(key, _)| *key == b"by").map(|(_, by)| by);
+            match self.moderator {
+                Some(moderator) => {
                     retracted.extend_from_slice(&reason);
-                    let of = attributes([("xmlns", Some(MODERATE[0])), ("by", by)]);
-                    element(&mut inside, b"moderated", &of, &retracted);
+                    moderator.write(&mut inside, MODERATE[0], &retracted);
                 }
                 None => inside.extend_from_slice(&retracted),
             }
         }
         if self.forms[1] {
             let mut by = Vec::new();
-            if let Some((moderated, inside)) = self.moderated {
-                let name = read::attributes(moderated).find(|(key, _)| *key == b"by").map(|(_, by)| by);
-                let of = attributes([("xmlns", Some(MODERATE[1])), ("by", name)]);
-                element(&mut by, b"moderated", &of, inside);
+            if let Some(moderator) = self.moderator {
+                moderator.write(&mut by, MODERATE[1], b"");
                 by.extend_from_slice(&reason);
             }
-            let id = id.filter(|_| self.moderated.is_none());
+            let id = id.filter(|_| self.moderator.is_none());
             let of = attributes([("xmlns", Some(RETRACT[1])), ("id", id), ("stamp", stamp)]);
             element(&mut inside, b"retracted", &of, &by);
         }
         for child in read::children(stanza) {
             let own = match (child.name, child.xmlns()) {
                 (b"stanza-id", STANZA_ID) => child.attribute(b"by") == Some(room.as_bytes()),
-                (b"occupant-id", OCCUPANT_ID) => self.moderated.is_none(),
-                (b"delay", DELAY) | (b"x", LEGACY_DELAY) => true,
+                (b"occupant-id", OCCUPANT_ID) | (b"delay", DELAY) | (b"x", LEGACY_DELAY) => true,
                 _ => false,
             };
             if own {
@@ -466,6 +487,38 @@ mod tests {
                  stamp='1970-01-02T00:00:00Z'><moderated xmlns='urn:xmpp:message-moderate:1' by='r@c/m'>\
                  <occupant-id xmlns='urn:xmpp:occupant-id:0' id='o'/></moderated><reason>r</reason></retracted>{}</message>",
                 sid("b")
+            )
+        );
+    }
+
+    #[test]
+    fn says_who_took_back_and_whose_it_was() {
+        let occupant = |id: &str| format!("<occupant-id xmlns='urn:xmpp:occupant-id:0' id='{id}'/>");
+        let kept =
+            [message("from='r@c/n' id='1'", &format!("<body>vile</body>{}{}", occupant("author"), sid("a")))];
+        // As rooms tell it that speak both forms: only one says by whom.
+        let told = message(
+            "from='r@c' id='x'",
+            &format!(
+                "<apply-to xmlns='urn:xmpp:fasten:0' id='a'><moderated xmlns='urn:xmpp:message-moderate:0' by='r@c/m'>{moderator}\
+                 <retract xmlns='urn:xmpp:message-retract:0'/><reason>r</reason></moderated></apply-to>{}\
+                 <retract xmlns='urn:xmpp:message-retract:1' id='a'><moderated xmlns='urn:xmpp:message-moderate:1'>{moderator}</moderated>\
+                 <reason>r</reason></retract>",
+                occupant("author"),
+                moderator = occupant("moderator"),
+            ),
+        );
+        let (_, stanza) = after(&kept, &told).unwrap();
+        assert_eq!(
+            stanza,
+            format!(
+                "<message type='groupchat' from='r@c/n' id='1'><moderated xmlns='urn:xmpp:message-moderate:0' by='r@c/m'>\
+                 <retracted xmlns='urn:xmpp:message-retract:0' stamp='1970-01-02T00:00:00Z'/><reason>r</reason>{moderator}</moderated>\
+                 <retracted xmlns='urn:xmpp:message-retract:1' stamp='1970-01-02T00:00:00Z'>\
+                 <moderated xmlns='urn:xmpp:message-moderate:1' by='r@c/m'>{moderator}</moderated><reason>r</reason></retracted>{}{}</message>",
+                occupant("author"),
+                sid("a"),
+                moderator = occupant("moderator"),
             )
         );
     }
