@@ -149,6 +149,25 @@ muc.ordinary("messages in a room", {}, function (ctx, it)
 		ada:expect(function (e) return e.name == "message" and e:child("subject") and e:child_text("subject") == ""; end);
 	end);
 
+	it("that tell the subject tell since when if it was set meanwhile, else what the room tells", function ()
+		local function since(entry)
+			local delay = entry.subject:child("delay", "urn:xmpp:delay");
+			return delay and delay.attr.from.." "..delay.attr.stamp:gsub("%.%d+", "") or "not told";
+		end
+		local room, owner = muc.open(ctx);
+		local ada = muc.client(ctx);
+		local first = muc.enter(ada, room, "ada");
+		assert.equal(since(muc.guest(ctx, room, "eve").entry), since(first));
+		local function others() return muc.enter(muc.client(ctx, { user = ada.username }), room, "ada"); end
+		muc.settle(ada);
+		assert.equal(since(first), since(others()));
+		muc.say(owner, room, nil, nil, "<subject>Tea</subject>");
+		ada:expect(function (e) return e.name == "message" and e:child_text("subject") == "Tea"; end);
+		local now = since(others());
+		assert.equal(room, now:match("^%S+"));
+		assert.not_equal(since(first), now);
+	end);
+
 	it("that would set the subject are forbidden to participants", function ()
 		local room, owner, ada = three();
 		local id = muc.say(ada, room, nil, nil, "<subject>Mine</subject>");

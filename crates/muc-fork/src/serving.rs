@@ -103,15 +103,19 @@ impl Membership {
     }
 
     pub(crate) fn serve_subject(&self, account: &str, room: &str, client: &Client, out: &mut Vec<Decision>) {
-        match &self.discussion.subject {
-            Some(subject) => self.serve_said(account, room, client, subject, out),
-            None => out.push(Decision::Serve {
-                account: account.into(),
-                resource: client.resource.clone(),
-                stanza: build::no_subject(room).into(),
-                edit: Edit::default(),
-            }),
-        }
+        let (stanza, delay) = match &self.discussion.subject {
+            Some(subject) => {
+                let since = self.discussion.subject_is_news && !subject.stamped;
+                (subject.stanza.clone(), since.then(|| (room.to_owned(), subject.mark.at)))
+            }
+            None => (build::no_subject(room).into(), None),
+        };
+        out.push(Decision::Serve {
+            account: account.into(),
+            resource: client.resource.clone(),
+            stanza,
+            edit: Edit { delay, ..Edit::default() },
+        });
     }
 
     /// Clients that wait for the account's leave are told that they are out.

@@ -23,6 +23,8 @@ pub struct Discussion {
     /// What that takes, for the account.
     pub weight: Weight,
     pub subject: Option<Arc<HistoryMessage>>,
+    /// It was set while the account was in. Else only the room knows when, and tells by its own stamp.
+    pub subject_is_news: bool,
     /// The account's join asked for no particular history.
     pub asked_default: bool,
     /// History and subject of the join have come.

@@ -193,6 +193,7 @@ impl Stay<'_> {
         if heard.chat.talk == Talk::Subject {
             if first {
                 m.discussion.subject = Some(said.clone());
+                m.discussion.subject_is_news = false;
                 m.discussion.ending = true;
             }
             return first;
@@ -215,6 +216,7 @@ impl Stay<'_> {
     fn hear_subject(&mut self, heard: &Heard, said: Arc<HistoryMessage>) -> Option<u64> {
         let m = &mut *self.m;
         m.discussion.subject = Some(said);
+        m.discussion.subject_is_news = m.is_joined() && m.discussion.settled;
         for client in m.clients.iter_mut().filter(|c| c.is_in()) {
             client.has_subject = true;
         }
