@@ -30,7 +30,7 @@ WITH_REPLICA = $(if $(OTHER_LUA),,$(REPLICA))
 LIBRARY_WITH_REPLICA = $(TARGET_DIR)/release/libenjamb_library_with_replica.so
 SMALL_WITH_REPLICA = $(TARGET_DIR)/release/enjamb-replica.so
 
-.PHONY: all build install install-library run test test-clients test-lua bench fuzz deny dist deb deb-arm64 rocks test-packages test-everywhere clean
+.PHONY: all build install install-library run test test-clients test-lua bench fuzz deny dist deb deb-arm64 rocks test-packages test-everywhere test-in clean
 
 all: build
 
@@ -144,6 +144,10 @@ test-packages: deb rocks
 # In every Prosody that can be had; TRUNK=DIRECTORY has a checkout of it. PUBLISH=1 writes the table into the README.
 test-everywhere: dist
 	python3 spec/packages/everywhere.py $(if $(TRUNK),--trunk $(TRUNK)) $(if $(PUBLISH),--publish) $(BUILD)/dist/$(BINARIES).tar.gz $(RELEASES)
+
+# `make test` in another Debian; nothing of this one is there but the Rust toolchain and what cargo has.
+test-in: packages-dist
+	for release in $(or $(RELEASES),trixie); do sh spec/packages/whole.sh $$release || exit 1; done
 
 .PHONY: packages-run packages-test packages-lua packages-clients packages-clients-heavy packages-dist $(BUILD)/prosody-13
 

@@ -4,10 +4,11 @@ A release is fetched once, with debootstrap, and never changed after that: what 
 that is thrown away, or kept under a name for the next. Mounts and processes are in namespaces of their own, so that
 nothing is left of either. The archive is the one that the machine's own apt has.
 
-usage: chroots.py [--layer NAME]... [--keep NAME] [--bind FROM:TO]... [--offline] [--on-host] RELEASE COMMAND...
+usage: chroots.py [--layer NAME]... [--keep NAME] [--bind FROM:TO]... [--over FROM:TO]... [--offline] [--on-host] RELEASE COMMAND...
 
 COMMAND is run in the chroot, or with --on-host beside it, with the chroot's path in $CHROOT. --keep does nothing if there is such a
-layer already; --layer runs on top of one (the last given is the uppermost). --offline leaves nothing of the network but loopback.
+layer already; --layer runs on top of one (the last given is the uppermost). --bind shows a file or directory of this machine there; --over a directory of which nothing is changed: what is
+written there is thrown away as well. --offline leaves nothing of the network but loopback.
 """
 import argparse
 import contextlib
@@ -130,12 +131,14 @@ def prepare(root, release):
             file.write(f"deb {mirror()} {RELEASES[release][1]} main\n")
 
 
-def stack(release, layers, upper, work, root):
-    """The release, with layers above it, and one to write to, at `root`."""
-    lower = [layer(release, name) for name in reversed(layers)] + [make(release)]
+def stack(lower, upper, work, root):
+    """Directories, the uppermost first, with one to write to above them, at `root`."""
     for directory in lower:
         if not os.path.isdir(directory):
             raise Unavailable(f"there is no {directory}")
+    for directory in upper, work:
+        os.mkdir(directory)
+    os.chmod(upper, 0o755)
     try:
         mount("-t", "overlay", "overlay", "-o", f"lowerdir={':'.join(lower)},upperdir={upper},workdir={work}", root)
     except subprocess.CalledProcessError as error:
@@ -146,12 +149,10 @@ def inside(arguments):
     """The second half: in the namespaces already."""
     scratch = arguments.scratch
     upper, work, root = (os.path.join(scratch, name) for name in ("upper", "work", "root"))
-    for directory in upper, work, root:
-        os.mkdir(directory)
-    os.chmod(upper, 0o755)
+    os.mkdir(root)
     if arguments.offline:
         bring_up_loopback()
-    stack(arguments.release, arguments.layer, upper, work, root)
+    stack([*(layer(arguments.release, name) for name in reversed(arguments.layer)), make(arguments.release)], upper, work, root)
     prepare(root, arguments.release)
     for bind in arguments.bind:
         source, _, target = bind.partition(":")
@@ -162,6 +163,10 @@ def inside(arguments):
             os.makedirs(os.path.dirname(target), exist_ok=True)
             open(target, "w", encoding="ascii").close()
         mount("--rbind", source, target)
+    for number, over in enumerate(arguments.over):
+        source, _, target = over.partition(":")
+        os.makedirs(root + target, exist_ok=True)
+        stack([os.path.abspath(source)], f"{upper}.{number}", f"{work}.{number}", root + target)
     environment = dict(os.environ, CHROOT=root, LC_ALL="C.UTF-8", DEBIAN_FRONTEND="noninteractive")
     command = arguments.command
     if not arguments.on_host:
@@ -188,6 +193,7 @@ def main():
     parser.add_argument("--layer", action="append", default=[])
     parser.add_argument("--keep")
     parser.add_argument("--bind", action="append", default=[])
+    parser.add_argument("--over", action="append", default=[])
     parser.add_argument("--offline", action="store_true")
     parser.add_argument("--on-host", action="store_true")
     parser.add_argument("--scratch", help=argparse.SUPPRESS)
