@@ -88,16 +88,16 @@ local function add_rawsend(session)
 	end;
 end
 
--- A stanza of the session's own, as if it came in.
-local function dispatch_stanza(session, stanza)
+-- A stanza of the session's own, as if it came in: what Prosody gives each session with its connection. mod_presence of 0.11 has a session
+-- that ends tell so by it.
+function versions.dispatch_stanza(session, stanza)
 	session.thread:run(session.filter("stanzas/in", stanza));
 end
 
--- A client's session has all that one of 0.12 has; and one that was made again what is otherwise a connection's.
+-- A client's session has all that one of 0.12 has.
 function versions.complete(session)
 	if session.rawsend or session.type:sub(1, 3) ~= "c2s" or not is_prosodys(session.send) then return; end
 	add_rawsend(session);
-	session.dispatch_stanza = session.dispatch_stanza or dispatch_stanza;
 end
 
 local wrapped = setmetatable({}, { __mode = "k" });

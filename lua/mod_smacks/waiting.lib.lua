@@ -11,6 +11,7 @@ local time_now = require "util.time".now;
 
 local connection = module:require "connection";
 local contain = require "enjamb.contain"(module);
+local dispatch_stanza = require "enjamb.prosody".dispatch_stanza;
 local own_of = module:require "session";
 local rights = module:require "rights";
 local sending = module:require "sending";
@@ -53,6 +54,10 @@ local on_demand = {};
 function on_demand.thread(session)
 	session.thread = connection.new_thread(session, { error = log_error });
 	return session.thread;
+end
+
+function on_demand.dispatch_stanza()
+	return dispatch_stanza;
 end
 
 function on_demand.roster(session)
@@ -137,6 +142,7 @@ end
 local function ends(session, watchers)
 	if getmetatable(session) ~= waiting_mt then return; end
 	on_demand.presence(session);
+	session.dispatch_stanza = rawget(session, "dispatch_stanza") or dispatch_stanza;
 	setmetatable(session, nil);
 	if not session.thread then
 		session.thread = connection.new_thread(session, watchers or { error = log_error });

@@ -199,7 +199,8 @@ def main():
                 continue
             try:
                 step(server)
-                found[name] = True
+                raised = [line for line in server.log().splitlines() if "Top-level error" in line or "Traceback" in line]
+                found[name] = raised[0] if raised else True
             except (Gone, OSError) as error:
                 found[name] = str(error) or type(error).__name__
                 break
