@@ -7,8 +7,9 @@ nothing is left of either. The archive is the one that the machine's own apt has
 usage: chroots.py [--layer NAME]... [--keep NAME] [--bind FROM:TO]... [--over FROM:TO]... [--offline] [--on-host] RELEASE COMMAND...
 
 COMMAND is run in the chroot, or with --on-host beside it, with the chroot's path in $CHROOT. --keep does nothing if there is such a
-layer already; --layer runs on top of one (the last given is the uppermost). --bind shows a file or directory of this machine there; --over a directory of which nothing is changed: what is
-written there is thrown away as well. --offline leaves nothing of the network but loopback.
+layer already; --layer runs on top of one (the last given is the uppermost). --bind shows a file or directory of this machine
+there; --over a directory of which nothing is changed: what is written there is thrown away as well. --offline leaves nothing of
+the network but loopback.
 """
 import argparse
 import contextlib
