@@ -323,12 +323,9 @@ impl Worker {
         let first = self.failed.is_empty();
         if self.failed.insert(segment) {
             self.shared.news().failed.push(Failed { segment, first });
-            // The next process would not hear of it. That outlives this one though the disk may not take it.
-            let first = Mark { segment: self.first, ..Mark::default() };
-            let mut mark = self.marks.latest().cloned().unwrap_or(first);
-            mark.boot = self.files.boot().unwrap_or(0);
-            mark.failed = self.failed.iter().copied().take(MOST_NAMED).collect();
-            if let Err(e) = self.marks.set(&*self.files, mark) {
+            // The next process would not hear of it.
+            let boot = self.files.boot().unwrap_or(0);
+            if let Err(e) = self.marks.fail(&*self.files, boot, self.failed.iter().copied()) {
                 self.shared.tell(e);
             }
         }

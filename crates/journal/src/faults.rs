@@ -8,13 +8,13 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::missing_panics_doc, clippy::must_use_candidate)]
 
 use crate::files::{Files, Lock, OpenFile};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, ThreadId};
-use std::time::{Duration, Instant};
 
 pub const EIO: i32 = 5;
 pub const ENOSPC: i32 = 28;
@@ -41,20 +41,23 @@ struct Data {
 }
 
 impl Data {
-    fn put(&mut self, bytes: &[u8], offset: usize, page: usize) {
+    /// Returns which pages that are.
+    fn put(&mut self, bytes: &[u8], offset: usize, page: usize) -> Range<usize> {
         assert!(offset <= self.bytes.len(), "a hole");
         if bytes.is_empty() {
-            return;
+            return 0..0;
         }
         let end = offset + bytes.len();
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
         }
         self.bytes[offset..end].copy_from_slice(bytes);
-        for n in offset / page..=(end - 1) / page {
+        let pages = offset / page..(end - 1) / page + 1;
+        for n in pages.clone() {
             self.dropped.remove(&n);
             self.dirty.insert(n);
         }
+        pages
     }
 
     /// Page `n` reaches the disk.
@@ -74,8 +77,10 @@ impl Data {
         self.synced.resize(self.bytes.len(), 0);
     }
 
-    fn fail_to_sync(&mut self) {
-        self.dropped.append(&mut self.dirty);
+    fn fail_to_sync(&mut self, pages: &BTreeSet<usize>) {
+        for n in pages.iter().filter(|n| self.dirty.remove(n)) {
+            self.dropped.insert(*n);
+        }
     }
 
     /// The machine has died.
@@ -123,8 +128,9 @@ struct Disk {
     boot: u128,
     /// Bytes that are written together or not at all.
     page: usize,
-    /// Whoever was told that a sync has failed and has done nothing since.
-    told: Option<ThreadId>,
+    /// Whoever was told that a sync has failed and has done nothing since: which file's, and what it will have lost. See
+    /// [`MemoryFiles::crash`].
+    told: HashMap<ThreadId, (u64, BTreeSet<usize>)>,
 }
 
 impl Default for Disk {
@@ -144,7 +150,7 @@ impl Default for Disk {
             life: 0,
             boot: 1,
             page: 4096,
-            told: None,
+            told: HashMap::new(),
         }
     }
 }
@@ -190,17 +196,12 @@ impl MemoryFiles {
 
     /// The process has died, its locks are gone, what it has written is there.
     ///
-    /// It does not die between a sync that fails and the write that says so: that the next process knows nothing of the failure
-    /// then, if the machine dies as well, is a limit of the journal (docs/journal.md), and here two threads would meet there often.
+    /// If it dies between a sync that fails and the write that says so, nothing is lost by that sync: that the next process knows
+    /// nothing of it then, if the machine dies as well, is a limit of the journal (docs/journal.md), and here two threads would meet
+    /// there often.
     pub fn crash(&self) {
-        let start = Instant::now();
         let mut disk = self.disk();
-        while disk.told.is_some() && start.elapsed() < Duration::from_millis(5) {
-            drop(disk);
-            thread::yield_now();
-            disk = self.disk();
-        }
-        disk.told = None;
+        disk.told.clear();
         disk.life += 1;
         disk.locked.clear();
         disk.faults.clear();
@@ -248,10 +249,8 @@ impl MemoryFiles {
             Some(id) => *id,
             None => disk.enter(path),
         };
-        let page = disk.page;
-        let data = disk.data.entry(id).or_default();
-        data.bytes.clear();
-        data.put(bytes, 0, page);
+        disk.data.entry(id).or_default().bytes.clear();
+        disk.put(id, bytes, 0);
     }
 
     pub fn flip(&self, path: &Path, bit: usize) {
@@ -330,8 +329,8 @@ impl Disk {
         if self.dead || self.life != life {
             return Err(io::Error::other("dead"));
         }
-        if self.told == Some(thread::current().id()) {
-            self.told = None;
+        if op != Op::Write {
+            self.go_on();
         }
         for fault in self.faults.iter_mut().filter(|f| f.op == op && Some(f.errno) != never) {
             if fault.after > 0 {
@@ -342,6 +341,23 @@ impl Disk {
             }
         }
         Ok(())
+    }
+
+    /// This thread has had the time to note that a sync has failed.
+    fn go_on(&mut self) {
+        if let Some((id, pages)) = self.told.remove(&thread::current().id())
+            && let Some(data) = self.data.get_mut(&id)
+        {
+            data.fail_to_sync(&pages);
+        }
+    }
+
+    fn put(&mut self, id: u64, bytes: &[u8], offset: usize) {
+        let page = self.page;
+        let written = self.data.entry(id).or_default().put(bytes, offset, page);
+        for (_, pages) in self.told.values_mut().filter(|(file, _)| *file == id) {
+            pages.retain(|n| !written.contains(n));
+        }
     }
 
     fn enter(&mut self, path: &Path) -> u64 {
@@ -463,13 +479,6 @@ impl OpenFile for MemoryFile {
         let mut disk = self.files.disk();
         // A disk that is full takes what is written over something else.
         let grows = offset as usize + bytes.len() > disk.data[&self.id].bytes.len();
-        if disk.told == Some(thread::current().id()) && disk.life == self.life && !grows {
-            // See `crash`.
-            disk.told = None;
-            let page = disk.page;
-            disk.data.entry(self.id).or_default().put(bytes, offset as usize, page);
-            return Ok(());
-        }
         let mut result = disk.check_unless(self.life, Op::Write, (!grows).then_some(ENOSPC));
         if disk.dead || disk.life != self.life {
             return result;
@@ -495,8 +504,10 @@ impl OpenFile for MemoryFile {
             *left -= n as u64;
             disk.dead |= result.as_ref().is_err_and(|e| e.raw_os_error().is_none());
         }
-        let page = disk.page;
-        disk.data.entry(self.id).or_default().put(&bytes[..n], offset, page);
+        disk.put(self.id, &bytes[..n], offset);
+        if result.is_ok() {
+            disk.go_on();
+        }
         result
     }
 
@@ -530,8 +541,8 @@ impl OpenFile for MemoryFile {
         match result {
             Ok(()) => data.sync(page),
             Err(_) => {
-                data.fail_to_sync();
-                disk.told = Some(thread::current().id());
+                let lost = data.dirty.clone();
+                disk.told.insert(thread::current().id(), (self.id, lost));
             }
         }
         result

@@ -3,11 +3,14 @@
 //! When the machine dies, of what was not synced any part may survive. Opening the journal then has to know from where on a
 //! gap is such a part that did not, and must not believe what stands behind it; before the mark nothing is missing that
 //! is needed. The mark also names the segments that are of no more use and may still be found: whether their removal has
-//! reached the disk or not, and whatever a failed sync has made of them, they are not read. And it names those of which a sync
-//! has failed, since the operating system tells that once: the next process would hear that all is well.
+//! reached the disk or not, and whatever a failed sync has made of them, they are not read.
 //!
 //! The file `synced` has two places of [`PLACE`] bytes, written in turn, so that one is whole whatever happens. It never
 //! grows: it can be written when the disk is full, which is when segments have to go. All integers are little-endian.
+//!
+//! A third place names the segments of which a sync has failed, since the operating system tells that once: the next process would
+//! hear that all is well. It has to outlive this process only, as another life of the machine reads what the disk has. So it is
+//! written and not synced, at any time: also when the mark cannot be.
 //!
 //! ```text
 //! 8 magic "EnjSync\x01" (its last byte is the version) | 16 boot | 8 sequence | 8 offset | 4 segment | 4 n | 4 m | 4 segment, n + m times | 4 checksum of all that
@@ -23,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const PLACE: usize = 16 << 10;
+const SIZE: usize = 3 * PLACE;
 const HEADER: usize = 52;
 const MAGIC: [u8; 8] = *b"EnjSync\x01";
 /// A mark names no more segments than this, of either kind.
@@ -39,7 +43,8 @@ pub(crate) struct Mark {
     pub offset: u64,
     /// Segments that are not needed, there or not.
     pub gone: Vec<u32>,
-    /// Segments of which a sync has failed in the machine's life `boot` (0: not known): a later one has read what the disk has.
+    /// Segments of which a sync has failed in the machine's life `boot` (0: not known): a later one has read what the disk has. In the
+    /// third place; an earlier release had them in the others.
     pub failed: Vec<u32>,
     pub boot: u128,
 }
@@ -99,7 +104,9 @@ pub(crate) struct Marks {
     path: PathBuf,
     file: Option<Arc<dyn OpenFile>>,
     latest: Option<Mark>,
-    /// Whether that is on the disk. What was read may be in the operating system's memory only, even if a sync goes well now.
+    /// What the third place says.
+    failed: Option<Mark>,
+    /// Whether the latest is on the disk. What was read may be in the operating system's memory only, even if a sync goes well now.
     sure: bool,
 }
 
@@ -110,26 +117,35 @@ impl Marks {
         let file = match files.open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                return Ok(Marks { path, file: None, latest: None, sure: true });
+                return Ok(Marks { path, file: None, latest: None, failed: None, sure: true });
             }
             Err(e) => return Err(Error::io("open", &path)(e)),
         };
-        let mut bytes = vec![0; 2 * PLACE];
-        if file.size().map_err(Error::io("read", &path))? < bytes.len() as u64 {
-            return Ok(Marks { path, file: None, latest: None, sure: true });
+        let size = file.size().map_err(Error::io("read", &path))?.min(SIZE as u64) as usize;
+        // An earlier release made it of two places.
+        if size < 2 * PLACE {
+            return Ok(Marks { path, file: None, latest: None, failed: None, sure: true });
         }
-        file.read_exact_at(&mut bytes, 0).map_err(Error::io("read", &path))?;
+        let mut bytes = vec![0; SIZE];
+        let (there, _) = bytes.split_at_mut(size);
+        file.read_exact_at(there, 0).map_err(Error::io("read", &path))?;
         let mut latest: Option<Mark> = None;
-        for found in bytes.chunks(PLACE).filter_map(Mark::decode) {
+        let mut failed = None;
+        for (n, place) in bytes.chunks(PLACE).enumerate() {
+            let Some(found) = Mark::decode(place) else { continue };
             let mark = found.map_err(|version| Error::UnknownVersion { path: path.clone(), version })?;
-            latest = latest.filter(|other| other.sequence > mark.sequence).or(Some(mark));
+            if n == 2 {
+                failed = Some(mark);
+            } else {
+                latest = latest.filter(|other| other.sequence > mark.sequence).or(Some(mark));
+            }
         }
         if latest.is_none() {
             tracing::error!(
                 "{path:?} is damaged: if the machine stopped before all was on its disk, that cannot be told"
             );
         }
-        Ok(Marks { path, file: Some(file), sure: latest.is_none(), latest })
+        Ok(Marks { path, file: Some(file), sure: latest.is_none(), latest, failed })
     }
 
     /// Where it is, if it is there.
@@ -139,6 +155,37 @@ impl Marks {
 
     pub fn latest(&self) -> Option<&Mark> {
         self.latest.as_ref()
+    }
+
+    /// The segments of which a sync has failed in this life of the machine.
+    pub fn failed(&self, boot: u128) -> impl Iterator<Item = u32> {
+        let ours = self.latest.iter().chain(&self.failed).filter(move |mark| mark.boot == boot);
+        ours.flat_map(|mark| &mark.failed).copied()
+    }
+
+    /// Notes for the next process, in this life of the machine, of which segments a sync has failed. After an error it knows
+    /// what was noted before, or nothing.
+    pub fn fail(
+        &mut self,
+        files: &dyn Files,
+        boot: u128,
+        failed: impl IntoIterator<Item = u32>,
+    ) -> Result<(), Error> {
+        let mark = Mark { boot, failed: failed.into_iter().take(MOST_NAMED).collect(), ..Mark::default() };
+        let file = self.file_or_new(files)?;
+        file.write_all_at(&mark.encode(), 2 * PLACE as u64).map_err(Error::io("write", &self.path))?;
+        self.failed = Some(mark);
+        Ok(())
+    }
+
+    fn file_or_new(&mut self, files: &dyn Files) -> Result<Arc<dyn OpenFile>, Error> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
+        let file = files.create(&self.path, false).map_err(Error::io("create", &self.path))?;
+        file.write_all_at(&[0; SIZE], 0).map_err(Error::io("write", &self.path))?;
+        self.file = Some(file.clone());
+        Ok(file)
     }
 
     /// Writes the mark that was read once more, where it is: the other place may have the only one that is on the disk.
@@ -156,14 +203,7 @@ impl Marks {
     pub fn set(&mut self, files: &dyn Files, mut mark: Mark) -> Result<(), Error> {
         self.confirm()?;
         mark.sequence = self.latest.as_ref().map_or(0, |mark| mark.sequence) + 1;
-        let file = match &self.file {
-            Some(file) => file.clone(),
-            None => {
-                let file = files.create(&self.path, false).map_err(Error::io("create", &self.path))?;
-                file.write_all_at(&[0; 2 * PLACE], 0).map_err(Error::io("write", &self.path))?;
-                file
-            }
-        };
+        let file = self.file_or_new(files)?;
         // After a sync that failed the same place is written again: the other one has what holds.
         let place = mark.sequence % 2 * PLACE as u64;
         file.write_all_at(&mark.encode(), place).map_err(Error::io("write", &self.path))?;
@@ -172,7 +212,7 @@ impl Marks {
             let dir = self.path.parent().unwrap_or(Path::new("."));
             files.sync_dir(dir).map_err(Error::io("sync", dir))?;
         }
-        (self.file, self.latest) = (Some(file), Some(mark));
+        self.latest = Some(mark);
         Ok(())
     }
 }
@@ -233,6 +273,45 @@ mod tests {
             let found = marks.latest().map_or(0, |mark| mark.segment);
             assert!(found >= if set.is_ok() { 3 } else { 1 }, "{seed}: {found}");
         }
+    }
+
+    /// The disk may be full, and take no sync at all.
+    #[test]
+    fn which_syncs_have_failed_is_known_until_the_machine_dies() {
+        let files = MemoryFiles::with_pages(64);
+        let process = files.process();
+        let mut marks = Marks::open(&*process, dir()).unwrap();
+        marks.set(&*process, Mark { segment: 7, ..Mark::default() }).unwrap();
+        files.room(0);
+        files.fail(Op::Sync, 0, u64::MAX, EIO);
+        marks.set(&*process, Mark { segment: 8, ..Mark::default() }).unwrap_err();
+        marks.fail(&*process, 1, [3]).unwrap();
+        marks.fail(&*process, 1, [3, 5]).unwrap();
+        files.crash();
+        let marks = Marks::open(&*files.process(), dir()).unwrap();
+        assert_eq!(marks.latest().map(|mark| mark.segment), Some(8));
+        assert_eq!(marks.failed(1).collect::<Vec<_>>(), [3, 5]);
+        assert_eq!(marks.failed(2).count(), 0);
+        files.lose_power();
+        let marks = Marks::open(&*files.process(), dir()).unwrap();
+        assert_eq!(marks.latest().map(|mark| mark.segment), Some(7));
+    }
+
+    #[test]
+    fn a_file_of_two_places_is_taken_over() {
+        let files = MemoryFiles::default();
+        let mark = Mark { sequence: 1, segment: 4, failed: vec![2], boot: 1, ..Mark::default() };
+        let mut bytes = vec![0; 2 * PLACE];
+        bytes[PLACE..][..mark.encode().len()].copy_from_slice(&mark.encode());
+        files.write(&path(dir()), &bytes);
+        let process = files.process();
+        let mut marks = Marks::open(&*process, dir()).unwrap();
+        assert_eq!((marks.latest(), marks.failed(1).collect::<Vec<_>>()), (Some(&mark), vec![2]));
+        marks.set(&*process, Mark { segment: 5, ..Mark::default() }).unwrap();
+        marks.fail(&*process, 1, [4]).unwrap();
+        let marks = Marks::open(&*files.process(), dir()).unwrap();
+        let segment = marks.latest().map(|mark| mark.segment);
+        assert_eq!((segment, marks.failed(1).collect::<Vec<_>>()), (Some(5), vec![4]));
     }
 
     #[test]

@@ -204,8 +204,11 @@ impl Journal {
                 let path = segment::path(dir, id);
                 if let Err(e) = files.open(&path).and_then(|file| file.sync()) {
                     let e = Error::io("sync", &path)(e);
-                    tracing::error!("{e}");
-                    trouble.get_or_insert(e);
+                    let failed: Vec<u32> = marks.failed(boot).chain([id]).collect();
+                    for e in [Some(e), marks.fail(&*files, boot, failed).err()].into_iter().flatten() {
+                        tracing::error!("{e}");
+                        trouble.get_or_insert(e);
+                    }
                     unsynced = Some(id);
                 }
             }
@@ -236,13 +239,8 @@ impl Journal {
             trouble.get_or_insert(e);
         }
         // What was read after another start of the machine came from the disk; else it may be in memory only.
-        let failed = marks
-            .latest()
-            .filter(|mark| mark.boot == boot)
-            .into_iter()
-            .flat_map(|mark| &mark.failed)
-            .copied();
-        let failed: BTreeSet<u32> = failed.chain(unsynced).filter(|id| segments.get(*id).is_some()).collect();
+        let failed: BTreeSet<u32> =
+            marks.failed(boot).chain(unsynced).filter(|id| segments.get(*id).is_some()).collect();
         let background = Background::start(files.clone(), dir, head, marks, failed.clone(), gone)?;
         background.send(Job::Holders(holders));
         background.send(Job::Found(segments.iter().map(|(id, _)| id).collect()));

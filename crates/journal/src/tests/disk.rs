@@ -263,6 +263,44 @@ fn nothing_is_called_durable_that_a_failed_sync_has_lost() {
     }
 }
 
+/// The process to which a sync fails cannot write the mark either. The next one hears that all is well.
+#[test]
+fn a_failed_sync_is_known_to_the_next_process() {
+    for after in 0..12 {
+        for times in 1..12 {
+            let files = MemoryFiles::default();
+            let mut j = started(&files);
+            j.push(1, 1, b"old").unwrap();
+            j.commit().unwrap();
+            files.crash();
+            drop(j);
+            files.fail(Op::Sync, after, times, EIO);
+            let (mut j, _) = open(&files, tiny());
+            j.push(1, 2, b"new").unwrap();
+            j.commit().unwrap();
+            // The background thread ends what it was told to do.
+            drop(j);
+            files.crash();
+            let (mut j, _) = open(&files, tiny());
+            j.push(1, 3, b"newer").unwrap();
+            let position = j.commit().unwrap();
+            let mut now = Duration::ZERO;
+            until(|| {
+                now += Duration::from_secs(60);
+                j.tick(now);
+                let _ = j.commit();
+                j.request_sync();
+                j.durable() >= position
+            });
+            files.lose_power();
+            drop(j);
+            let (mut j, r) = open(&files, tiny());
+            assert!(r.is_whole(), "{after} {times}: {r:?}");
+            assert_eq!(state(&mut j)[&1].queue.len(), 3, "{after} {times}: {r:?}");
+        }
+    }
+}
+
 /// The disk fills up for good at any write, the journal removes what it may, and then the process dies.
 #[test]
 fn a_full_disk_takes_nothing_with_it_that_was_committed() {
