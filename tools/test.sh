@@ -11,7 +11,7 @@ mkdir -p "$build"
 # PROPTEST_RNG_SEED and PROPTEST_CASES say so.
 export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-198}
 
-heading() { printf '\n== %s\n' "$*"; }
+heading() { printf '\n== %s (after %d s)\n' "$*" $SECONDS; }
 
 # A step that counts as one.
 check() {
