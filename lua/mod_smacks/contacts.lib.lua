@@ -2,8 +2,8 @@
 --
 -- Sessions of this server that come back are as they were, and their contacts know it; but for components that are modules of this
 -- server, which went with it: they are told anew. Of three things a client is told, and of nothing else:
--- - a session that cannot be resumed went with the server. That it was there is noted, and it is ended as if its
---   connection had been lost: all contacts are told, also those of other servers;
+-- - a session that cannot be resumed went with the server. That it was there is noted, and to whom it sent presence directly (RFC 6121
+--   §4.6), and it is ended as if its connection had been lost: all of these are told, also those of other servers;
 -- - whom it could see then and cannot now, or the other way round, since a roster was changed or an account is gone. Whom it
 --   could see is kept with the session, as hashes;
 -- - what became of contacts of other servers, and of gateways, nobody here knows. They are asked, once for each account, and
@@ -22,7 +22,7 @@ local own_of = module:require "session";
 local waiting = module:require "waiting";
 
 local is_stanza, ipairs, next, pairs, rawget, setmetatable, type = st.is_stanza, ipairs, next, pairs, rawget, setmetatable, type;
-local find, sub = string.find, string.sub;
+local find, match, sub = string.find, string.match, string.sub;
 local math_huge, math_min = math.huge, math.min;
 local table_concat, table_move, table_sort = table.concat, require "enjamb.prosody".move, table.sort;
 
@@ -37,6 +37,8 @@ local patience, complete_after = 60, 5;
 local retries = { 2, 5, 15, 60, 300 };
 -- Noted of a session of this server that is in no journal.
 local here = "here";
+-- Noted of whom such a session sent presence directly and that session, a line each.
+local directed = "directed";
 
 -- The process has one file for all hosts.
 local file = module:shared("/*/smacks/contacts");
@@ -69,10 +71,42 @@ module:hook("presence/initial", function (event)
 	end
 end);
 
+local function directed_key(session, to)
+	return to.."\n"..session.full_jid;
+end
+
+-- Rooms of this server look for themselves who is there.
+local function is_room(to)
+	local component = hosts[jid.host(to)];
+	return component and component.modules and component.modules.muc;
+end
+
+-- After mod_presence, which has it in the session by then.
+for _, kind in ipairs { "bare", "full", "host" } do
+	module:hook("pre-presence/"..kind, function (event)
+		local session, to = event.origin, event.stanza.attr.to;
+		if not file.open or not is_kept or not to or not session.full_jid or is_kept(session) or is_room(to) then return; end
+		if session.directed and session.directed[to] then
+			own_of(session).has_directed = true;
+			contacts.set(bare_of(session), directed_key(session, to), directed);
+		elseif own_of(session).has_directed then
+			contacts.set(bare_of(session), directed_key(session, to), nil);
+		end
+	end, -10);
+end
+
 -- It is in the journal, or not there any more.
 local function not_here(session)
-	if file.open and session.full_jid then
-		contacts.set(bare_of(session), session.full_jid, nil);
+	if not file.open or not session.full_jid then return; end
+	local account, own = bare_of(session), own_of(session);
+	contacts.set(account, session.full_jid, nil);
+	if own.has_directed then
+		own.has_directed = nil;
+		for key, what in pairs(contacts.get(account)) do
+			if what == directed and sub(key, -#session.full_jid - 1) == "\n"..session.full_jid then
+				contacts.set(account, key, nil);
+			end
+		end
 	end
 end
 
@@ -157,7 +191,7 @@ end
 -- Whoever was available and is not in the answer.
 local function complete(account, probe)
 	for from in pairs(probe.left) do
-		probe.left[from] = nil;
+		probe.left[from], probe.known[from] = nil, nil; -- should it come back that is news
 		contain.attempt(nil, "telling "..account.." who is gone", tell_gone, account, from);
 	end
 end
@@ -314,7 +348,7 @@ local function ask_all(account, whom)
 		if whom[contact] then
 			known[contact] = known[contact] or {};
 			known[contact][from] = what;
-		elseif what ~= here then
+		elseif what ~= here and what ~= directed then
 			tell_gone(account, from);
 		end
 	end
@@ -359,6 +393,7 @@ module:hook("smacks-save-session", function (event)
 	local session, state = event.session, event.state;
 	if rawget(session, "roster") then -- else nobody has asked for it since the restart
 		state.sees, state.roster_version = seen_text(session);
+		own_of(session).noted_roster_version = state.roster_version;
 	else
 		state.sees, state.roster_version = own_of(session).saw, own_of(session).saw_version;
 	end
@@ -460,15 +495,20 @@ local function look(session)
 end
 
 -- Ends a session that went with the server, as mod_presence would if its connection were lost now.
-local function end_gone(account, full_jid)
-	if file.open then contacts.set(account, full_jid, nil); end
+local function end_gone(account, full_jid, got_directed)
+	if file.open then
+		contacts.set(account, full_jid, nil);
+		for to in pairs(got_directed or {}) do
+			contacts.set(account, to.."\n"..full_jid, nil);
+		end
+	end
 	local successor = full_sessions[full_jid];
 	if successor and successor.presence then return; end -- they have been told of that
 	local username = jid.node(account);
 	local roster = rostermanager.load_roster(username, host) or {};
 	local session = {
 		type = "c2s"; username = username; host = host; full_jid = full_jid; resource = jid.resource(full_jid);
-		roster = roster; presence = st.presence(); log = module._log; send = function () return true; end;
+		roster = roster; presence = st.presence(); directed = got_directed; log = module._log; send = function () return true; end;
 	};
 	prosody.core_process_stanza(session, st.presence({ type = "unavailable" }));
 	note_gone(account, full_jid, roster);
@@ -476,10 +516,21 @@ end
 
 -- Which sessions of this host were there, and are not.
 local function find_gone()
+	local got_directed = {};
 	for _, full_jid in ipairs(contacts.noted_as(here)) do
+		got_directed[full_jid] = {};
+	end
+	for _, key in ipairs(contacts.noted_as(directed)) do
+		local to, full_jid = match(key, "^([^\n]*)\n(.*)$");
+		if full_jid then
+			got_directed[full_jid] = got_directed[full_jid] or {};
+			got_directed[full_jid][to] = true;
+		end
+	end
+	for full_jid, whom in pairs(got_directed) do
 		local account = jid.bare(full_jid);
 		if jid.host(account) == host then
-			first_work[#first_work+1] = function () end_gone(account, full_jid); end
+			first_work[#first_work+1] = function () end_gone(account, full_jid, next(whom) and whom); end
 		end
 	end
 	first_work[#first_work+1] = function ()
@@ -522,6 +573,13 @@ return {
 		if file.open then contacts.set(account, full_jid, here); end
 	end;
 	tell_of_end = end_gone;
+	-- The same of a session that is about to end, before it is in the journal no more.
+	note_ending = function (session)
+		if file.open and waiting.is_available(session) then
+			contacts.set(bare_of(session), session.full_jid, here);
+			contacts.write_down();
+		end
+	end;
 	-- f() is called soon, before anybody is told anything.
 	first = function (f)
 		first_work[#first_work+1] = f;

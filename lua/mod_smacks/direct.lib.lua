@@ -18,6 +18,7 @@ local piece = 16384;
 
 local hosts = module:shared("/*/smacks/direct");
 local callbacks = module:shared("callbacks");
+local turn = module:shared("/*/smacks/turn");
 
 local function write(session, bytes)
 	local ok, err = session.rawsend(bytes);
@@ -29,13 +30,14 @@ end
 -- So many were queued, and the streams with the keys in `over` have to end.
 local function queued(counts, n, over)
 	counts.queued = counts.queued + n;
+	turn.queued = true;
 	for _, key in ipairs(over or {}) do
 		callbacks.must_end(key, "too much");
 	end
 end
 
--- `sends_alone(session)`: nobody else has a say; `counts`: those of metrics.lib.lua.
-local function offer(sends_alone, counts)
+-- `sends_alone(session)`: nobody else has a say; `counts`: those of metrics.lib.lua; `queued_away`: journal.lib.lua's.
+local function offer(sends_alone, counts, queued_away)
 	local ways = {};
 
 	-- Sends `copies`, of which there are n. Returns the number of the first that was not sent. log(session, copies, first, following)
@@ -53,6 +55,7 @@ local function offer(sends_alone, counts)
 			if bytes then
 				contain.attempt(session, "sending", write, session, bytes);
 			elseif session.hibernating then -- else older ones go first
+				queued_away(session);
 				queue_of.fire_queued(session);
 			end
 			first = following;
@@ -72,6 +75,7 @@ local function offer(sends_alone, counts)
 		if bytes then
 			write(session, bytes);
 		elseif session.hibernating then
+			queued_away(session);
 			queue_of.fire_queued(session);
 		end
 		return true;
@@ -81,6 +85,6 @@ local function offer(sends_alone, counts)
 end
 
 return {
-	take = function (parts) offer(parts.filters.sends_alone, parts.metrics.counts); end;
+	take = function (parts) offer(parts.filters.sends_alone, parts.metrics.counts, parts.journal.queued_away); end;
 	withdraw = function () hosts[module.host] = nil; end;
 };

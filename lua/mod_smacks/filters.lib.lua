@@ -22,9 +22,11 @@ local get_handlers = prosody.hosts[module.host].events.get_handlers;
 local callbacks = module:shared("callbacks");
 -- Sessions whose state is written before the next ack leaves.
 local touched = module:shared("/*/smacks/touched");
+-- What was queued is committed before anybody is told anything: journal.lib.lua.
+local turn = module:shared("/*/smacks/turn");
 
--- Given by mod_smacks.lua: of metrics.lib.lua.
-local counts;
+-- Given by mod_smacks.lua: of metrics.lib.lua and journal.lib.lua.
+local counts, queued_away;
 
 -- What Prosody fires for an <a/> or <r/>, by namespace.
 local event_of = {};
@@ -44,6 +46,7 @@ function outgoing(stanza, session)
 	local bytes, over_limit = sm_push(key, stanza, list[#list] == outgoing and not session.hibernating);
 	if bytes then
 		counts.queued = counts.queued + 1;
+		turn.queued = true;
 		if over_limit then
 			callbacks.must_end(over_limit, "too much");
 		end
@@ -57,7 +60,9 @@ function outgoing(stanza, session)
 		return stanza;
 	end
 	counts.queued = counts.queued + 1;
+	turn.queued = true;
 	if session.hibernating then -- else older ones go first
+		queued_away(session);
 		queue_of.fire_queued(session);
 	end
 	if over_limit then
@@ -158,7 +163,7 @@ local function remove(session)
 end
 
 return {
-	take = function (parts) counts = parts.metrics.counts; end;
+	take = function (parts) counts, queued_away = parts.metrics.counts, parts.journal.queued_away; end;
 	add = add;
 	at_once = at_once;
 	remove = remove;

@@ -2,8 +2,8 @@
 --
 -- The library's journal follows the streams by itself. This file says when what it noted has to be on its way to the
 -- disk: before anything is acknowledged (level "process"), or there (level "power"), or in the database too (level
--- "replicated"; replica.lib.lua). It also tells the admin how the journal is. What is kept of a session beside its stream is
--- known to state.lib.lua, when it comes back to restore.lib.lua.
+-- "replicated"; replica.lib.lua); and what is queued before others can be told of what it follows from. It also tells the admin how
+-- the journal is. What is kept of a session beside its stream is known to state.lib.lua, when it comes back to restore.lib.lua.
 
 local async = require "util.async";
 local server = require "net.server";
@@ -20,7 +20,7 @@ local waiting_stanzas = connection.waiting_stanzas;
 local is_the_one = require "enjamb.one_host"(module);
 local versions = require "enjamb.prosody";
 local floor = math.floor;
-local pairs, pcall = pairs, pcall;
+local pairs, pcall, rawget = pairs, pcall, rawget;
 
 -- For how many seconds a resumption waits for the disk, at level "power".
 local disk_patience = 5;
@@ -37,6 +37,8 @@ end
 local journal = module:shared("/*/smacks/journal");
 -- Sessions on which something came in since the last commit. Shared, since a commit is everybody's.
 local touched = module:shared("/*/smacks/touched");
+-- Whether something was queued since the last commit (queued), and whether it is committed at the end of the turn (has_end).
+local turn = module:shared("/*/smacks/turn");
 -- At level "power", by key of their stream: what waits for the disk to have more, in place of an ack.
 local resuming = module:shared("/*/smacks/resuming");
 -- By host: what each does with its own sessions, keep(session, settled), dismiss(key, reason) and tell(key, h), and whether it
@@ -150,6 +152,7 @@ end
 -- Hands what is noted to the operating system. Returns whether that was done.
 local function commit()
 	if level == "none" or not journal.open then return true; end
+	turn.queued = nil;
 	note_rooms();
 	note_all();
 	return heed(jn_commit());
@@ -160,6 +163,47 @@ function this_host.hand_over()
 	return heed(jn_commit());
 end
 
+-- What was queued is more than the journal's: a message is in an archive, a roster has changed, an offline message was given out and is
+-- nowhere else. A client that resumes asks for none of these. So it is committed before anybody is told anything, and what is for a
+-- client that is away, of which nobody need be told, at the end of the turn.
+local function before_it_is_told()
+	if turn.queued then commit(); end
+end
+
+-- With much to do the timer waits, so both.
+module:hook("c2s-pre-ondrain", before_it_is_told, 500);
+module:hook("s2s-pre-ondrain", before_it_is_told, 500);
+
+local function end_of_turn()
+	turn.has_end = nil;
+	before_it_is_told();
+end
+
+-- Something was queued for a session without a connection.
+local function queued_away(session)
+	if level == "none" or not journal.open then return; end
+	turn.queued = true;
+	if not turn.has_end then
+		turn.has_end = true;
+		timer.add_task(0, end_of_turn);
+	end
+	-- It may be what the client is told of a roster that has changed.
+	local own, roster = own_of(session), rawget(session, "roster");
+	if roster and roster[false] and roster[false].version ~= own.noted_roster_version then
+		own.state_changed = true;
+		touched[session] = true;
+	end
+end
+
+-- It sends them and deletes them in one go, in the middle of the presence that asks for them: what the session is then is not to be noted.
+module:wrap_event("message/offline/broadcast", function (handlers, name, event)
+	local result = handlers(name, event);
+	if level ~= "none" and journal.open then
+		this_host.hand_over();
+	end
+	return result;
+end);
+
 -- What may be claimed to have been handled of `session` now: h, or less if that is not kept yet, or nothing if that cannot be
 -- told; and whether more may be when the disk has it.
 local function claim(session, h)
@@ -168,6 +212,7 @@ local function claim(session, h)
 		if not note_rooms() then return nil, false; end
 	end
 	note_all(session);
+	turn.queued = nil;
 	local claimed, pending, err, unkept = jn_claim(own_of(session).stream, h, level, journal.disk_is_at);
 	if level ~= "none" and journal.open then -- else nothing was written
 		heed(err, unkept);
@@ -355,6 +400,7 @@ return {
 	keep = keep;
 	keep_changes = this_host.keep;
 	open = open;
+	queued_away = queued_away;
 	-- tell(key, h) sends an ack that nobody asked for, if the stream is one of this host.
 	tell_by = function (tell) this_host.tell = tell; end;
 	unload = function () by_host[host] = nil; end;

@@ -71,6 +71,7 @@ local function revive(state, judged)
 		end
 		if state.presence then
 			own.kept_presence = state.presence;
+			session.priority = session.priority or 0; -- it may have been noted while that presence was processed
 			-- Prosody looks whether there is one, not what is in it.
 			session.presence = true;
 			recalc_resource_map(user);

@@ -23,6 +23,7 @@
 --   in_memory_only    it cannot come back after a restart (state)
 --   noted             the library has all of it, and these for its presence and directed presence (state):
 --   noted_presence, noted_directed
+--   noted_roster_version  what of its roster that was made of (contacts)
 --   addresses         with whom directed presence, or being in a room, may have begun or ended since (state, rooms)
 --   state_changed     something of what is kept may be another; a number: after so many stanzas had been handled (journal)
 --   lacks_fields      it came back, and takes over fields from its first connection (fields)
@@ -30,6 +31,7 @@
 --   directed_bytes    about how large its directed presence is (state)
 --   rooms             rooms of this server that it is in by itself: nickname by room (rooms)
 --   saw, saw_version  what it came back with of what it saw of its contacts (contacts)
+--   has_directed      it is not kept, and whom it sent presence directly is noted (contacts)
 --   is_held           it ends since its client has logged in anew under its resource, and its contacts are not told so yet (replaced)
 --   notify            which nodes it wants to be told of (pep)
 

@@ -19,7 +19,7 @@ local host = module.host;
 local get_handlers = prosody.hosts[host].events.get_handlers;
 
 -- Given by mod_smacks.lua.
-local journal, managed, metrics, options, rooms;
+local contacts, journal, managed, metrics, options, rooms;
 
 local function is_last_session(session)
 	local user = prosody.hosts[host].sessions;
@@ -117,6 +117,10 @@ local function give_up(session)
 			return;
 		end
 	end
+	-- Killed before contacts are told, which Prosody does now, the server would tell them at the next start.
+	if session.username then
+		contacts.note_ending(session);
+	end
 	-- Only now: until here the stanzas were nowhere else. From here on they are, and the session must not come back.
 	journal.ended(queue.key);
 	journal.commit();
@@ -124,7 +128,7 @@ end
 
 return {
 	take = function (parts)
-		journal, managed, metrics = parts.journal, parts.managed, parts.metrics;
+		contacts, journal, managed, metrics = parts.contacts, parts.journal, parts.managed, parts.metrics;
 		options, rooms = parts.options, parts.rooms;
 	end;
 	give_up = give_up;

@@ -181,6 +181,18 @@ t.versions("contacts of other servers and gateways", function (start)
 			for _, n in pairs(times) do again = again + n - 1; end
 			assert.equal(1, again);
 			assert.truthy(times["alice@localhost same@gw.localhost"] and times["bob@localhost same@gw.localhost"]);
+			-- Who is gone may come again as before, and go.
+			for _, kind in ipairs { "available", "unavailable" } do
+				ctx.srv:eval(([[
+					local kind = %q;
+					prosody.core_route_stanza(prosody.hosts["gw.localhost"], require "util.stanza".presence {
+						from = "gone@gw.localhost/x"; to = "alice@localhost"; type = kind == "unavailable" and kind or nil;
+					});
+				]]):format(kind));
+				p:expect(function (el)
+					return el.name == "presence" and el.attr.from == "gone@gw.localhost/x" and (el.attr.type or "available") == kind;
+				end);
+			end
 			-- Nothing is news any more.
 			settled(ctx, { p, d, b });
 			local seen = #told(p);
