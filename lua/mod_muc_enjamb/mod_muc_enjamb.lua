@@ -5,7 +5,8 @@
 -- again, and nobody is told anything but what changed. The room is its component's, whoever is in it.
 --
 -- Beside this file: keeping (what changed of a room, and is noted before an ack leaves), restore (rooms that are back),
--- absent (occupants that are not), returning (who comes back to where the room has it already), telling (what a room would tell).
+-- absent (occupants that are not), standing (occupants that may not be there any more), returning (who comes back to where the room
+-- has it already), telling (what a room would tell).
 
 local modulemanager = require "core.modulemanager";
 
@@ -18,7 +19,8 @@ local muc = module:depends "muc";
 local journal = module:require "journal";
 local keeping = module:require "keeping"(muc, journal);
 local absent = module:require "absent"(muc);
-local restore = module:require "restore"(muc, keeping, absent);
+local standing = module:require "standing"(muc);
+local restore = module:require "restore"(muc, keeping, absent, standing);
 local returning = module:require "returning"(muc, absent);
 
 -- For mod_minimix.
@@ -47,7 +49,10 @@ module:hook_global("server-started", start, -5);
 if state.restored then
 	start(); -- a reload: nothing may be acknowledged unnoted
 elseif prosody.start_time then
-	module:add_timer(0, start);
+	module:add_timer(0, function ()
+		start();
+		standing.apply();
+	end);
 end
 
 -- What clients that went with the server left behind. Before the journal is closed (mod_smacks, -20).

@@ -18,7 +18,7 @@ local traceback = debug.traceback;
 local hosts = prosody.hosts;
 local host = module.host;
 
-return function (muc, keeping, absent)
+return function (muc, keeping, absent, standing)
 	local configs, states = module:open_store("config"), module:open_store("state");
 
 	-- The room that is put back now, and what is kept of it.
@@ -42,13 +42,19 @@ return function (muc, keeping, absent)
 		end
 	end
 
+	-- A room that nobody has, to be asked what it would do.
+	local function as_configured(jid, frozen)
+		local room = muc.new_room(jid);
+		set_configuration(room, frozen);
+		return room;
+	end
+
 	-- As mod_muc makes one of what it finds in its storage.
 	local function make(jid, frozen)
 		if module:fire_event("muc-room-pre-restore", { jid = jid, data = frozen }) == false then
 			return nil, "another module objects";
 		end
-		local room = muc.new_room(jid);
-		set_configuration(room, frozen);
+		local room = as_configured(jid, frozen);
 		if not muc.track_room(room) then
 			return nil, "no more rooms are allowed";
 		end
@@ -89,8 +95,13 @@ return function (muc, keeping, absent)
 		for nick, fields in pairs(record.occupants) do
 			absent.expect(jid, nick, fields);
 		end
-		if state then return false; end
 		local config = stored_in(configs, node);
+		if state then
+			if config and not frozen._unstored then
+				standing.compare(jid, as_configured(jid, frozen), as_configured(jid, config), record.occupants);
+			end
+			return false;
+		end
 		local is_persistent = frozen._data and frozen._data.persistent;
 		if next(record.occupants) == nil and (config or not is_persistent) then
 			if not config then kept.forget(jid); end
@@ -111,6 +122,9 @@ return function (muc, keeping, absent)
 		for nick, fields in pairs(record.occupants) do
 			put_in(room, nick, fields);
 			n = n + 1;
+		end
+		if config then
+			standing.compare(jid, as_configured(jid, frozen), room, record.occupants);
 		end
 		return true, n;
 	end

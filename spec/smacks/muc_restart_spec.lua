@@ -85,6 +85,19 @@ local function stop(ctx, how)
 	if how == "SIGTERM" then ctx.srv:terminate(); else ctx.srv:kill(); end
 end
 
+-- Edits what mod_muc has stored of a room, of a server that does not run.
+local function edit_stored(ctx, name, edit)
+	local path = ("%s/data/rooms%%2elocalhost/config/%s.dat"):format(ctx.srv.dir, name);
+	local file = assert(io.open(path));
+	local text = file:read("a");
+	file:close();
+	local edited = edit(text);
+	assert(edited ~= text, text);
+	file = assert(io.open(path, "w"));
+	file:write(edited);
+	file:close();
+end
+
 -- All that was sent has come in, and is acknowledged, both ways.
 local function settle(...)
 	for _ = 1, 2 do
@@ -220,6 +233,60 @@ t.versions("rooms of this server", function (start)
 		end
 		assert.same({}, ctx:log_errors(0));
 	end);
+
+	for _, how in ipairs { "SIGTERM", "kill -9" } do
+		it("have nobody back whom what is stored of them does not let in any more (" .. how .. ")", function ()
+			local ctx = start { config = "smacks_hibernation_time = 60", extra = service() };
+			local owner, alice, bob, carol = ctx:resumable { available = true }, ctx:resumable { available = true }, ctx:resumable { available = true },
+				ctx:resumable { available = true };
+			local open, closed, members = jid_of "open", jid_of "closed", jid_of "members";
+			for _, room in ipairs { open, closed, members } do
+				enter(owner, room, "owner");
+				configure(owner, room, { persistentroom = 1, membersonly = room == members and 1 or 0 });
+				for _, c in ipairs { alice, bob, carol } do
+					if room == members then admin(owner, room, ("jid='%s' affiliation='member'"):format(c.bare)); end
+					enter(c, room, c == alice and "alice" or c == bob and "bob" or "carol");
+				end
+			end
+			admin(owner, closed, ("jid='%s' affiliation='member'"):format(bob.bare));
+			admin(owner, open, "nick='carol' role='visitor'");
+			settle(owner, alice, bob, carol);
+			stop(ctx, how);
+			edit_stored(ctx, "open", function (text)
+				return (text:gsub('%["_jid"%]', ('["%s"] = "outcast"; ["%s"] = "admin"; ["_jid"]'):format(alice.bare, bob.bare), 1));
+			end);
+			edit_stored(ctx, "closed", function (text) return (text:gsub('%["_data"%] = {', '%0 ["members_only"] = true;', 1)); end);
+			edit_stored(ctx, "members", function (text) return (text:gsub('%["' .. alice.bare .. '"%] = "member";', "", 1)); end);
+			ctx.srv:launch();
+			local resumed = resume_all(ctx, { owner = owner, alice = alice, bob = bob, carol = carol });
+			local function changes(c)
+				local list = {};
+				for _, p in ipairs(t.only(c.seen, "presence")) do
+					list[#list+1] = ("%s %s %s"):format(p.attr.from, p.attr.type or p:child("x", ns_user):child("item").attr.role, codes_of(p));
+				end
+				table.sort(list);
+				return list;
+			end
+			assert.same({ closed .. "/alice unavailable 322", closed .. "/carol unavailable 322", members .. "/alice unavailable 321",
+				open .. "/alice unavailable 301", open .. "/bob moderator " }, changes(resumed.owner));
+			assert.same({ closed .. "/alice unavailable 110 322", members .. "/alice unavailable 110 321", open .. "/alice unavailable 110 301" },
+				changes(resumed.alice));
+			for _, room in ipairs { open, closed, members } do
+				resumed.alice:message(room, "hello", { type = "groupchat" });
+				assert.equal("not-acceptable", (t.condition(resumed.alice:expect({ type = "error" }):child("error"))));
+			end
+			-- a role that somebody was given by a moderator is as it was
+			assert.matches("occupant open@rooms.localhost/carol visitor", room_is(ctx, "open"), 1, true);
+			say(resumed.bob, open, "still here");
+			resumed.carol:expect({ body = "still here" });
+			-- and once only
+			settle(table.unpack { resumed.owner, resumed.bob });
+			stop(ctx, how);
+			ctx.srv:launch();
+			for name, c in pairs(resume_all(ctx, resumed)) do assert.same({}, told(c), name); end
+			assert.same({}, ctx:log_errors(0));
+		end);
+	end
 
 	it("have those leave who do not come back, and tell the others", function ()
 		local ctx = start { config = "smacks_hibernation_time = 60", extra = service() };
