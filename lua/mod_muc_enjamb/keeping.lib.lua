@@ -6,7 +6,9 @@
 -- through mod_muc's save_occupant, those of a configuration through the room's save(), rooms come by track_room and go by
 -- delete_room.
 
+local jid_node = require "util.jid".node;
 local serialization = require "util.serialization";
+local storagemanager = require "core.storagemanager";
 local timer = require "util.timer";
 
 local enjamb = require "enjamb";
@@ -36,6 +38,8 @@ return function (muc, journal)
 	-- From then on what changes is noted: not before rooms are back.
 	local is_on = false;
 	local is_scheduled = false;
+	-- Persistent rooms that mod_muc's storage has.
+	local stored = setmetatable({}, { __mode = "k" });
 	-- A room's own save(), which another one stands in for.
 	local saves = setmetatable({}, { __mode = "k" });
 
@@ -78,6 +82,12 @@ return function (muc, journal)
 		return false;
 	end
 
+	-- What outlives the server, of what mod_muc stores; nil if nothing does.
+	local function storage()
+		local _, driver = storagemanager.get_driver(host, "config");
+		return driver ~= "memory" and driver ~= "null" and driver or nil;
+	end
+
 	local function note_configuration(room, note, is_unstored)
 		local data = {};
 		for name, value in pairs(room._data) do
@@ -85,6 +95,7 @@ return function (muc, journal)
 		end
 		local frozen = room:freeze();
 		frozen._unstored = is_unstored;
+		frozen._stored = stored[room] and storage() or nil;
 		if not is_done(room.jid, kept.configure(room.jid, to_text(frozen))) then return false; end
 		note.data = data;
 		return true;
@@ -212,11 +223,16 @@ return function (muc, journal)
 	local function save(room, ...)
 		local change = change_of(room);
 		change.configuration = true;
-		if not room._data.persistent then return saves[room](room, ...); end
+		if not room._data.persistent then
+			stored[room] = nil;
+			return saves[room](room, ...);
+		end
 		change.is_unstored = true;
 		before_it_is_told();
 		change_of(room).configuration = true;
-		return saves[room](room, ...);
+		local ok, err = saves[room](room, ...);
+		if ok then stored[room] = true; end
+		return ok, err;
 	end
 
 	local function follow(room)
@@ -259,7 +275,9 @@ return function (muc, journal)
 		if saves[event.room] then change_of(event.room).history = true; end
 	end, 1000);
 
+	local configs = module:open_store("config");
 	for room in muc.live_rooms() do
+		stored[room] = room._data.persistent and configs:get(jid_node(room.jid)) ~= nil or nil;
 		follow(room);
 	end
 	before_claims[host] = note_all;
@@ -269,6 +287,11 @@ return function (muc, journal)
 		start = function ()
 			is_on = true;
 			end_of_turn();
+		end;
+		storage = storage;
+		-- Whether a room came from mod_muc's storage.
+		came_from = function (room, where)
+			stored[room] = where == "storage" and room._data.persistent or nil;
 		end;
 		-- A room has the history that was kept of it.
 		has_history = function (room)

@@ -20,6 +20,7 @@ local host = module.host;
 
 return function (muc, keeping, absent, standing)
 	local configs, states = module:open_store("config"), module:open_store("state");
+	local persistent = module:open_store("persistent");
 
 	-- The room that is put back now, and what is kept of it.
 	local at_hand = {};
@@ -59,7 +60,22 @@ return function (muc, keeping, absent, standing)
 			return nil, "no more rooms are allowed";
 		end
 		module:fire_event("muc-room-restored", { jid = jid, room = room });
+		keeping.came_from(room, nil);
 		return room;
+	end
+
+	-- Whether the room was destroyed in a run without this module: mod_muc has stored so, or has not got what it had stored. What it had
+	-- not stored when the room was noted is newer than what it has.
+	local function is_destroyed(jid, frozen, config)
+		local data = frozen._data or {};
+		if frozen._unstored then return false; end
+		if config then
+			return config._data ~= nil and config._data.destroyed and not data.destroyed;
+		elseif not data.persistent or not frozen._stored or frozen._stored ~= keeping.storage() then
+			return false;
+		end
+		-- What its list of rooms has still it has lost.
+		return not (stored_in(persistent, nil) or {})[jid];
 	end
 
 	-- Its fields are those of keeping.lib.lua.
@@ -91,11 +107,15 @@ return function (muc, keeping, absent, standing)
 		local frozen = deserialize(record.configuration);
 		if type(frozen) ~= "table" then error("its configuration cannot be read", 0); end
 		local node = jid_split(jid);
-		local state = stored_in(states, node);
+		local state, config = stored_in(states, node), stored_in(configs, node);
+		if is_destroyed(jid, frozen, config) then
+			module:log("info", "Room %s does not come back: it has been destroyed meanwhile", jid);
+			kept.forget(jid);
+			return false;
+		end
 		for nick, fields in pairs(record.occupants) do
 			absent.expect(jid, nick, fields);
 		end
-		local config = stored_in(configs, node);
 		if state then
 			if config and not frozen._unstored then
 				standing.compare(jid, as_configured(jid, frozen), as_configured(jid, config), record.occupants);
@@ -147,6 +167,7 @@ return function (muc, keeping, absent, standing)
 	end
 
 	module:hook("muc-room-restored", function (event)
+		keeping.came_from(event.room, "storage");
 		local ok, err = xpcall(give_history, traceback, event.room);
 		if not ok then
 			module:log("error", "The history of room %s could not be restored: %s", event.room.jid, err);

@@ -288,6 +288,47 @@ t.versions("rooms of this server", function (start)
 		end);
 	end
 
+	for _, tombstones in ipairs { "true", "false" } do
+		it("that were destroyed in a run without Enjamb stay so, and their clients are told (muc_tombstones = " .. tombstones .. ")", function ()
+			local ctx = start { config = "smacks_hibernation_time = 60", extra = service("muc_tombstones = " .. tombstones) };
+			local owner, alice = ctx:resumable { available = true }, ctx:resumable { available = true };
+			local gone, stays, passing = jid_of "gone", jid_of "stays", jid_of "passing";
+			for _, room in ipairs { gone, stays, passing } do
+				enter(owner, room, "owner");
+				if room ~= passing then configure(owner, room, { persistentroom = 1 }); end
+				enter(alice, room, "alice");
+			end
+			settle(owner, alice);
+			ctx.srv:kill();
+			ctx.srv:rewrite_config { smacks = false };
+			ctx.srv:launch();
+			local again = ctx:login { user = owner.username, available = true };
+			enter(again, gone, "owner");
+			destroy(again, gone);
+			ctx.srv:terminate();
+			ctx.srv:rewrite_config { smacks = true };
+			local clients = { owner = owner, alice = alice };
+			for time = 1, 2 do
+				ctx.srv:launch();
+				local resumed = resume_all(ctx, clients);
+				clients = resumed;
+				for name, c in pairs(resumed) do
+					local out = {};
+					for i, p in ipairs(t.only(c.seen, "presence")) do out[i] = p.attr.from .. " " .. codes_of(p); end
+					assert.same(time == 1 and { gone .. "/" .. name .. " 110 332" } or {}, out);
+				end
+				assert.equal(2, select(2, room_is(ctx, "stays"):gsub("occupant ", "")));
+				assert.equal(2, select(2, room_is(ctx, "passing"):gsub("occupant ", "")));
+				assert.equal(tombstones == "false", room_is(ctx, "gone") == nil);
+				resumed.alice:message(gone, "anybody?", { type = "groupchat" });
+				assert.equal(tombstones == "true" and "gone" or "item-not-found", (t.condition(resumed.alice:expect({ type = "error" }):child("error"))));
+				settle(resumed.owner, resumed.alice);
+				ctx.srv:kill();
+			end
+			assert.same({}, ctx:log_errors(0));
+		end);
+	end
+
 	it("have those leave who do not come back, and tell the others", function ()
 		local ctx = start { config = "smacks_hibernation_time = 60", extra = service() };
 		local owner, plain, other = ctx:resumable { available = true }, ctx:login { available = true }, ctx:login { available = true };
