@@ -11,7 +11,7 @@ local time_now = require "util.time".now;
 
 local minimix = require "enjamb".minimix;
 
-local next, pairs, xpcall = next, pairs, require "enjamb.prosody".xpcall;
+local error, next, pairs, rawget, xpcall = error, next, pairs, rawget, require "enjamb.prosody".xpcall;
 local traceback = debug.traceback;
 
 local full_sessions, hosts = prosody.full_sessions, prosody.hosts;
@@ -70,6 +70,28 @@ return function (muc)
 			:up());
 	end
 
+	-- Whether mod_smacks has told its session that it is out of the room, when that was not there.
+	local function was_told_out(real_jid, room_jid)
+		local session = full_sessions[real_jid];
+		local out_of = session and session.enjamb and session.enjamb.out_of;
+		return out_of and out_of[room_jid] or false;
+	end
+
+	-- Those who were told so leave. The others are told; they themselves are told nothing more.
+	local function leave_untold(room_jid, real_jids)
+		local room = muc.get_room_from_jid(room_jid);
+		if not room then return; end
+		local own, send = rawget(room, "route_stanza"), room.route_stanza;
+		room.route_stanza = function (self, stanza)
+			if not real_jids[stanza.attr.to] then return send(self, stanza); end
+		end
+		local ok, err = xpcall(function ()
+			for real_jid in pairs(real_jids) do leave(real_jid, room_jid); end
+		end, traceback);
+		room.route_stanza = own;
+		if not ok then error(err, 0); end
+	end
+
 	local function each_expected(f)
 		for real_jid, rooms in pairs(expected) do
 			for room_jid in pairs(rooms) do
@@ -80,9 +102,21 @@ return function (muc)
 
 	-- Those who are there before the first client is read from.
 	local function look_who_is_back()
+		local told_out = {};
 		each_expected(function (real_jid, room_jid)
-			if is_back(real_jid, room_jid) then came(real_jid, room_jid); end
+			if not is_back(real_jid, room_jid) then return; end
+			came(real_jid, room_jid);
+			if was_told_out(real_jid, room_jid) then
+				told_out[room_jid] = told_out[room_jid] or {};
+				told_out[room_jid][real_jid] = true;
+			end
 		end);
+		for room_jid, real_jids in pairs(told_out) do
+			local ok, err = xpcall(leave_untold, traceback, room_jid, real_jids);
+			if not ok then
+				module:log("error", "Who was told to be out of %s may still be in it: %s", room_jid, err);
+			end
+		end
 	end
 
 	-- Who is not, by now. A session of a client that has logged in anew and not joined again is none of the room's.

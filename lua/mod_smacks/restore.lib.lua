@@ -65,7 +65,7 @@ return function (smacks, journal, rooms, contacts, options)
 				end
 				own.had_waited = nil;
 				if each.destroyed then return; end
-				if own.rooms then
+				if own.rooms or own.out_of then
 					contain.attempt(each, "telling who is out of a room", rooms.say_that_it_is_out, each);
 				end
 				if is_hooked or own.state_changed or own.addresses then

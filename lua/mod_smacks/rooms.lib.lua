@@ -17,7 +17,7 @@ local own_of = module:require "session";
 local xmlns_muc_user = "http://jabber.org/protocol/muc#user";
 
 local find, sub = string.find, string.sub;
-local ipairs, next, pairs = ipairs, next, pairs;
+local ipairs, next, pairs, type = ipairs, next, pairs, type;
 
 local full_sessions, hosts = prosody.full_sessions, prosody.hosts;
 -- Given by mod_smacks.lua: state.lib.lua's, which has it kept.
@@ -56,7 +56,8 @@ local function is_from_room(session, stanza)
 end
 
 local function note(session, room, nick)
-	local rooms = own_of(session).rooms or {};
+	local rooms, out_of = own_of(session).rooms or {}, own_of(session).out_of;
+	if nick and out_of then out_of[room] = nil; end
 	if rooms[room] == nick then return; end
 	rooms[room] = nick;
 	own_of(session).rooms = next(rooms) ~= nil and rooms or nil;
@@ -93,13 +94,23 @@ module:hook("presence/full", function (event)
 	end
 end, 1000);
 
+module:hook("smacks-save-session", function (event)
+	local out_of = own_of(event.session).out_of;
+	event.state.out_of = out_of and next(out_of) ~= nil and out_of or nil;
+end);
+
 module:hook("smacks-restore-session", function (event)
-	own_of(event.session).rooms = event.state.rooms;
+	local own, out_of = own_of(event.session), event.state.out_of;
+	own.rooms = event.state.rooms;
+	own.out_of = type(out_of) == "table" and out_of or nil;
 end);
 
 -- Tells a session that it is out of a room, with these status codes, and forgets that it was in it.
 local function tell_out(session, room, nick, codes)
 	local occupant = room.."/"..nick;
+	local own = own_of(session);
+	own.out_of = own.out_of or {};
+	own.out_of[room] = true;
 	note(session, room, nil);
 	if session.directed then
 		session.directed[occupant] = nil;
@@ -119,6 +130,12 @@ end
 
 -- To be called when the session can be sent to, and memberships of accounts are there again.
 local function say_that_it_is_out(session)
+	for room in pairs(own_of(session).out_of or {}) do
+		if service(jid.host(room)) then -- it has heeded that by now (mod_muc_enjamb)
+			own_of(session).out_of[room] = nil;
+			own_of(session).state_changed = true;
+		end
+	end
 	for room, nick in it.sorted_pairs(own_of(session).rooms or {}) do
 		local codes = sm.told_out(has_account(room, session), has_session(room, session));
 		if codes then

@@ -2,7 +2,7 @@
 --
 -- What other modules know from Prosody's own mod_smacks is on the session itself: smacks, resumption_token, hibernating,
 -- hibernating_watchdog, outgoing_stanza_queue, handled_stanza_count, awaiting_ack. So is smacks_came_back
--- (docs/for-modules.md). Other modules of Enjamb read session.enjamb.rooms, nothing else.
+-- (docs/for-modules.md). Other modules of Enjamb know session.enjamb.rooms and out_of, nothing else.
 --
 -- Of the stream
 --   stream            the library's key of it; nil: the session is not managed
@@ -30,6 +30,7 @@
 --   credentials       a hash of what its account's password was, or false (state)
 --   directed_bytes    about how large its directed presence is (state)
 --   rooms             rooms of this server that it is in by itself: nickname by room (rooms)
+--   out_of            rooms of this server that it was told to be out of when they were not there (rooms, mod_muc_enjamb)
 --   saw, saw_version  what it came back with of what it saw of its contacts (contacts)
 --   has_directed      it is not kept, and whom it sent presence directly is noted (contacts)
 --   is_held           it ends since its client has logged in anew under its resource, and its contacts are not told so yet (replaced)

@@ -329,6 +329,46 @@ t.versions("rooms of this server", function (start)
 		end);
 	end
 
+	for _, how in ipairs { "SIGTERM", "kill -9" } do
+		it("that were not there for a run do not have those for occupants who were told that they are out (" .. how .. ")", function ()
+			local ctx = start { config = "smacks_hibernation_time = 60", extra = service() };
+			local owner, alice, bob = ctx:resumable { available = true }, ctx:resumable { available = true }, ctx:resumable { available = true };
+			local clients, room = { owner = owner, alice = alice, bob = bob }, jid_of "room";
+			enter(owner, room, "owner");
+			configure(owner, room, { persistentroom = 1 });
+			enter(alice, room, "alice");
+			enter(bob, room, "bob");
+			settle(owner, alice, bob);
+			stop(ctx, how);
+			ctx.srv:rewrite_config { extra = "" };
+			ctx.srv:launch();
+			local resumed = resume_all(ctx, { owner = owner, alice = alice }); -- bob is not back yet
+			for name, c in pairs(resumed) do
+				local seen = t.only(c.seen, "presence");
+				assert.same({ room .. "/" .. name .. " 110 332" }, { seen[1].attr.from .. " " .. codes_of(seen[1]), seen[2] });
+				settle(c);
+				clients[name] = c;
+			end
+			stop(ctx, how);
+			ctx.srv:rewrite_config { extra = service() };
+			ctx.srv:launch();
+			resumed = resume_all(ctx, clients);
+			assert.same({}, told(resumed.owner));
+			assert.same({}, told(resumed.alice));
+			assert.same({ ("presence %s/bob unavailable "):format(room) }, told(resumed.bob));
+			assert.is_nil(room_is(ctx, "room"):match("occupant "));
+			-- who joins again is in it again, and after the next restart as well
+			enter(resumed.alice, room, "alice");
+			settle(resumed.alice);
+			stop(ctx, how);
+			ctx.srv:launch();
+			alice = resume_all(ctx, { alice = resumed.alice }).alice;
+			assert.same({}, told(alice));
+			say(alice, room, "here");
+			assert.same({}, ctx:log_errors(0));
+		end);
+	end
+
 	it("have those leave who do not come back, and tell the others", function ()
 		local ctx = start { config = "smacks_hibernation_time = 60", extra = service() };
 		local owner, plain, other = ctx:resumable { available = true }, ctx:login { available = true }, ctx:login { available = true };
