@@ -5,7 +5,8 @@
 --
 -- One that logs in with the resource of a session that is there ends that session (RFC 6120 §7.7.2.2). Its places are held until it
 -- has joined again, or for a while; while they are held it is told nothing of who is there and
--- what is said. What is for it alone (private messages, requests, answers) it gets.
+-- what is said, and for what it sends it is not in the room: it has to ask for the place as anybody has. What is for it alone (private
+-- messages, requests, answers) it gets, and may answer.
 
 local each_host = require "enjamb.each_host";
 local replaced = require "enjamb.replaced";
@@ -47,11 +48,19 @@ end
 return function (muc, absent)
 	local room_mt = muc.room_mt;
 	local handle, publicise, route = room_mt.handle_normal_presence, room_mt.publicise_occupant_status, room_mt.route_stanza;
-	local kick = room_mt.handle_kickable;
+	local kick, nick_of, answer = room_mt.handle_kickable, room_mt.get_occupant_jid, room_mt.handle_iq_to_occupant;
 	-- By real JID and room: the unavailable presence that was not heeded yet.
 	local held = {};
 	-- By room, while a client joins it that it has already: its `jid`, and the presence that it had `before`.
 	local again = {};
+
+	-- While what a client answers is on its way through the room.
+	local answering = false;
+
+	local function hold_of(real_jid, room_jid)
+		local rooms = held[real_jid];
+		return rooms and rooms[room_jid];
+	end
 
 	local function let_go(real_jid, room_jid)
 		local rooms = held[real_jid];
@@ -68,7 +77,7 @@ return function (muc, absent)
 		held[real_jid] = held[real_jid] or {};
 		held[real_jid][room_jid] = one;
 		module:add_timer(hold_time, function ()
-			if not held[real_jid] or held[real_jid][room_jid] ~= one then return; end
+			if hold_of(real_jid, room_jid) ~= one then return; end
 			let_go(real_jid, room_jid);
 			local its_room = muc.get_room_from_jid(room_jid);
 			if its_room then handle(its_room, origin, one.stanza); end
@@ -83,21 +92,80 @@ return function (muc, absent)
 		return result;
 	end
 
+	-- A place that is held is given up: the others are told what they would have been told when its session ended.
+	local function give_up(room, real_jid)
+		local one = hold_of(real_jid, room.jid);
+		local own, send = rawget(room, "route_stanza"), room.route_stanza;
+		room.route_stanza = function (self, stanza)
+			if stanza.attr.to ~= real_jid then return send(self, stanza); end
+		end
+		let_go(real_jid, room.jid);
+		local ok, err = pcall(handle, room, one.origin, one.stanza);
+		room.route_stanza = own;
+		if not ok then error(err, 0); end
+	end
+
+	-- From a client for which a place is held.
+	local function handle_held(room, origin, stanza, nick)
+		local attr = stanza.attr;
+		local is_join = attr.type == nil and stanza:get_child("x", xmlns_muc) ~= nil;
+		if is_join and attr.to == nick then
+			return handle_again(room, origin, stanza, room:get_occupant_by_nick(nick)); -- it is let go of when the room lets it in
+		elseif is_join or attr.type == "unavailable" then
+			give_up(room, attr.from);
+			if muc.get_room_from_jid(room.jid) ~= room then -- it was the last one there
+				return module:fire_event("presence/full", { origin = origin, stanza = stanza });
+			end
+		end
+		return handle(room, origin, stanza);
+	end
+
+	-- The room lets somebody in, and no other module objects.
+	module:hook("muc-occupant-pre-join", function (event)
+		local room, real_jid = event.room, event.stanza.attr.from;
+		if not hold_of(real_jid, room.jid) then return; end
+		if nick_of(room, real_jid) == event.occupant.nick then
+			let_go(real_jid, room.jid);
+		else
+			local destroying = room.destroying;
+			room.destroying = true; -- not for its being empty in between
+			give_up(room, real_jid);
+			room.destroying = destroying;
+		end
+	end, -10000);
+
 	local function handle_normal_presence(room, origin, stanza)
 		local attr = stanza.attr;
 		local kind, real_jid = attr.type, attr.from;
-		if kind == "unavailable" and origin and replaced.is(origin) and room:get_occupant_jid(real_jid) then
+		local nick = nick_of(room, real_jid);
+		if kind == "unavailable" and origin and replaced.is(origin) and nick then
 			hold(room, origin, stanza);
 			return true;
 		end
-		if kind ~= "probe" then
-			absent.came(real_jid, room.jid);
-			if next(held) then let_go(real_jid, room.jid); end
+		if kind ~= "probe" then absent.came(real_jid, room.jid); end
+		if hold_of(real_jid, room.jid) then
+			if nick then return handle_held(room, origin, stanza, nick); end
+			let_go(real_jid, room.jid); -- somebody has thrown it out
 		end
-		if kind == nil and room:get_occupant_jid(real_jid) == attr.to and stanza:get_child("x", xmlns_muc) then
+		if kind == nil and nick == attr.to and stanza:get_child("x", xmlns_muc) then
 			return handle_again(room, origin, stanza, room:get_occupant_by_real_jid(real_jid));
 		end
 		return handle(room, origin, stanza);
+	end
+
+	local function get_occupant_jid(room, real_jid)
+		if next(held) and not answering and real_jid and hold_of(real_jid, room.jid) then return nil; end
+		return nick_of(room, real_jid);
+	end
+
+	local function handle_iq_to_occupant(room, origin, stanza)
+		local kind = stanza.attr.type;
+		if kind ~= "result" and kind ~= "error" then return answer(room, origin, stanza); end
+		answering = true;
+		local ok, result = pcall(answer, room, origin, stanza);
+		answering = false;
+		if not ok then error(result, 0); end
+		return result;
 	end
 
 	local function each_of_none() end
@@ -125,20 +193,20 @@ return function (muc, absent)
 	end
 
 	local function route_stanza(room, stanza)
-		local rooms = next(held) and held[stanza.attr.to];
-		if rooms and rooms[room.jid] and (stanza.name == "presence" or stanza.attr.type == "groupchat") then return; end
+		if next(held) and hold_of(stanza.attr.to, room.jid) and (stanza.name == "presence" or stanza.attr.type == "groupchat") then return; end
 		return route(room, stanza);
 	end
 
 	-- What was queued for the session comes back as errors, for which a room throws out.
 	local function handle_kickable(room, origin, stanza)
 		local real_jid = stanza.attr.from;
-		if ending[real_jid] or held[real_jid] and held[real_jid][room.jid] then return true; end
+		if ending[real_jid] or hold_of(real_jid, room.jid) then return true; end
 		return kick(room, origin, stanza);
 	end
 
 	room_mt.handle_normal_presence, room_mt.publicise_occupant_status, room_mt.route_stanza, room_mt.handle_kickable =
 		handle_normal_presence, publicise_occupant_status, route_stanza, handle_kickable;
+	room_mt.get_occupant_jid, room_mt.handle_iq_to_occupant = get_occupant_jid, handle_iq_to_occupant;
 
 	local function watch(name)
 		local of_host = hosts[name];
@@ -158,6 +226,8 @@ return function (muc, absent)
 			if room_mt.handle_normal_presence == handle_normal_presence then room_mt.handle_normal_presence = handle; end
 			if room_mt.publicise_occupant_status == publicise_occupant_status then room_mt.publicise_occupant_status = publicise; end
 			if room_mt.handle_kickable == handle_kickable then room_mt.handle_kickable = kick; end
+			if room_mt.get_occupant_jid == get_occupant_jid then room_mt.get_occupant_jid = nick_of; end
+			if room_mt.handle_iq_to_occupant == handle_iq_to_occupant then room_mt.handle_iq_to_occupant = answer; end
 			if room_mt.route_stanza == route_stanza then room_mt.route_stanza = route; end
 		end;
 	};
