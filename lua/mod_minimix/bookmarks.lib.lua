@@ -6,6 +6,7 @@ local resourceprep = require "util.encodings".stringprep.resourceprep;
 
 local xmlns_bookmarks = "urn:xmpp:bookmarks:1";
 local ask = require "enjamb.contain"(module).ask;
+local accounts = module:require "mod_smacks/accounts";
 local hosts = prosody.hosts;
 local host = module.host;
 
@@ -83,13 +84,19 @@ local function read(account)
 	return {};
 end
 
--- Says whether the account's bookmarks are known.
+-- Whether that is mod_pep's answer for an account that is not there, and so it is. Asked only then: the provider may be slow.
+local function is_no_account(account, reason)
+	return reason == "forbidden" and not is_online(account) and accounts.exists((jid_split(account))) == false;
+end
+
+-- Says whether the account's bookmarks are known; if not, whether that is since there is no such account.
 local function load(account)
 	if loaded[account] then return true; end
 	local pep = hosts[host].modules.pep;
 	if not pep or not pep.get_pep_service then return true; end
 	local ok, items = ask(read, account);
 	if not ok then
+		if is_no_account(account, items) then return false, true; end
 		if not unknown[account] then
 			unknown[account] = true;
 			module:log("error", "It is not known which bookmarks %s has, so it stays in the rooms that it is in; which is tried again: %s", account, items);

@@ -10,7 +10,7 @@ local replaced = require "enjamb.replaced";
 local pairs = pairs;
 
 local bare_sessions, hosts = prosody.bare_sessions, prosody.hosts;
-local perform;
+local perform, forget_account;
 -- Connections are closed on the way down; the accounts are in their rooms when the server is up again.
 local stopping = false;
 
@@ -92,6 +92,11 @@ end
 
 local function unbind(event)
 	local session = event.session;
+	if session.enjamb and session.enjamb.account_gone then -- mod_smacks has found that out after a restart
+		local account = account_of(session);
+		perform(forget_account(account), account);
+		return;
+	end
 	if not replaced.is(session) then return gone(session); end -- else the library holds its places in rooms
 	if stopping then return; end
 	local account = account_of(session);
@@ -109,5 +114,5 @@ return {
 	closes = replaced.note;
 	unbind = unbind;
 	stopping = function () stopping = true; end;
-	watch = function (perform_decisions) perform = perform_decisions; end;
+	watch = function (perform_decisions, account_forgetter) perform, forget_account = perform_decisions, account_forgetter; end;
 };

@@ -32,7 +32,7 @@ local max_failures, max_named = 20, 100;
 local max_presence = 2^20;
 
 local state = module:shared("/*/minimix/state");
-local mx, perform, savers, load_bookmarks;
+local mx, perform, savers, load_bookmarks, forget_account;
 
 -- Outlives a reload.
 local records = module:shared("records");
@@ -206,8 +206,22 @@ local function read(username)
 	return saved.rooms;
 end
 
+-- The account was removed while nobody told us. What was decided of it since, which is not done yet, is not done.
+local function leave_all(account, n_before)
+	module:log("info", "There is no account %s any more, it leaves the rooms that it was in", account);
+	local decisions = forget_account(account);
+	if not later then
+		perform(decisions, account);
+		return;
+	end
+	for i = #later, n_before + 1, -1 do
+		later[i] = nil;
+	end
+	table_move(decisions, 1, #decisions, n_before + 1, later);
+end
+
 local function take_up_rooms(username)
-	local account, n = username.."@"..host, 0;
+	local account, n, n_before = username.."@"..host, 0, later and #later;
 	local before = records.unknown[username];
 	local rooms, err = read(username);
 	if not rooms then
@@ -243,12 +257,16 @@ local function take_up_rooms(username)
 	if before then
 		module:log("info", "The rooms of %s are known now, it is joining %d", account, n);
 	end
-	if not load_bookmarks(account) then
+	local known, is_gone = load_bookmarks(account);
+	if is_gone then
+		leave_all(account, n_before);
+		n = 0;
+	elseif not known then
 		try_later(username);
 	end
 	local changed = busy[username] or n > 0;
 	busy[username] = nil;
-	if later and n > 0 then return true, n; end -- it is saved when what was decided is done
+	if later and (n > 0 or is_gone) then return true, n; end -- it is saved when what was decided is done
 	if changed or next(mx.memberships(account)) then
 		save_account(account);
 	end
@@ -346,8 +364,10 @@ local function try(username)
 	if records.unknown[username] ~= nil then
 		return (take_up(username));
 	end
-	local ok = load_bookmarks(username.."@"..host);
-	if ok then
+	local known, is_gone = load_bookmarks(username.."@"..host);
+	if is_gone then
+		leave_all(username.."@"..host);
+	elseif known then
 		save_account(username.."@"..host);
 	else
 		try_later(username);
@@ -436,8 +456,8 @@ local function start()
 end
 
 return {
-	watch = function (library, perform_decisions, shared_savers, bookmarks_loader)
-		mx, perform, savers, load_bookmarks = library, perform_decisions, shared_savers, bookmarks_loader;
+	watch = function (library, perform_decisions, shared_savers, bookmarks_loader, account_forgetter)
+		mx, perform, savers, load_bookmarks, forget_account = library, perform_decisions, shared_savers, bookmarks_loader, account_forgetter;
 		savers[host] = save_account;
 		if state.started then
 			start();

@@ -26,7 +26,6 @@ local room_services = module:require "mod_muc_enjamb/loading";
 local perform = actions.perform;
 
 -- After the modules that note, copy, archive or block what clients send.
-from_clients.watch(perform);
 module:hook("pre-presence/full", from_clients.presence, -5);
 module:hook("pre-presence/bare", from_clients.presence, -5);
 module:hook("pre-message/full", from_clients.message, -5);
@@ -57,7 +56,16 @@ module:hook("s2sin-destroyed", servers.lost);
 module:hook_global("host-activated", servers.host_activated);
 
 bookmarks.watch(mx, perform);
-memberships.watch(mx, perform, actions.savers, bookmarks.load);
+
+-- Of an account that is no more: it leaves everything, by these decisions, and nothing is kept.
+local function forget_account(account)
+	memberships.forget((account:match("^[^@]*")));
+	bookmarks.forget(account);
+	return mx.account_deleted(account);
+end
+
+memberships.watch(mx, perform, actions.savers, bookmarks.load, forget_account);
+from_clients.watch(perform, forget_account);
 
 module:hook("resource-bind", function (event)
 	local account = from_clients.account_of(event.session);
@@ -69,9 +77,7 @@ end, -10);
 module:hook_global("user-deleted", function (event)
 	if event.host ~= host then return; end
 	local account = event.username.."@"..host;
-	memberships.forget(event.username);
-	perform(mx.account_deleted(account), account);
-	bookmarks.forget(account);
+	perform(forget_account(account), account);
 end);
 
 function module.unload()

@@ -2,7 +2,7 @@
 --
 -- What other modules know from Prosody's own mod_smacks is on the session itself: smacks, resumption_token, hibernating,
 -- hibernating_watchdog, outgoing_stanza_queue, handled_stanza_count, awaiting_ack. So is smacks_came_back
--- (docs/for-modules.md). Other modules of Enjamb know session.enjamb.rooms and out_of, nothing else.
+-- (docs/for-modules.md). Other modules of Enjamb know session.enjamb.rooms, out_of and account_gone, nothing else.
 --
 -- Of the stream
 --   stream            the library's key of it; nil: the session is not managed
