@@ -3,6 +3,7 @@
 local jid = require "util.jid";
 
 local enjamb = require "enjamb";
+local by_itself = module:require "by_itself";
 local mx, serialize = enjamb.minimix, enjamb.serialize;
 
 local concerns, client_sends = mx.concerns, mx.client_sends;
@@ -55,6 +56,17 @@ local function ask(account, origin, stanza, to_account)
 	return client_sends(account, origin.resource, bytes, to_account);
 end
 
+-- Of a client that is in the room by itself: once its account is in it too, the client gives up its own place.
+local function perform_beside(origin, room, nick, decisions, account, stanza)
+	by_itself.silently(origin, room, function ()
+		perform(decisions, account, stanza, origin);
+		if mx.has(account, room) then
+			by_itself.send_leave(origin, room, nick);
+		end
+	end);
+	return true;
+end
+
 local function presence(event)
 	local origin, stanza = event.origin, event.stanza;
 	if not is_client(origin) then return; end
@@ -72,10 +84,10 @@ local function presence(event)
 		-- mod_presence would tell the room that the client is gone, and from the client itself.
 		origin.directed[to] = nil;
 	end
-	local own = origin.enjamb;
-	if own and own.rooms then
-		-- mod_smacks would tell the client after a restart that it is out of it.
-		own.rooms[jid.bare(to)] = nil;
+	local room = jid.bare(to);
+	local nick = by_itself.nick_of(origin, room);
+	if nick then
+		return perform_beside(origin, room, nick, decisions, account, stanza);
 	end
 	return perform(decisions, account, stanza, origin);
 end

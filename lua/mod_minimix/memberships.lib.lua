@@ -11,6 +11,7 @@ local resourceprep = require "util.encodings".stringprep.resourceprep;
 
 local contain = require "enjamb.contain"(module);
 local ask, protect = contain.ask, contain.protect;
+local by_itself = module:require "by_itself";
 local for_all = require "enjamb.for_all"(module);
 local stored = require "enjamb.stored";
 local table_move = require "enjamb.prosody".move;
@@ -169,6 +170,47 @@ end
 -- While all accounts are taken up, what is to be done: first all are in their rooms, then is told what changed.
 local later;
 
+-- Of sessions that joined by themselves while this module was off: what is to be done when the account is in. { session, room, nickname }
+local beside = {};
+
+-- The membership with them as its clients, under the nickname that they have.
+local function with_those_beside(account, room, membership)
+	if membership.leaving then return membership; end
+	local clients, is_client = {}, {};
+	for session, nick in by_itself.each(account, room) do
+		beside[#beside+1] = { session, room, nick };
+		is_client[session.resource] = true;
+		clients[#clients+1] = { resource = session.resource, asked = nick, presence = "" };
+	end
+	if not clients[1] then return membership; end
+	for _, client in ipairs(membership.clients or {}) do
+		if is_client[client.resource] then
+			for _, other in ipairs(clients) do
+				if other.resource == client.resource then other.presence = client.presence; end
+			end
+		else
+			clients[#clients+1] = client;
+		end
+	end
+	local changed = {};
+	for key, value in pairs(membership) do
+		changed[key] = value;
+	end
+	changed.nick, changed.joining, changed.clients = clients[1].asked, nil, clients;
+	return changed;
+end
+
+local function give_up_places_beside()
+	local all = beside;
+	beside = {};
+	for _, place in ipairs(all) do
+		local session, room, nick = place[1], place[2], place[3];
+		if not session.destroyed and by_itself.nick_of(session, room) and mx.has(session.username.."@"..host, room) then
+			by_itself.silently(session, room, by_itself.send_leave, session, room, nick);
+		end
+	end
+end
+
 local function restore_room(account, room, membership)
 	local fault = fault_of(room, membership);
 	if fault then return false, fault; end
@@ -177,12 +219,14 @@ local function restore_room(account, room, membership)
 		there[#there+1] = resource;
 	end
 	local told = remembered(account, room);
+	membership = with_those_beside(account, room, membership);
 	local ok, decisions = ask(told and mx.adopt or mx.restore, account, room, membership, there, told);
 	if not ok then return false, decisions; end
 	if later then
 		table_move(decisions, 1, #decisions, #later + 1, later);
 	else
 		perform(decisions, account);
+		give_up_places_beside();
 	end
 	return true;
 end
@@ -324,6 +368,7 @@ local function perform_later()
 	later = nil;
 	perform(told);
 	perform(sent);
+	give_up_places_beside();
 	records.read = {};
 end
 

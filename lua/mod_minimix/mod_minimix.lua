@@ -20,6 +20,7 @@ local from_clients = module:require "from_clients";
 local from_rooms = module:require "from_rooms";
 local servers = module:require "servers";
 local bookmarks = module:require "bookmarks";
+local by_itself = module:require "by_itself";
 local memberships = module:require "memberships";
 local room_services = module:require "mod_muc_enjamb/loading";
 
@@ -55,6 +56,7 @@ module:hook("s2sout-destroyed", servers.lost);
 module:hook("s2sin-destroyed", servers.lost);
 module:hook_global("host-activated", servers.host_activated);
 
+by_itself.watch();
 bookmarks.watch(mx, perform);
 
 -- Of an account that is no more: it leaves everything, by these decisions, and nothing is kept.
