@@ -41,7 +41,7 @@ fn come_back_as_they_were() {
     in_a_process_of_its_own(
         r#"
         local kept = {
-            nick = "n", password = "p", pam = true, entry = { 100 }, untold = { 201 }, other_ids = true, of_a_later_version = { 1 },
+            nick = "n", password = "p", other_passwords = { "q" }, pam = true, entry = { 100 }, untold = { 201 }, other_ids = true, of_a_later_version = { 1 },
             clients = {
                 { resource = "in", asked = "n", presence = "<presence/>" },
                 { resource = "waits", asked = "n", presence = "<presence/>", waits = "in", id = "j", maxstanzas = 3, was_in = true },
@@ -52,7 +52,7 @@ fn come_back_as_they_were() {
         }
         mx.restore("a@b", "room@c", kept, { "in", "waits", "leaves" })
         local room = mx.memberships("a@b")["room@c"]
-        assert(room.nick == "n" and room.password == "p" and room.pam and room.other_ids and not room.joining and not room.leaving)
+        assert(room.nick == "n" and room.password == "p" and room.other_passwords[1] == "q" and room.pam and room.other_ids and not room.joining and not room.leaving)
         assert(room.entry[1] == 100 and room.untold[1] == 201)
         assert(room.pam_waiting[1].resource == "in" and room.pam_waiting[1].id == "q")
         local clients = {}
@@ -69,7 +69,7 @@ fn come_back_as_they_were() {
 fn that_are_damaged_are_refused() {
     in_a_process_of_its_own(
         r#"
-        for _, damage in ipairs { { clients = 5 }, { entry = { "x" } }, { pam_waiting = { { resource = "r" } } }, { pam = "yes" } } do
+        for _, damage in ipairs { { clients = 5 }, { entry = { "x" } }, { other_passwords = "q" }, { pam_waiting = { { resource = "r" } } }, { pam = "yes" } } do
             damage.nick = "n"
             assert(not pcall(mx.restore, "a@b", "room@c", damage, {}))
         end

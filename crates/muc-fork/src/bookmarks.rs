@@ -49,6 +49,14 @@ impl Accounts {
             }
             None => a.bookmarks.remove(room),
         };
+        // One that is only read now, after a start, need not be newer than what clients have given.
+        let is_newer = before.is_some();
+        let other = password.filter(|p| before.as_ref().is_none_or(|b| b.password.as_deref() != Some(p)));
+        if let Some(m) = self.membership_mut(account, room)
+            && if is_newer { m.passwords.prefer(other) } else { m.passwords.add(other) }
+        {
+            out.push(Decision::Persist { account: account.into() });
+        }
         let had = before.as_ref().is_some_and(|b| b.autojoin);
         if autojoin != Some(true) {
             if had && self.membership(account, room).is_some_and(|m| !m.is_leaving()) {
@@ -147,6 +155,9 @@ impl Accounts {
         out: &mut Vec<Decision>,
     ) {
         if let Some(old) = self.membership_mut(account, room) {
+            for password in old.passwords.iter() {
+                m.passwords.add(Some(password));
+            }
             m.unconfirmed = if old.is_leaving() { old.unconfirmed + 1 } else { 0 };
             // They wait for the answer to their leave.
             m.clients = std::mem::take(&mut old.clients);

@@ -29,6 +29,8 @@ impl Accounts {
         // Between two nicknames there is no presence of the account to serve.
         let waits = stay.m.is_joining() || stay.m.own.is_none();
         let settled = stay.m.discussion.settled;
+        // The next join has it. One without a password takes none away that is known.
+        stay.m.passwords.prefer(join.password);
         let id = from.id.map(Into::into);
         let stage = if waits {
             Stage::Waiting { id, request: join.history, was_in }

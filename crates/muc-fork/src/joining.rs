@@ -77,6 +77,9 @@ impl Accounts {
         m.unconfirmed = old.unconfirmed;
         m.other_ids = old.other_ids;
         if old.is_away() {
+            for password in old.passwords.iter() {
+                m.passwords.add(Some(password));
+            }
             m.codes.untold = std::mem::take(&mut old.codes.untold); // the room may have had the account all the while
         }
         if old.is_leaving() {
@@ -106,7 +109,7 @@ impl Accounts {
         // A narrow request is answered from a wide answer, so that there is something for those who come later.
         m.discussion.begin(request);
         let max = (!m.discussion.asked_default).then(|| WIDE_HISTORY.max(request.maxstanzas.unwrap_or(0)));
-        let x = build::join_x(m.password.as_deref(), max);
+        let x = build::join_x(m.passwords.first(), max);
         let to = at(room, &m.nick);
         let address = [("from", account), ("to", to.as_str()), ("id", id.as_str())];
         let stanza = build::addressed(&m.shown.presence, &address, &x);

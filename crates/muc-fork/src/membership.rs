@@ -6,6 +6,7 @@ pub mod discussion;
 pub mod joined;
 pub mod joining;
 pub mod leaving;
+pub mod passwords;
 pub mod repeats;
 
 use crate::chat::Chat;
@@ -17,6 +18,7 @@ use discussion::Discussion;
 use joined::Joined;
 use joining::{Joining, Maybe};
 use leaving::Leaving;
+use passwords::Passwords;
 use repeats::Repeats;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -41,7 +43,7 @@ pub struct Membership {
     pub phase: Phase,
     /// The account's nickname; while joining, the one that was asked for.
     pub nick: Box<str>,
-    pub password: Option<Box<str>>,
+    pub passwords: Passwords,
     pub clients: Vec<Client>,
     /// What it was told of the others.
     pub seen: Seen,
@@ -133,10 +135,12 @@ pub struct Pam {
 impl Membership {
     /// Of an account that has not asked the room yet.
     pub fn new(nick: &str, password: Option<&str>, shown: Arc<[u8]>, now: u64) -> Membership {
+        let mut passwords = Passwords::default();
+        passwords.prefer(password);
         Membership {
             phase: Phase::Joining(Joining::default()),
             nick: nick.into(),
-            password: password.map(Into::into),
+            passwords,
             clients: Vec::new(),
             seen: Seen::default(),
             own: None,

@@ -28,7 +28,8 @@ impl Accounts {
                 leaving: m.is_leaving(),
                 room: room.to_string(),
                 nick: m.nick.to_string(),
-                password: m.password.as_deref().map(Into::into),
+                password: m.passwords.first().map(Into::into),
+                other_passwords: m.passwords.iter().skip(1).map(Into::into).collect(),
                 pam: m.pam.asked,
                 pam_waiting: m.pam.waiting.iter().map(|(r, id)| (r.to_string(), id.to_string())).collect(),
                 joining: m.never_in,
@@ -81,6 +82,9 @@ impl Accounts {
     fn restored(&mut self, kept: Restored, online: bool, now: u64) -> Membership {
         let shown = build::unattended(online).into();
         let mut m = Membership::new(&kept.nick, kept.password.as_deref(), shown, now);
+        for password in &kept.other_passwords {
+            m.passwords.add(Some(password));
+        }
         m.repeats = Repeats::of(kept.said);
         m.restored = true;
         m.never_in = kept.joining;

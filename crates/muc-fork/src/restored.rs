@@ -12,6 +12,8 @@ pub struct Restored {
     pub nick: String,
     /// The room's password.
     pub password: Option<String>,
+    /// Others that are tried if it is not right.
+    pub other_passwords: Vec<String>,
     /// Clients that go on where they were.
     pub clients: Vec<RestoredClient>,
     /// Who was in the room, and the likeness of what was told of each ([`crate::Change::Occupant`]).

@@ -13,6 +13,8 @@ const NO_MORE_KNOWN: &str = "<presence/>";
 struct Room {
     nick: String,
     password: Option<String>,
+    /// Those that are tried if it is not right.
+    other_passwords: Vec<String>,
     pam: bool,
     leaving: bool,
     joining: bool,
@@ -72,6 +74,7 @@ impl FromLua for Room {
         Ok(Room {
             nick: or_default(table.raw_get("nick")?),
             password: table.raw_get("password")?,
+            other_passwords: or_default(table.raw_get("other_passwords")?),
             pam: flag(&table, "pam")?,
             leaving: flag(&table, "leaving")?,
             joining: flag(&table, "joining")?,
@@ -89,6 +92,7 @@ impl IntoLua for Room {
         let table = lua.create_table()?;
         table.raw_set("nick", self.nick)?;
         table.raw_set("password", self.password)?;
+        set_list(&table, "other_passwords", self.other_passwords)?;
         set_flag(&table, "pam", self.pam)?;
         set_flag(&table, "leaving", self.leaving)?;
         set_flag(&table, "joining", self.joining)?;
@@ -185,6 +189,7 @@ impl Room {
         let room = Room {
             nick: kept.nick,
             password: kept.password,
+            other_passwords: kept.other_passwords,
             pam: kept.pam,
             leaving: kept.leaving,
             joining: kept.joining,
@@ -207,6 +212,7 @@ impl Room {
             room,
             nick: self.nick,
             password: self.password,
+            other_passwords: self.other_passwords,
             clients: self.clients.into_iter().map(RestoredClient::from).collect(),
             occupants: known.occupants.into_iter().collect(),
             said: known.said.into(),
