@@ -44,7 +44,7 @@ fn come_back_as_they_were() {
             nick = "n", password = "p", other_passwords = { "q" }, pam = true, entry = { 100 }, untold = { 201 }, other_ids = true, of_a_later_version = { 1 },
             clients = {
                 { resource = "in", asked = "n", presence = "<presence/>" },
-                { resource = "waits", asked = "n", presence = "<presence/>", waits = "in", id = "j", maxstanzas = 3, was_in = true },
+                { resource = "waits", asked = "n", presence = "<presence/>", waits = "in", id = "j", password = "o", maxstanzas = 3, was_in = true },
                 { resource = "leaves", asked = "n", waits = "out", id = "l" },
                 { resource = "gone", asked = "n", presence = "<presence/>" },
             },
@@ -58,7 +58,7 @@ fn come_back_as_they_were() {
         local clients = {}
         for _, client in ipairs(room.clients) do clients[client.resource] = client end
         assert(clients["in"] and clients["in"].waits == nil)
-        assert(clients.waits.waits == "in" and clients.waits.id == "j" and clients.waits.maxstanzas == 3 and clients.waits.was_in)
+        assert(clients.waits.waits == "in" and clients.waits.id == "j" and clients.waits.password == "o" and clients.waits.maxstanzas == 3 and clients.waits.was_in)
         assert(clients.leaves.waits == "out" and clients.leaves.id == "l" and clients.leaves.presence == "<presence/>")
         assert(clients.gone == nil)
         "#,

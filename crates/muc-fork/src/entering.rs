@@ -33,7 +33,7 @@ impl Accounts {
         stay.m.passwords.prefer(join.password);
         let id = from.id.map(Into::into);
         let stage = if waits {
-            Stage::Waiting { id, request: join.history, was_in }
+            Stage::Waiting { id, request: join.history, password: join.own_password(), was_in }
         } else {
             Stage::In { held: (!settled).then_some(join.history) }
         };

@@ -83,6 +83,24 @@ pub struct Asks<'a> {
     pub sid: Option<&'a str>,
 }
 
+impl Join<'_> {
+    /// An empty password is none.
+    pub(crate) fn own_password(&self) -> Option<Box<str>> {
+        self.password.filter(|p| !p.is_empty()).map(Into::into)
+    }
+}
+
+/// Why a room does not let somebody in, as far as that tells what to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// What was asked for may go well later.
+    Transient,
+    /// It wants another password (XEP-0045 §7.2.5).
+    Password,
+    /// Anything else.
+    Other,
+}
+
 /// What a room's presence says.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MucUser<'a> {
@@ -99,9 +117,15 @@ pub struct MucUser<'a> {
 }
 
 impl MucUser<'_> {
-    /// Whether an error is about the way to the room, or about now.
-    pub fn is_transient(&self) -> bool {
-        self.wait || self.condition.is_some_and(is_about_the_way)
+    /// What an error says.
+    pub fn refusal(&self) -> Refusal {
+        if self.wait || self.condition.is_some_and(is_about_the_way) {
+            Refusal::Transient
+        } else if self.condition == Some("not-authorized") {
+            Refusal::Password
+        } else {
+            Refusal::Other
+        }
     }
 }
 

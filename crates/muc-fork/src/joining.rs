@@ -2,6 +2,7 @@
 
 pub(crate) mod admitted;
 mod refused;
+mod wishes;
 
 use crate::accounts::Accounts;
 use crate::address::at;
@@ -53,7 +54,12 @@ impl Accounts {
             asked: nick.into(),
             presence: shown,
             turn: self.turn,
-            stage: Stage::Waiting { id: from.id.map(Into::into), request: join.history, was_in: false },
+            stage: Stage::Waiting {
+                id: from.id.map(Into::into),
+                request: join.history,
+                password: join.own_password(),
+                was_in: false,
+            },
             has_subject: false,
             late: None,
             errors: 0,
@@ -113,7 +119,8 @@ impl Accounts {
         let to = at(room, &m.nick);
         let address = [("from", account), ("to", to.as_str()), ("id", id.as_str())];
         let stanza = build::addressed(&m.shown.presence, &address, &x);
-        m.phase = Phase::Joining(Joining::asked(id, until));
+        let password = m.passwords.first().map(Into::into);
+        m.phase = Phase::Joining(Joining { password, ..Joining::asked(id, until) });
         m.contact.heard = now;
         let memory = &self.memory;
         self.rooms.entry(room.into()).or_insert_with(|| Room::new(memory)).accounts += 1;

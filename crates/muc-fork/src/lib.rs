@@ -16,7 +16,7 @@
 //!   `watching` and `pinging`.
 //! - `from_clients`, `from_rooms`: where stanzas come in. They read what decisions hang on ([`input`]) with `presence`, `asks`
 //!   (iqs), `mediated` (invitations and declines) and `private` (messages that nobody is in the room for).
-//! - What follows stands in a file per transition: `joining` (let in, refused), `settling`, `entering`, `nicknames`, `leaving` (put
+//! - What follows stands in a file per transition: `joining` (let in, refused, whose wish is tried next), `settling`, `entering`, `nicknames`, `leaving` (put
 //!   out); what is wished beside a client's presence in `bookmarks` and `pam`; across a restart in `restarting` and `comparing`, and in `adopting`
 //!   if the room outlived it; `replacing` is a client that logs in anew, and `holds`
 //!   what is held for it meanwhile.

@@ -58,6 +58,8 @@ pub enum Waits {
         id: Option<String>,
         /// How much of the discussion it asked for.
         request: Request,
+        /// The password that it gave.
+        password: Option<String>,
         /// It had been in the room before.
         was_in: bool,
     },

@@ -109,7 +109,7 @@ fn a_room_out_of_reach_is_tried_again_for_ten_minutes_before_its_clients_are_tol
 #[test]
 fn who_waits_for_its_join_is_told_after_a_minute() {
     let mut fork = Accounts::new(random);
-    let waits = Some(Waits::ToBeIn { id: None, request: Default::default(), was_in: false });
+    let waits = Some(Waits::ToBeIn { id: None, request: Default::default(), password: None, was_in: false });
     let first = restored(&mut fork, RestoredClient { waits, ..phone() }, true);
     let (_, told) = out_of_reach(&mut fork, first);
     assert!(told.is_some_and(|told| (60..130).contains(&told)), "{told:?}");

@@ -164,7 +164,8 @@ fn it_goes_by_the_nickname_that_the_room_has() {
 
 #[test]
 fn a_client_that_waited_is_let_in() {
-    let waits = Waits::ToBeIn { id: Some("j".into()), request: Default::default(), was_in: false };
+    let waits =
+        Waits::ToBeIn { id: Some("j".into()), request: Default::default(), password: None, was_in: false };
     let there = [occupant("bob", "away"), occupant("carol", "chat")];
     let (_, decisions) = adopted(kept(vec![phone(Some(waits))]), "ada", &there, "<presence/>");
     let (stanzas, _) = told(&decisions);

@@ -163,3 +163,88 @@ fn a_bookmark_that_is_read_after_a_start_is_not_the_latest() {
     both.forgets();
     both.assert_asked(3, "ada", Some("new"));
 }
+
+#[test]
+fn whose_join_it_was_is_refused_and_the_other_is_tried() {
+    // Nicknames.
+    let mut both = Both::new();
+    both.joins("phone", "ada", None);
+    both.joins("desk", "countess", None);
+    assert_eq!(both.joins, 1);
+    assert_eq!(both.refuses("conflict"), ["phone"]);
+    both.assert_asked(2, "countess", None);
+    assert_eq!(both.lets_in(), ["desk"]);
+    // Passwords.
+    let mut both = Both::new();
+    both.joins("phone", "ada", Some("wrong"));
+    both.joins("desk", "ada", Some("right"));
+    assert_eq!(both.refuses("not-authorized"), ["phone"]);
+    both.assert_asked(2, "ada", Some("right"));
+    assert_eq!(both.lets_in(), ["desk"]);
+    both.forgets();
+    both.assert_asked(3, "ada", Some("right"));
+}
+
+#[test]
+fn a_client_knows_better_than_the_bookmark() {
+    let mut both = Both::new();
+    both.bookmark("ada", None);
+    both.joins("phone", "ada", Some("right"));
+    assert!(both.refuses("not-authorized").is_empty());
+    both.assert_asked(2, "ada", Some("right"));
+    assert_eq!(both.lets_in(), ["phone"]);
+    let mut both = Both::new();
+    both.bookmark("taken", Some("pw"));
+    both.joins("phone", "ada", None);
+    assert!(both.refuses("conflict").is_empty());
+    both.assert_asked(2, "ada", Some("pw"));
+    assert_eq!(both.lets_in(), ["phone"]);
+}
+
+#[test]
+fn each_wish_is_tried_once() {
+    let mut both = Both::new();
+    both.joins("phone", "ada", Some("one"));
+    both.joins("desk", "countess", Some("two"));
+    both.joins("tab", "ada", Some("two"));
+    both.joins("tv", "ada", Some("one"));
+    assert_eq!(both.refuses("conflict"), ["phone", "tv"]);
+    both.assert_asked(2, "countess", Some("two"));
+    assert_eq!(both.refuses("conflict"), ["desk"]);
+    both.assert_asked(3, "ada", Some("two"));
+    assert_eq!(both.refuses("conflict"), ["tab"]);
+    assert_eq!(both.joins, 3);
+    assert!(both.fork.memberships(ACCOUNT).is_empty());
+}
+
+#[test]
+fn who_is_in_stays_if_another_password_is_right() {
+    for (resource, nick) in [("phone", "ada"), ("desk", "ada")] {
+        let mut both = Both::new();
+        both.joins("phone", "ada", Some("right"));
+        both.lets_in();
+        both.joins(resource, nick, Some("wrong"));
+        both.forgets();
+        both.assert_asked(2, "ada", Some("wrong"));
+        assert!(both.refuses("not-authorized").is_empty());
+        both.assert_asked(3, "ada", Some("right"));
+        assert!(both.lets_in().is_empty());
+        both.forgets();
+        both.assert_asked(4, "ada", Some("right"));
+        // None is right any more.
+        assert!(both.refuses("not-authorized").contains(&"phone told".to_owned()));
+        assert_eq!(both.joins, 4);
+        assert!(both.fork.memberships(ACCOUNT).iter().all(|m| m.leaving));
+    }
+}
+
+#[test]
+fn who_waits_has_its_own_password_after_a_restart() {
+    let mut both = Both::new();
+    both.joins("phone", "ada", Some("wrong"));
+    both.joins("desk", "ada", Some("right"));
+    both.starts_anew();
+    both.assert_asked(2, "ada", Some("right"));
+    assert_eq!(both.refuses("not-authorized"), ["desk"]);
+    both.assert_asked(3, "ada", Some("wrong"));
+}

@@ -106,8 +106,8 @@ impl Accounts {
                     Answer { nick: &nick, codes: &codes, presence: &presence, in_hand: false, sure: false };
                 self.let_in(account, room, answer, now, out);
             }
-            Some(Maybe::Refused { transient, presence }) => {
-                self.turned_away(account, room, transient, Some(presence), now, out);
+            Some(Maybe::Refused { refusal, presence }) => {
+                self.turned_away(account, room, refusal, Some(presence), now, out);
             }
             None => {}
         }

@@ -5,7 +5,7 @@ use crate::address::at;
 use crate::build;
 use crate::conditions::SILENT;
 use crate::decision::{Decision, Edit, Id, Outcome};
-use crate::input::{FromRoom, MucUser};
+use crate::input::{FromRoom, MucUser, Refusal};
 use crate::membership::client::{Client, Stage};
 use crate::membership::discussion::SETTLE_TIMEOUT;
 use crate::membership::joining::Maybe;
@@ -37,7 +37,7 @@ impl Accounts {
             // No answer to anything.
             Phase::Joining(_) | Phase::Leaving(_) if of_room => {}
             Phase::Joining(_) => {
-                self.turned_away(from.account, from.room, said.is_transient(), None, now, out);
+                self.turned_away(from.account, from.room, said.refusal(), None, now, out);
             }
             Phase::Joined(_) => self.refused_inside(from, said, now, out),
             Phase::Leaving(_) => {
@@ -65,8 +65,7 @@ impl Accounts {
         let (quiet, due) = (m.is_quiet(), m.due);
         let Some(joining) = m.joining_mut() else { return };
         if !quiet && !joining.put_off && joining.maybe.is_none() {
-            let transient = said.is_transient();
-            joining.maybe = Some(Maybe::Refused { transient, presence: presence.into() });
+            joining.maybe = Some(Maybe::Refused { refusal: said.refusal(), presence: presence.into() });
             if due > now + SETTLE_TIMEOUT {
                 self.wake(from.account, from.room, now + SETTLE_TIMEOUT);
             }
@@ -108,17 +107,23 @@ impl Accounts {
         &mut self,
         account: &str,
         room: &str,
-        transient: bool,
+        refusal: Refusal,
         error: Option<Arc<[u8]>>,
         now: u64,
         out: &mut Vec<Decision>,
     ) {
-        if transient && self.put_off(account, room, error.is_none(), now, out) {
+        let transient = refusal == Refusal::Transient;
+        let goes_on = if transient {
+            self.put_off(account, room, error.is_none(), now, out)
+        } else {
+            self.try_next(account, room, refusal, error.as_ref(), now, out)
+        };
+        if goes_on {
             return;
         }
         let stays = self.stays(account, room, false, now);
         let Some(m) = self.membership_mut(account, room) else { return };
-        m.tell_refused(account, room, error.as_ref(), out);
+        m.tell_refused(account, room, &m.clients, error.as_ref(), out);
         let outcome = if error.is_none() { Outcome::Refused } else { Outcome::Failed(SILENT) };
         m.answer_pam(account, room, outcome, out);
         let quiet = m.is_quiet();
@@ -215,8 +220,15 @@ impl Membership {
     }
 
     /// Clients are told that the account is not let in: by the error in hand, or by another.
-    fn tell_refused(&self, account: &str, room: &str, error: Option<&Arc<[u8]>>, out: &mut Vec<Decision>) {
-        for client in &self.clients {
+    pub(crate) fn tell_refused(
+        &self,
+        account: &str,
+        room: &str,
+        clients: &[Client],
+        error: Option<&Arc<[u8]>>,
+        out: &mut Vec<Decision>,
+    ) {
+        for client in clients {
             match &client.stage {
                 Stage::Leaving { id } => {
                     self.serve_left(account, room, client, set_id(id.as_deref()), &[110], out);

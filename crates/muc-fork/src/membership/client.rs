@@ -9,7 +9,8 @@ use std::sync::Arc;
 pub enum Stage {
     /// It waits for the account to be let in.
     /// `was_in`: it had been let in before, and joined again while the account did.
-    Waiting { id: Option<Box<str>>, request: Request, was_in: bool },
+    /// `password`: its own, if it gave one.
+    Waiting { id: Option<Box<str>>, request: Request, password: Option<Box<str>>, was_in: bool },
     /// It has been told that it is in the room. `held` is what it asked of the history that is still coming in.
     In { held: Option<Request> },
     /// It was the last one and waits for the room to confirm that the account left.
@@ -44,9 +45,12 @@ impl Client {
             presence: self.presence.to_vec(),
             waits: match &self.stage {
                 Stage::In { .. } => None,
-                Stage::Waiting { id: join, request, was_in } => {
-                    Some(Waits::ToBeIn { id: id(join), request: *request, was_in: *was_in })
-                }
+                Stage::Waiting { id: join, request, password, was_in } => Some(Waits::ToBeIn {
+                    id: id(join),
+                    request: *request,
+                    password: password.as_deref().map(Into::into),
+                    was_in: *was_in,
+                }),
                 Stage::Leaving { id: leave } => Some(Waits::ToBeOut { id: id(leave) }),
             },
         }
@@ -56,8 +60,9 @@ impl Client {
     pub fn restored(kept: RestoredClient, turn: u64) -> Client {
         let stage = match kept.waits {
             None => Stage::In { held: None },
-            Some(Waits::ToBeIn { id, request, was_in }) => {
-                Stage::Waiting { id: id.map(Into::into), request, was_in }
+            Some(Waits::ToBeIn { id, request, password, was_in }) => {
+                let password = password.map(Into::into);
+                Stage::Waiting { id: id.map(Into::into), request, password, was_in }
             }
             Some(Waits::ToBeOut { id }) => Stage::Leaving { id: id.map(Into::into) },
         };
@@ -80,6 +85,14 @@ impl Client {
     /// Has been told of the room's occupants.
     pub fn was_told(&self) -> bool {
         matches!(self.stage, Stage::In { .. } | Stage::Waiting { was_in: true, .. })
+    }
+
+    /// That with which it asks to be let in.
+    pub fn password(&self) -> Option<&str> {
+        match &self.stage {
+            Stage::Waiting { password, .. } => password.as_deref(),
+            _ => None,
+        }
     }
 
     /// Wants to be in the room, whether it is told so already or not.

@@ -4,6 +4,8 @@
 pub struct Joined {
     /// The `id` of the account's join.
     pub join_id: String,
+    /// The password in it.
+    pub password: Option<Box<str>>,
     /// The answer to that may be to come, since something else was taken for it.
     pub guess: Option<Guess>,
     /// Until when there may be more of the history, in rooms that send it in another order.

@@ -1,5 +1,6 @@
 //! The room was asked to let the account in.
 
+use crate::input::Refusal;
 use crate::membership::joined::{Guess, Joined};
 use std::sync::Arc;
 
@@ -7,6 +8,8 @@ use std::sync::Arc;
 pub struct Joining {
     /// The `id` of the account's join.
     pub id: String,
+    /// The password in it.
+    pub password: Option<Box<str>>,
     /// Until when the account waits for the answer.
     pub until: u64,
     /// What may be the answer.
@@ -31,7 +34,7 @@ pub enum Maybe {
         presence: Arc<[u8]>,
     },
     /// The room says no.
-    Refused { transient: bool, presence: Arc<[u8]> },
+    Refused { refusal: Refusal, presence: Arc<[u8]> },
 }
 
 impl Joining {
@@ -43,16 +46,17 @@ impl Joining {
     /// The account is in. `guessed`: until when the answer may still come, if something else was taken for it; `late_until`:
     /// until when there may be more of the history.
     pub fn let_in(&mut self, guessed: Option<u64>, late_until: u64) -> Joined {
-        let Joining { id, bookmark_changed, .. } = std::mem::take(self);
+        let Joining { id, password, bookmark_changed, .. } = std::mem::take(self);
         let guess = guessed.map(|until| Guess { until, bookmark_changed });
-        Joined { join_id: id, guess, late_until, ping: false, doubt: false }
+        Joined { join_id: id, password, guess, late_until, ping: false, doubt: false }
     }
 
     /// What was taken for the answer was of a stay before, which is over; the answer is waited for until then.
     pub fn resumed(joined: &mut Joined, until: u64) -> Joining {
         let id = std::mem::take(&mut joined.join_id);
         let bookmark_changed = joined.guess.as_ref().is_some_and(|guess| guess.bookmark_changed);
-        Joining { started_over: true, bookmark_changed, ..Joining::asked(id, until) }
+        let password = joined.password.take();
+        Joining { password, started_over: true, bookmark_changed, ..Joining::asked(id, until) }
     }
 
     /// Whether what came may be the account's own presence.

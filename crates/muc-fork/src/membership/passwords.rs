@@ -38,6 +38,11 @@ impl Passwords {
         self.0.push(password.into());
         true
     }
+
+    /// The room does not take it.
+    pub fn refuse(&mut self, password: Option<&str>) {
+        self.0.retain(|known| Some(&**known) != password);
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +66,9 @@ mod tests {
         assert_eq!(of(&all), ["b", "a", "c"]);
         assert!(all.prefer(Some("c")));
         assert_eq!(of(&all), ["c", "b", "a"]);
+        all.refuse(Some("b"));
+        all.refuse(None);
+        assert_eq!(of(&all), ["c", "a"]);
     }
 
     #[test]

@@ -41,6 +41,8 @@ struct Client {
     /// `in` or `out`; of any other it is in the room.
     waits: Option<String>,
     id: Option<String>,
+    /// Of its own, with which it asks to be let in.
+    password: Option<String>,
     maxstanzas: Option<usize>,
     maxchars: Option<usize>,
     since: Option<u64>,
@@ -130,6 +132,7 @@ impl FromLua for Client {
             presence: or_default(table.raw_get("presence")?),
             waits: table.raw_get("waits")?,
             id: table.raw_get("id")?,
+            password: table.raw_get("password")?,
             maxstanzas: table.raw_get("maxstanzas")?,
             maxchars: table.raw_get("maxchars")?,
             since: table.raw_get("since")?,
@@ -146,6 +149,7 @@ impl IntoLua for Client {
         table.raw_set("presence", self.presence)?;
         table.raw_set("waits", self.waits)?;
         table.raw_set("id", self.id)?;
+        table.raw_set("password", self.password)?;
         table.raw_set("maxstanzas", self.maxstanzas)?;
         table.raw_set("maxchars", self.maxchars)?;
         table.raw_set("since", self.since)?;
@@ -160,8 +164,14 @@ impl From<RestoredClient> for Client {
         let client = Client { resource: kept.resource, asked: kept.asked, presence, ..Client::default() };
         match kept.waits {
             None => client,
-            Some(Waits::ToBeIn { id, request: Request { maxstanzas, maxchars, since }, was_in }) => {
-                Client { waits: Some("in".into()), id, maxstanzas, maxchars, since, was_in, ..client }
+            Some(Waits::ToBeIn {
+                id,
+                request: Request { maxstanzas, maxchars, since },
+                password,
+                was_in,
+            }) => {
+                let waits = Some("in".into());
+                Client { waits, id, password, maxstanzas, maxchars, since, was_in, ..client }
             }
             Some(Waits::ToBeOut { id }) => Client { waits: Some("out".into()), id, ..client },
         }
@@ -170,10 +180,10 @@ impl From<RestoredClient> for Client {
 
 impl From<Client> for RestoredClient {
     fn from(client: Client) -> RestoredClient {
-        let Client { id, maxstanzas, maxchars, since, was_in, .. } = client;
+        let Client { id, password, maxstanzas, maxchars, since, was_in, .. } = client;
         let waits = match client.waits.as_deref() {
             Some("in") => {
-                Some(Waits::ToBeIn { id, request: Request { maxstanzas, maxchars, since }, was_in })
+                Some(Waits::ToBeIn { id, request: Request { maxstanzas, maxchars, since }, password, was_in })
             }
             Some("out") => Some(Waits::ToBeOut { id }),
             _ => None,
