@@ -423,6 +423,21 @@ muc.account("several clients of an account in a room", {}, function (ctx, it)
 		muc.in_step(ctx, room, owner, phone, desk);
 	end);
 
+	it("that log in anew and join under another nick get everything, and the account gets that nick", function ()
+		local room, owner, phone, desk, watcher = party();
+		muc.say(owner, room, "hello");
+		local again = muc.client(ctx, { user = desk.username, resource = desk.resource });
+		again:send(("<presence id='again' to='%s/countess'><x xmlns='%s'/></presence>"):format(room, muc.ns));
+		phone:expect(muc.presence_of(room, "countess"));
+		muc.in_step(ctx, room, owner, phone, watcher, again);
+		for _, nick in ipairs { "owner", "watcher", "countess" } do
+			assert.equal(1, (select(2, muc.saw(again, muc.presence_of(room, nick)))));
+		end
+		assert.equal(1, (select(2, muc.saw(again, muc.groupchat(room, "owner", "hello")))));
+		muc.saw(again, function (el) return el.name == "message" and el:child("subject"); end);
+		assert.equal(1, (select(2, muc.saw(watcher, muc.presence_of(room, "ada", "unavailable", "303")))));
+	end);
+
 	it("whose resource is taken over by another leave as that one", function ()
 		local room, owner, phone, desk, watcher = party();
 		local again = muc.client(ctx, { user = desk.username, resource = desk.resource });

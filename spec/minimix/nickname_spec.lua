@@ -32,6 +32,22 @@ muc.ordinary("nicknames", {}, function (ctx, it)
 		muc.all_hear({ owner, ada, bob }, room, "lovelace", "it's me");
 	end);
 
+	it("of a join by who is in are a change, and everything is told as to whoever joins", function ()
+		local room, owner, ada = two();
+		muc.say(owner, room, "hello");
+		ada:expect(muc.groupchat(room, "owner", "hello"));
+		local mark = muc.mark(ada);
+		ada:send(("<presence id='again' to='%s/lovelace'><x xmlns='%s'/></presence>"):format(room, muc.ns));
+		ada:expect(muc.presence_of(room, "lovelace"));
+		muc.in_step(ctx, room, owner, ada);
+		local function count(what) return #muc.got(ada, mark, what); end
+		assert.equal(1, count(muc.presence_of(room, "owner")));
+		assert.equal(1, count(muc.presence_of(room, "ada", "unavailable", "303")));
+		assert.equal(1, count(muc.groupchat(room, "owner", "hello")));
+		assert.equal(1, count(function (el) return el.name == "message" and el:child("subject"); end));
+		assert.equal(1, (select(2, muc.saw(owner, muc.presence_of(room, "lovelace")))));
+	end);
+
 	it("of somebody else can't be taken", function ()
 		local room, owner, ada = two();
 		local id = rename(ada, room, "owner");

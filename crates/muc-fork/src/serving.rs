@@ -147,6 +147,12 @@ impl Membership {
 }
 
 impl Membership {
+    /// Whether a nickname is another occupant's, as far as the account was told.
+    pub(crate) fn is_of_another(&self, nick: &str, view: &View) -> bool {
+        let known = || self.comparison.known.as_ref().is_some_and(|known| known.contains_key(nick));
+        *self.nick != *nick && (view.get(&self.seen, nick).is_some() || known())
+    }
+
     /// Where a client's stanza goes: who was given another nickname than it asked for may still use that for itself.
     pub(crate) fn address(&self, from: FromClient) -> String {
         match from.nick {

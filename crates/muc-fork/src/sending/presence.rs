@@ -68,11 +68,23 @@ impl Accounts {
         };
         let same = client.is_some_and(|c| *c.asked == *nick) || *m.nick == *nick;
         let inside = client.is_some_and(|c| c.is_in());
+        let taken = self.rooms.get(from.room).is_some_and(|room| m.is_of_another(nick, &room.view));
+        let is_new = self.holds.has(from.account, from.resource, from.room);
         match join {
             None if client.is_none() => out.push(Decision::Refuse { condition: NOT_IN }),
+            None if same => self.update(from, nick, payload, out),
+            None => self.rename(from, nick, payload, out),
             Some(join) if !inside || same => self.enter(from, nick, join, payload, out),
-            _ if same => self.update(from, nick, payload, out),
-            _ => self.rename(from, nick, payload, out),
+            // One that logs in anew is told which it has, as any other; one that is in is told by the room that this is taken.
+            Some(join) if taken && is_new => self.enter(from, nick, join, payload, out),
+            Some(_) if taken => self.rename(from, nick, payload, out),
+            Some(join) => {
+                // It is told everything, as whoever joins, before the room can answer.
+                let mut ask = Vec::new();
+                self.rename(from, nick, payload, &mut ask);
+                self.enter(from, nick, join, payload, out);
+                out.append(&mut ask);
+            }
         }
         Some(())
     }
