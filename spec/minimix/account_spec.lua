@@ -414,6 +414,22 @@ muc.account("several clients of an account in a room", {}, function (ctx, it)
 		muc.in_step(ctx, room, owner, phone, desk, watcher);
 	end);
 
+	it("that ask for a nick that somebody else has, or comes to have, reach that one by it", function ()
+		for _, asked in ipairs { "watcher", "later" } do
+			local room, owner, phone, desk, watcher = party(asked);
+			watcher:send(("<presence to='%s/%s'/>"):format(room, asked));
+			muc.settle(watcher, desk);
+			desk:message(room .. "/" .. asked, "psst");
+			assert.equal(room .. "/ada", watcher:expect({ body = "psst" }).attr.from);
+			desk:send(("<iq type='get' id='v' to='%s/%s'><query xmlns='jabber:iq:version'/></iq>"):format(room, asked));
+			assert.equal(room .. "/ada", watcher:expect({ name = "iq", type = "get" }).attr.from);
+			desk:send(("<presence type='probe' id='w' to='%s/%s'/>"):format(room, asked));
+			assert.equal("w", desk:expect(muc.presence_of(room, asked)).attr.id);
+			muc.in_step(ctx, room, owner, phone, desk, watcher);
+			assert.same({}, muc.got(phone, 1, { body = "psst" }));
+		end
+	end);
+
 	it("need the password only once", function ()
 		local room, owner = muc.open(ctx, { config = { ["muc#roomconfig_roomsecret"] = "pw" } });
 		local phone = muc.client(ctx);

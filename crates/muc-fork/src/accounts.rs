@@ -13,6 +13,7 @@ use crate::memory::{Full, Limits, Meter};
 use crate::requests::Requests;
 use crate::room::Room;
 use crate::stay::Stay;
+use crate::view::View;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
@@ -132,6 +133,11 @@ impl Accounts {
 
     pub(crate) fn membership_mut(&mut self, account: &str, room: &str) -> Option<&mut Membership> {
         self.accounts.get_mut(account)?.rooms.get_mut(room)
+    }
+
+    /// What is known of a room's occupants.
+    pub(crate) fn view(&self, room: &str) -> Option<&View> {
+        Some(&self.rooms.get(room)?.view)
     }
 
     /// An account's stay in a room; what follows from it goes to `out`.

@@ -153,13 +153,14 @@ impl Membership {
         *self.nick != *nick && (view.get(&self.seen, nick).is_some() || known())
     }
 
-    /// Where a client's stanza goes: who was given another nickname than it asked for may still use that for itself.
-    pub(crate) fn address(&self, from: FromClient) -> String {
+    /// Where a client's stanza goes: who was given another nickname than it asked for may still use that for itself, unless it is
+    /// another occupant's.
+    pub(crate) fn address(&self, from: FromClient, view: Option<&View>) -> String {
         match from.nick {
             None => from.room.to_owned(),
             Some(nick) => {
-                let own =
-                    self.client(from.resource).is_some_and(|c| *c.asked == *nick) && *self.nick != *nick;
+                let asked = self.client(from.resource).is_some_and(|c| *c.asked == *nick);
+                let own = asked && !view.is_some_and(|view| self.is_of_another(nick, view));
                 at(from.room, if own { &self.nick } else { nick })
             }
         }

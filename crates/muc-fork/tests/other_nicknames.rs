@@ -108,3 +108,35 @@ fn who_joins_under_that_of_another_is_refused_by_the_room_or_told_which_it_has()
     assert_eq!(served(&all, "phone"), ALL);
     assert!(to_room(&all).is_empty(), "{all:?}");
 }
+
+#[test]
+fn who_was_given_another_reaches_the_occupant_that_has_the_one_that_it_asked_for() {
+    let mut fork = in_room();
+    joins(&mut fork, "desk", "lap");
+    let all = [
+        "<message to='room@c.example/lap' type='chat'><body>psst</body></message>",
+        "<iq to='room@c.example/lap' type='get' id='q'><query xmlns='jabber:iq:version'/></iq>",
+        "<iq to='room@c.example/lap' type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>",
+    ];
+    let probe = "<presence to='room@c.example/lap' type='probe' id='w'/>";
+    let change = "<presence to='room@c.example/lap' id='n'><show>away</show></presence>";
+    for stanza in all {
+        assert_eq!(to_room(&client(&mut fork, "desk", stanza)), ["ada"], "nobody has it: {stanza}");
+    }
+    assert_eq!(served(&client(&mut fork, "desk", probe), "desk"), ["ada [110, 210]"]);
+    assert_eq!(to_room(&client(&mut fork, "desk", change)), ["ada"]);
+    room(
+        &mut fork,
+        "bob",
+        " type='unavailable'",
+        &format!("<x {USER}><item nick='lap'/><status code='303'/></x>"),
+    );
+    room(&mut fork, "lap", "", "");
+    for stanza in all {
+        assert_eq!(to_room(&client(&mut fork, "desk", stanza)), ["lap"], "{stanza}");
+    }
+    assert_eq!(served(&client(&mut fork, "desk", probe), "desk"), ["lap []"]);
+    assert_eq!(to_room(&client(&mut fork, "desk", change)), ["lap"], "the room refuses it");
+    room(&mut fork, "lap", " type='unavailable'", "");
+    assert_eq!(to_room(&client(&mut fork, "desk", all[0])), ["ada"], "nobody has it any more");
+}

@@ -20,7 +20,7 @@ impl Accounts {
     ) -> Option<Vec<Decision>> {
         let m = self.membership(from.account, from.room)?;
         let id = from.id?;
-        let to = m.address(from);
+        let to = m.address(from, self.view(from.room));
         match kind {
             Iq::Request => {
                 if !m.is_in(from.resource) {

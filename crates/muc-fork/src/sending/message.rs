@@ -28,6 +28,7 @@ impl Accounts {
         condition: Option<&str>,
         now: u64,
     ) -> Option<Vec<Decision>> {
+        let to = self.membership(from.account, from.room)?.address(from, self.view(from.room));
         let m = self.membership_mut(from.account, from.room)?;
         if kind == Message::Error {
             return Some(self.broken(from, condition, now));
@@ -37,7 +38,6 @@ impl Accounts {
         if let Some(id) = from.id {
             m.note_sent(id, from.resource);
         }
-        let to = m.address(from);
         Some(vec![Decision::ToRoom { to, id: Id::Keep }])
     }
 

@@ -68,11 +68,11 @@ impl Accounts {
         };
         let same = client.is_some_and(|c| *c.asked == *nick) || *m.nick == *nick;
         let inside = client.is_some_and(|c| c.is_in());
-        let taken = self.rooms.get(from.room).is_some_and(|room| m.is_of_another(nick, &room.view));
+        let taken = self.view(from.room).is_some_and(|view| m.is_of_another(nick, view));
         let is_new = self.holds.has(from.account, from.resource, from.room);
         match join {
             None if client.is_none() => out.push(Decision::Refuse { condition: NOT_IN }),
-            None if same => self.update(from, nick, payload, out),
+            None if same && !taken => self.update(from, nick, payload, out),
             None => self.rename(from, nick, payload, out),
             Some(join) if !inside || same => self.enter(from, nick, join, payload, out),
             // One that logs in anew is told which it has, as any other; one that is in is told by the room that this is taken.
@@ -135,7 +135,7 @@ impl Accounts {
         let mut out = Vec::new();
         let m = self.membership(from.account, from.room)?;
         let client = m.client(from.resource).filter(|c| c.is_in())?;
-        let to = m.address(from);
+        let to = m.address(from, self.view(from.room));
         let seen = &self.rooms.get(from.room)?.view;
         let presence = from.nick.and_then(|nick| seen.get(&m.seen, nick));
         if m.own.is_some() && to == at(from.room, &m.nick) {
