@@ -3,8 +3,8 @@ local muc = require "support.muc";
 
 muc.account("several clients of an account in a room", {}, function (ctx, it)
 	-- A room with an owner, another occupant of an account without minimix, and two clients of one account in it.
-	local function party(nick)
-		local room, owner = muc.open(ctx);
+	local function party(nick, opts)
+		local room, owner = muc.open(ctx, opts);
 		local watcher = muc.client(ctx, { host = "plain.localhost" });
 		muc.enter(watcher, room, "watcher");
 		local phone = muc.guest(ctx, room, "ada", nil, owner);
@@ -428,6 +428,19 @@ muc.account("several clients of an account in a room", {}, function (ctx, it)
 			muc.in_step(ctx, room, owner, phone, desk, watcher);
 			assert.same({}, muc.got(phone, 1, { body = "psst" }));
 		end
+	end);
+
+	it("that join after the room has hidden real JIDs are not shown them", function ()
+		local room, owner, phone, desk, watcher = party(nil, { config = { ["muc#roomconfig_whois"] = "anyone" } });
+		assert.truthy(muc.item((muc.saw(desk, muc.presence_of(room, "watcher")))).attr.jid);
+		muc.configure(owner, room, { ["muc#roomconfig_whois"] = "moderators" });
+		phone:expect(function (el) return el.name == "message" and muc.has_code(el, "173"); end);
+		local third = muc.client(ctx, { user = phone.username });
+		muc.enter(third, room, "ada");
+		for _, nick in ipairs { "owner", "watcher" } do
+			assert.is_nil(muc.item((muc.saw(third, muc.presence_of(room, nick)))).attr.jid);
+		end
+		muc.in_step(ctx, room, owner, phone, desk, watcher, third);
 	end);
 
 	it("need the password only once", function ()

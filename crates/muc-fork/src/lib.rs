@@ -22,6 +22,7 @@
 //!   what is held for it meanwhile.
 //!   `serving` is what one client is told from what is known, `requests` are those without an answer yet, `queries` what others may ask.
 //! - [`view`]: what rooms told about their occupants, kept once for all accounts.
+//! - `real_jids`: what was told about occupants, when who may see their real JIDs changes.
 //! - [`chat`]: what a groupchat message says.
 //! - [`history`]: the discussion that a client gets when it joins.
 //! - [`memory`]: how much is kept at most.
@@ -62,6 +63,7 @@ mod pinging;
 mod presence;
 mod private;
 mod queries;
+mod real_jids;
 mod receiving;
 mod replacing;
 mod requests;

@@ -50,6 +50,8 @@ pub struct Membership {
     /// The last presence of the account itself, with 110, without `id`. None between two nicknames.
     pub own: Option<Arc<[u8]>>,
     pub codes: Codes,
+    /// It is shown real JIDs, as far as the room has said.
+    pub sees_jids: bool,
     pub discussion: Discussion,
     pub repeats: Repeats,
     pub comparison: Comparison,
@@ -145,6 +147,7 @@ impl Membership {
             seen: Seen::default(),
             own: None,
             codes: Codes::default(),
+            sees_jids: false,
             discussion: Discussion::default(),
             repeats: Repeats::default(),
             comparison: Comparison::default(),

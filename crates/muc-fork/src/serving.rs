@@ -20,9 +20,18 @@ pub(crate) fn set_id(id: Option<&str>) -> Id {
 
 /// The account's affiliation, as its own presence says.
 pub(crate) fn affiliation(own: Option<&Arc<[u8]>>) -> Option<&str> {
+    of_item(own, " affiliation='")
+}
+
+/// The account's role, as its own presence says.
+pub(crate) fn role(own: Option<&Arc<[u8]>>) -> Option<&str> {
+    of_item(own, " role='")
+}
+
+fn of_item<'a>(own: Option<&'a Arc<[u8]>>, attribute: &str) -> Option<&'a str> {
     let own = std::str::from_utf8(own?).ok()?;
     let (_, after) = own.split_once("muc#user")?;
-    let (_, value) = after.split_once(" affiliation='")?;
+    let (_, value) = after.split_once(attribute)?;
     value.split('\'').next()
 }
 

@@ -405,7 +405,8 @@ fn presence_bytes(room: &str, nick: &str, kind: Presence, codes: &[u16], version
     let what = if nick.starts_with("other") {
         format!("<x xmlns='{MUC_USER}'><item role='participant' jid='{version}@x.example'/></x>")
     } else {
-        format!("<v n='{version}'/>")
+        // Moderators are shown who the others are, whatever the room is.
+        format!("<v n='{version}'/><x xmlns='{MUC_USER}'><item role='moderator'/></x>")
     };
     let codes: String = codes.iter().map(|code| format!("<status code='{code}'/>")).collect();
     format!("<presence from='{room}/{nick}'{kind_of}>{what}{codes}</presence>")

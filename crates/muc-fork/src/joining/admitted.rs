@@ -57,6 +57,7 @@ impl Membership {
             self.codes.entry.clear(); // it says what it is now; but not all do to whom they have still
         }
         self.codes.note(answer.codes);
+        self.sees_jids = self.may_see_jids();
         Some(Before { quiet, nick, own, entry })
     }
 }

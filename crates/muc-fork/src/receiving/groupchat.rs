@@ -44,6 +44,8 @@ impl Accounts {
         stay.m.discussion.take_back(from.room, chat, wall);
         if stay.m.note_change(chat) {
             stay.persist();
+            self.follow_jids(from);
+            stay = self.stay(from.account, from.room, &mut out)?;
         }
         if stay.m.is_joining() {
             if stay.m.comparison.known.is_none() {

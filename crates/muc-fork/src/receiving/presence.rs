@@ -76,6 +76,7 @@ impl Accounts {
                 if let Some(mut stay) = self.stay(from.account, from.room, out) {
                     stay.own_presence(from, marked, said.codes, presence, now);
                 }
+                self.follow_jids(from);
             }
             Phase::Leaving(_) if marked => {}
             Phase::Joined(_) | Phase::Leaving(_) => self.occupant(from, nick, presence, out),
@@ -115,12 +116,10 @@ impl Accounts {
         }
     }
 
-    /// An occupant is there, or changed.
-    fn occupant(&mut self, from: FromRoom, nick: &str, presence: &[u8], out: &mut Vec<Decision>) {
-        let Some(a) = self.accounts.get_mut(from.account) else { return };
-        let (Some(m), Some(room)) = (a.rooms.get_mut(from.room), self.rooms.get_mut(from.room)) else {
-            return;
-        };
+    /// Keeps what the account is told about an occupant. Says whether there was room for it.
+    pub(crate) fn note_occupant(&mut self, from: FromRoom, nick: &str, presence: &[u8]) -> Option<bool> {
+        let a = self.accounts.get_mut(from.account)?;
+        let (m, room) = (a.rooms.get_mut(from.room)?, self.rooms.get_mut(from.room)?);
         let news = room.view.find(nick, presence);
         let growth = news.growth();
         let full = if room.view.bytes() + growth > self.limits.room {
@@ -146,6 +145,13 @@ impl Accounts {
         } else if let Some(likeness) = room.view.tell(&mut m.seen, news) {
             self.changes.push(Change::Occupant { room: from.room.into(), nick: nick.into(), likeness });
         }
+        Some(kept)
+    }
+
+    /// An occupant is there, or changed.
+    fn occupant(&mut self, from: FromRoom, nick: &str, presence: &[u8], out: &mut Vec<Decision>) {
+        let Some(kept) = self.note_occupant(from, nick, presence) else { return };
+        let Some(m) = self.membership_mut(from.account, from.room) else { return };
         let quiet = m.is_quiet();
         let mut is_news = true;
         if let Some(known) = &mut m.comparison.known {
