@@ -10,8 +10,9 @@ local st = require "util.stanza";
 local time_now = require "util.time".now;
 
 local minimix = require "enjamb".minimix;
+local rerouted = module:require "rerouted";
 
-local error, next, pairs, rawget, xpcall = error, next, pairs, rawget, require "enjamb.prosody".xpcall;
+local next, pairs, xpcall = next, pairs, require "enjamb.prosody".xpcall;
 local traceback = debug.traceback;
 
 local full_sessions, hosts = prosody.full_sessions, prosody.hosts;
@@ -81,15 +82,11 @@ return function (muc)
 	local function leave_untold(room_jid, real_jids)
 		local room = muc.get_room_from_jid(room_jid);
 		if not room then return; end
-		local own, send = rawget(room, "route_stanza"), room.route_stanza;
-		room.route_stanza = function (self, stanza)
-			if not real_jids[stanza.attr.to] then return send(self, stanza); end
-		end
-		local ok, err = xpcall(function ()
+		rerouted(room, function (stanza, send)
+			if not real_jids[stanza.attr.to] then return send(room, stanza); end
+		end, function ()
 			for real_jid in pairs(real_jids) do leave(real_jid, room_jid); end
-		end, traceback);
-		room.route_stanza = own;
-		if not ok then error(err, 0); end
+		end);
 	end
 
 	local function each_expected(f)

@@ -6,7 +6,7 @@
 --
 -- Beside this file: keeping (what changed of a room, and is noted before an ack leaves), restore (rooms that are back),
 -- absent (occupants that are not), standing (occupants that may not be there any more), returning (who comes back to where the room
--- has it already), telling (what a room would tell).
+-- has it already), telling (what a room would tell), rerouted (what a room sends goes another way).
 
 local modulemanager = require "core.modulemanager";
 

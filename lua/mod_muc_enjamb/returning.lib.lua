@@ -10,11 +10,12 @@
 
 local each_host = require "enjamb.each_host";
 local replaced = require "enjamb.replaced";
+local rerouted = module:require "rerouted";
 local st = require "util.stanza";
 local timer = require "util.timer";
 
-local next, pairs, rawget, xpcall = next, pairs, rawget, require "enjamb.prosody".xpcall;
-local error, pcall, traceback = error, pcall, debug.traceback;
+local next, pairs, rawget = next, pairs, rawget;
+local error, pcall = error, pcall;
 
 local hosts = prosody.hosts;
 local xmlns_muc = "http://jabber.org/protocol/muc";
@@ -95,14 +96,10 @@ return function (muc, absent)
 	-- A place that is held is given up: the others are told what they would have been told when its session ended.
 	local function give_up(room, real_jid)
 		local one = hold_of(real_jid, room.jid);
-		local own, send = rawget(room, "route_stanza"), room.route_stanza;
-		room.route_stanza = function (self, stanza)
-			if stanza.attr.to ~= real_jid then return send(self, stanza); end
-		end
 		let_go(real_jid, room.jid);
-		local ok, err = pcall(handle, room, one.origin, one.stanza);
-		room.route_stanza = own;
-		if not ok then error(err, 0); end
+		rerouted(room, function (stanza, send)
+			if stanza.attr.to ~= real_jid then return send(room, stanza); end
+		end, handle, room, one.origin, one.stanza);
 	end
 
 	-- From a client for which a place is held.
@@ -172,14 +169,12 @@ return function (muc, absent)
 
 	-- Without the broadcast to the others.
 	local function tell_itself(room, to, ...)
-		local own_each, own_route = rawget(room, "each_occupant"), rawget(room, "route_stanza");
-		local send = room.route_stanza;
+		local own_each = rawget(room, "each_occupant");
 		room.each_occupant = function () return each_of_none; end
-		room.route_stanza = function (self, stanza)
-			if stanza.attr.to == to then return send(self, stanza); end
-		end
-		local ok, err = xpcall(publicise, traceback, room, ...);
-		room.each_occupant, room.route_stanza = own_each, own_route;
+		local ok, err = pcall(rerouted, room, function (stanza, send)
+			if stanza.attr.to == to then return send(room, stanza); end
+		end, publicise, room, ...);
+		room.each_occupant = own_each;
 		if not ok then error(err, 0); end
 	end
 

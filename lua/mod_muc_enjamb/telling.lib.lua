@@ -1,17 +1,15 @@
 -- What a room would tell somebody who joins it now, without telling it: for mod_minimix, whose accounts the room has still after a
 -- restart, and who have nothing to ask it.
 --
--- All of it is said by the room's own methods; only the way out is another one meanwhile.
-
 local jid = require "util.jid";
 local st = require "util.stanza";
 local timer = require "util.timer";
 
+local rerouted = module:require "rerouted";
 local serialize = require "enjamb".serialize;
 
-local is_anonymous_for, xpcall = require "enjamb.prosody".is_anonymous_for, require "enjamb.prosody".xpcall;
+local is_anonymous_for = require "enjamb.prosody".is_anonymous_for;
 local error, next, pcall, rawget = error, next, pcall, rawget;
-local traceback = debug.traceback;
 
 local xmlns_muc = "http://jabber.org/protocol/muc";
 local xmlns_muc_user = xmlns_muc.."#user";
@@ -33,11 +31,7 @@ end
 
 -- Calls the room's method, and each(stanza) with what it would send.
 local function instead(room, each, method, ...)
-	local own = rawget(room, "route_stanza");
-	room.route_stanza = function (_, stanza) each(stanza); end
-	local ok, err = xpcall(room[method], traceback, room, ...);
-	room.route_stanza = own;
-	if not ok then error(err, 0); end
+	rerouted(room, function (stanza) each(stanza); end, room[method], room, ...);
 end
 
 -- What the account last told the room.

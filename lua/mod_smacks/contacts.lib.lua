@@ -64,15 +64,25 @@ local function bare_of(session)
 	return session.username.."@"..host;
 end
 
+-- Contacts know that session; should the server be killed now, they are told at the next start that it is not there.
+local function note_here(account, full_jid)
+	if file.open then contacts.set(account, full_jid, here); end
+end
+
 module:hook("presence/initial", function (event)
 	local session = event.origin;
-	if file.open and is_kept and session.full_jid and not is_kept(session) then
-		contacts.set(bare_of(session), session.full_jid, here);
+	if is_kept and session.full_jid and not is_kept(session) then
+		note_here(bare_of(session), session.full_jid);
 	end
 end);
 
-local function directed_key(session, to)
-	return to.."\n"..session.full_jid;
+local function directed_key(to, full_jid)
+	return to.."\n"..full_jid;
+end
+
+-- To whom, and the full JID of who sent it.
+local function of_directed_key(key)
+	return match(key, "^([^\n]*)\n(.*)$");
 end
 
 -- Rooms of this server look for themselves who is there.
@@ -88,9 +98,9 @@ for _, kind in ipairs { "bare", "full", "host" } do
 		if not file.open or not is_kept or not to or not session.full_jid or is_kept(session) or is_room(to) then return; end
 		if session.directed and session.directed[to] then
 			own_of(session).has_directed = true;
-			contacts.set(bare_of(session), directed_key(session, to), directed);
+			contacts.set(bare_of(session), directed_key(to, session.full_jid), directed);
 		elseif own_of(session).has_directed then
-			contacts.set(bare_of(session), directed_key(session, to), nil);
+			contacts.set(bare_of(session), directed_key(to, session.full_jid), nil);
 		end
 	end, -10);
 end
@@ -103,8 +113,9 @@ local function not_here(session)
 	if own.has_directed then
 		own.has_directed = nil;
 		for key, what in pairs(contacts.get(account)) do
-			if what == directed and sub(key, -#session.full_jid - 1) == "\n"..session.full_jid then
-				contacts.set(account, key, nil);
+			if what == directed then
+				local _, full_jid = of_directed_key(key);
+				if full_jid == session.full_jid then contacts.set(account, key, nil); end
 			end
 		end
 	end
@@ -499,7 +510,7 @@ local function end_gone(account, full_jid, got_directed)
 	if file.open then
 		contacts.set(account, full_jid, nil);
 		for to in pairs(got_directed or {}) do
-			contacts.set(account, to.."\n"..full_jid, nil);
+			contacts.set(account, directed_key(to, full_jid), nil);
 		end
 	end
 	local successor = full_sessions[full_jid];
@@ -521,7 +532,7 @@ local function find_gone()
 		got_directed[full_jid] = {};
 	end
 	for _, key in ipairs(contacts.noted_as(directed)) do
-		local to, full_jid = match(key, "^([^\n]*)\n(.*)$");
+		local to, full_jid = of_directed_key(key);
 		if full_jid then
 			got_directed[full_jid] = got_directed[full_jid] or {};
 			got_directed[full_jid][to] = true;
@@ -568,16 +579,13 @@ return {
 		start_working();
 	end;
 	ended = note_gone;
-	-- Contacts know that session; should the server be killed now, they are told at the next start that it is not there.
-	note_here = function (account, full_jid)
-		if file.open then contacts.set(account, full_jid, here); end
-	end;
+	note_here = note_here;
 	tell_of_end = end_gone;
 	-- The same of a session that is about to end, before it is in the journal no more.
 	note_ending = function (session)
-		if file.open and waiting.is_available(session) then
-			contacts.set(bare_of(session), session.full_jid, here);
-			contacts.write_down();
+		if waiting.is_available(session) then
+			note_here(bare_of(session), session.full_jid);
+			write_down();
 		end
 	end;
 	-- f() is called soon, before anybody is told anything.

@@ -179,10 +179,9 @@ local function end_of_turn()
 	before_it_is_told();
 end
 
--- Something was queued for a session without a connection.
+-- What was just queued (turn.queued) is for a session without a connection.
 local function queued_away(session)
 	if level == "none" or not journal.open then return; end
-	turn.queued = true;
 	if not turn.has_end then
 		turn.has_end = true;
 		timer.add_task(0, end_of_turn);

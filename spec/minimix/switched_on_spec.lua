@@ -43,15 +43,20 @@ muc.versions("rooms when mod_minimix is switched on", function (start)
 		assert.is_nil(muc.truth(ctx.srv, room).ada);
 	end
 
+	-- Two clients in a room by themselves, and then mod_minimix is there.
+	local function in_by_themselves(how)
+		local o = muc.options { config = "smacks_hibernation_time = 60" };
+		o.minimix = false;
+		local ctx = start(o);
+		local owner, ada = ctx:resumable { available = true }, ctx:resumable { available = true };
+		local room = muc.open(ctx, { owner = owner });
+		muc.enter(ada, room, "ada");
+		return ctx, room, restart(ctx, how, true, owner, ada);
+	end
+
 	for _, how in ipairs { "kill", "terminate" } do
 		it("a client that joins again is in once, by " .. how, function ()
-			local o = muc.options { config = "smacks_hibernation_time = 60" };
-			o.minimix = false;
-			local ctx = start(o);
-			local owner, ada = ctx:resumable { available = true }, ctx:resumable { available = true };
-			local room = muc.open(ctx, { owner = owner });
-			muc.enter(ada, room, "ada");
-			owner, ada = restart(ctx, how, true, owner, ada);
+			local ctx, room, owner, ada = in_by_themselves(how);
 			local mark, seen = muc.mark(ada), muc.mark(owner);
 			muc.enter(ada, room, "ada");
 			muc.settle(owner, ada);
@@ -66,13 +71,7 @@ muc.versions("rooms when mod_minimix is switched on", function (start)
 		end);
 
 		it("a client whose account is refused stays where it is, by " .. how, function ()
-			local o = muc.options { config = "smacks_hibernation_time = 60" };
-			o.minimix = false;
-			local ctx = start(o);
-			local owner, ada = ctx:resumable { available = true }, ctx:resumable { available = true };
-			local room = muc.open(ctx, { owner = owner });
-			muc.enter(ada, room, "ada");
-			owner, ada = restart(ctx, how, true, owner, ada);
+			local ctx, room, owner, ada = in_by_themselves(how);
 			assert.equal("conflict", (muc.refused(ada, room, "owner")));
 			muc.say(owner, room, "hello");
 			ada:expect(muc.groupchat(room, "owner", "hello"));

@@ -8,19 +8,6 @@ local function only_messages(c)
 	return t.bodies(t.only(c.seen, "message"));
 end
 
-local function befriend(srv, one, other)
-	srv:eval(([=[
-		local rm, jid = require "core.rostermanager", require "util.jid";
-		local function set(who, contact)
-			local user, host = jid.split(who);
-			local roster = rm.load_roster(user, host);
-			roster[contact] = { subscription = "both", groups = {} };
-			rm.save_roster(user, host, roster, contact);
-		end
-		set(%q, %q); set(%q, %q);
-	]=]):format(one, other, other, one));
-end
-
 -- A client whose connection is cut, with all that it has counted.
 local function away(ctx, options)
 	local c = ctx:resumable(options);
@@ -91,7 +78,7 @@ t.versions("a server that is killed in the next moment", function (start)
 
 	it("tells that a contact has gone whose session was one to resume", function ()
 		local ctx = started();
-		befriend(ctx.srv, "alice@localhost", "bob@localhost");
+		ctx:befriend("alice", "bob");
 		local phone = ctx:resumable { user = "alice", resource = "phone", available = true };
 		local bob = ctx:resumable { user = "bob", resource = "desk", available = true };
 		bob:sync();

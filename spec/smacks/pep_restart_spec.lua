@@ -7,19 +7,6 @@ local ns_caps, ns_disco = "http://jabber.org/protocol/caps", "http://jabber.org/
 local ns_pubsub = "http://jabber.org/protocol/pubsub";
 local node = "urn:example:node";
 
-local function befriend(ctx, a, b)
-	ctx.srv:eval([[
-		local rm, jid = require "core.rostermanager", require "util.jid";
-		local function add(who, contact)
-			local user, host = jid.split(who);
-			local roster = rm.load_roster(user, host);
-			roster[contact] = { subscription = "both", groups = {} };
-			rm.save_roster(user, host, roster, contact);
-		end
-		add(a, b); add(b, a);
-	]], a, b);
-end
-
 -- Sends presence with capabilities and answers what they are, to whoever asks.
 local function notified(c, nodes)
 	local features = {};
@@ -56,7 +43,7 @@ t.versions("PEP notifications", function (start)
 				users = { alice = "secret", eve = "secret", nobody = "secret" }; extra = 'VirtualHost "other.localhost"';
 			};
 			ctx.srv:adduser("carol", "secret", "other.localhost");
-			for _, contact in ipairs { "eve@localhost", "carol@other.localhost" } do befriend(ctx, "alice@localhost", contact); end
+			for _, contact in ipairs { "eve@localhost", "carol@other.localhost" } do ctx:befriend("alice", contact); end
 			local function contacts(resource)
 				local carol = ctx:connect(nil, { host = "other.localhost" });
 				carol:login("carol", "secret", resource);

@@ -81,17 +81,22 @@ function Ctx:contacts()
 	return a, b;
 end
 
+-- A name is one at the server's host; an address stays as it is.
+function Ctx:address(name)
+	return name:find("@", 1, true) and name or name .. "@" .. self.srv.host;
+end
+
 function Ctx:befriend(a, b)
 	self.srv:eval([[
-		local rm = require "core.rostermanager";
-		local function add(user, contact)
-			local jid = contact .. "@" .. c;
-			local roster = rm.load_roster(user, c);
-			roster[jid] = { subscription = "both", groups = {} };
-			rm.save_roster(user, c, roster, jid);
+		local rm, jid = require "core.rostermanager", require "util.jid";
+		local function add(who, contact)
+			local user, host = jid.split(who);
+			local roster = rm.load_roster(user, host);
+			roster[contact] = { subscription = "both", groups = {} };
+			rm.save_roster(user, host, roster, contact);
 		end
 		add(a, b); add(b, a);
-	]], a, b, self.srv.host);
+	]], self:address(a), self:address(b));
 end
 
 function Ctx:allow(pattern)

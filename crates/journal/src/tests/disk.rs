@@ -202,14 +202,19 @@ fn a_clean_stop_syncs() {
     assert_eq!(state(&mut j)[&1].queue, [Some(b"buffered".to_vec())]);
 }
 
-#[test]
-fn what_a_killed_process_left_unsynced_is_synced_before_the_new() {
+/// A process has committed a stanza, and was killed before it was synced.
+fn killed() -> MemoryFiles {
     let files = MemoryFiles::default();
     let mut j = started(&files);
     j.push(1, 1, b"old").unwrap();
     j.commit().unwrap();
     files.crash();
-    drop(j);
+    files
+}
+
+#[test]
+fn what_a_killed_process_left_unsynced_is_synced_before_the_new() {
+    let files = killed();
     let (mut j, _) = open(&files, tiny());
     j.push(1, 2, b"new").unwrap();
     let position = j.commit().unwrap();
@@ -268,12 +273,7 @@ fn nothing_is_called_durable_that_a_failed_sync_has_lost() {
 fn a_failed_sync_is_known_to_the_next_process() {
     for after in 0..12 {
         for times in 1..12 {
-            let files = MemoryFiles::default();
-            let mut j = started(&files);
-            j.push(1, 1, b"old").unwrap();
-            j.commit().unwrap();
-            files.crash();
-            drop(j);
+            let files = killed();
             files.fail(Op::Sync, after, times, EIO);
             let (mut j, _) = open(&files, tiny());
             j.push(1, 2, b"new").unwrap();
