@@ -12,6 +12,8 @@ import aioxmpp.connector
 import aioxmpp.dispatcher
 import aioxmpp.muc
 import aioxmpp.security_layer
+import aioopenssl
+from aioxmpp.stream import StanzaState
 
 
 def say(*fields):
@@ -20,6 +22,17 @@ def say(*fields):
 
 def body_of(message):
     return message.body.any() if message.body else None
+
+
+def ignore_writes_once_closed(transport):
+    """asyncio's own transports take no notice of what is written to a connection that has just gone. aioopenssl 0.6 raises a
+    RuntimeError, which aioxmpp 0.13.3 takes for the client's end: seen on a busy machine."""
+    write = transport.write
+
+    def write_unless_closed(self, data):
+        if not self.is_closing():
+            write(self, data)
+    transport.write = write_unless_closed
 
 
 class Driver:
@@ -38,16 +51,27 @@ class Driver:
         c.on_stream_resumed.connect(self.on_resumed)
         c.on_failure.connect(self.on_failure)
         self.room = None
+        self.refused = []  # tokens of what the library told that it could not send
+        self.later = None
 
     # Each is called for as long as it does not return true.
     def on_established(self):
         say("ready", str(self.client.local_jid))
 
     def on_suspended(self, _reason):
+        if self.later:
+            self.later.cancel()
         say("disconnected")
 
     def on_resumed(self):
         say("resumed")
+        self.later = asyncio.get_running_loop().call_later(1, self.send_refused)
+
+    def send_refused(self):
+        refused, self.refused = self.refused, []
+        for token in refused:
+            if token.state == StanzaState.FAILED:
+                self.enqueue(token.stanza)
 
     def on_failure(self, error):
         say("failed", repr(error))
@@ -73,9 +97,16 @@ class Driver:
         message = aioxmpp.Message(to=to, type_=kind)
         message.body[None] = body
         if to is None:
-            self.room.send_message(message)
-        else:
-            self.client.enqueue(message)
+            message.to = self.room.jid
+        self.enqueue(message)
+
+    def enqueue(self, message):
+        # In the moment in which the connection goes the library says that it failed, and leaves the rest to the application; but
+        # the first of what failed it sends again by itself a moment after it has resumed.
+        def changed(token, state):
+            if state == StanzaState.FAILED:
+                self.refused.append(token)
+        self.client.enqueue(message, on_state_change=changed)
 
     async def obey(self, line):
         command, *fields = line.split("\t")
@@ -102,6 +133,8 @@ def main():
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
     logging.basicConfig(level=logging.DEBUG if args.verbose else logging.ERROR, format="%(asctime)s %(name)s %(message)s")
+
+    ignore_writes_once_closed(aioopenssl.STARTTLSTransport)
 
     async def run():
         await Driver(args).run()

@@ -140,13 +140,14 @@ function Talk:step()
 	end
 end
 
-function Talk:wait(what, fn)
+-- Until fn() gives something; else the error says `what`, and what `missing()` adds.
+function Talk:wait(what, fn, missing)
 	local deadline = socket.gettime() + 60;
 	while true do
 		local value = fn();
 		if value then return value; end
 		if socket.gettime() > deadline then
-			error(("never came: %s (%d rounds)\n%s\n%s"):format(what, self.rounds, self.proxy:describe(),
+			error(("never came: %s (%d rounds)%s\n%s\n%s"):format(what, self.rounds, missing and missing() or "", self.proxy:describe(),
 				self.program and self.program:describe() or ""), 0);
 		end
 		self:step();
@@ -285,12 +286,35 @@ local function run(ctx, client)
 	self:cut("up");
 	self:resumed();
 
+	-- Who has how much of what.
+	local function shares()
+		return {
+			{ "the client has of the contact's", "d", self:messages() };
+			{ "the client has of the room's", "r", self:heard("friend") };
+			{ "the contact has", "u", self:with_forgotten(bodies(self.friend, "chat", "u"), "u") };
+			{ "the contact has of the room's", "s", self:with_forgotten(bodies(self.friend, "groupchat", "s"), "s") };
+			{ "the device has of the room's", "s", self:with_forgotten(bodies(self.device, "groupchat", "s"), "s") };
+			{ "the client has of its own in the room", "s", self:with_forgotten(self:heard("talker"), "s") };
+		};
+	end
 	self:wait("the end of all that is said", function ()
-		return self.rounds == many and #self:messages() >= many and #self:heard("friend") >= many
-			and #self:with_forgotten(bodies(self.friend, "chat", "u"), "u") >= many
-			and #self:with_forgotten(bodies(self.friend, "groupchat", "s"), "s") >= many
-			and #self:with_forgotten(bodies(self.device, "groupchat", "s"), "s") >= many
-			and #self:with_forgotten(self:heard("talker"), "s") >= many;
+		if self.rounds < many then return false; end
+		for _, share in ipairs(shares()) do
+			if #share[3] < many then return false; end
+		end
+		return true;
+	end, function ()
+		local out = {};
+		for _, share in ipairs(shares()) do
+			local has = {};
+			for _, body in ipairs(share[3]) do has[body] = true; end
+			local lacks = {};
+			for _, body in ipairs(t.numbered(share[2], many)) do
+				if not has[body] then table.insert(lacks, body); end
+			end
+			table.insert(out, ("\n%s %d of %d: without %s"):format(share[1], #share[3], many, table.concat(lacks, " ")));
+		end
+		return table.concat(out);
 	end);
 	local settled = socket.gettime() + 0.5; -- for what comes once too often
 	while socket.gettime() < settled do self:step(); end
