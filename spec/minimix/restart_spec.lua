@@ -303,6 +303,31 @@ muc.versions("the account's server goes away and comes back", function (start)
 		end);
 	end
 
+	it("by kill -9 after it had written down what it sent, and before to whom: nothing is heard twice", function ()
+		local a, b = muc.two_servers(start, { config = "smacks_hibernation_time = 60" });
+		local room, owner = muc.open(b, { service = "rooms.b.test", config = { ["muc#roomconfig_historylength"] = "100" } });
+		local ada = a:resumable { available = true };
+		muc.enter(ada, room, "ada", { seconds = 10 });
+		for _, body in ipairs { "one", "two" } do
+			muc.say(owner, room, body);
+			ada:expect { body = body };
+		end
+		ada:ack();
+		ada:sync();
+		a.srv:kill();
+		ada:cut();
+		local path = a.srv.dir .. "/data/enjamb-rooms";
+		local lines = server.read_file(path);
+		local last = assert(lines:match("(s\t[^\n]*\n)$"), lines);
+		server.write_file(path, lines:sub(1, -#last // 2)); -- half of it was written, even
+		a.srv:launch();
+		local back = a:resume(ada);
+		eventually("in again", function () assert.truthy(muc.truth(b.srv, room).ada); end);
+		muc.say(owner, room, "three");
+		back:expect { body = "three" };
+		assert.same({ "three" }, t.bodies(muc.got(back, 1, { name = "message", type = "groupchat" })));
+	end);
+
 	it("a room on the same server takes the account in again", function ()
 		local ctx = muc.start(start, { config = "smacks_hibernation_time = 60" });
 		local room, owner = muc.open(ctx, { config = { ["muc#roomconfig_persistentroom"] = "1" } });

@@ -84,13 +84,17 @@ impl Minimix {
     /// Writes down what has changed in rooms; for when all that it led to is queued.
     ///
     /// What the file says that clients were told must be in their queues after a crash, so `commit` hands these to the
-    /// operating system first, and says whether that went well. Killed in between, somebody is told twice. Returns the lines that
-    /// were written.
-    pub fn write_down(&mut self, commit: impl FnOnce() -> bool) -> Option<String> {
-        if self.news.is_empty() || !(commit() || self.news.len() > MUCH_NEWS) {
+    /// operating system first, with the lines (see [`crate::ahead`]), and says whether that went well. Returns the lines that were
+    /// written.
+    pub fn write_down(&mut self, commit: impl FnOnce(&str) -> bool) -> Option<String> {
+        if self.news.is_empty() {
             return None;
         }
-        let lines = rooms::written(&std::mem::take(&mut self.news));
+        let lines = rooms::written(&self.news);
+        if !(commit(&lines) || self.news.len() > MUCH_NEWS) {
+            return None;
+        }
+        self.news.clear();
         self.log.as_mut()?.write(&lines, || rooms::all(&self.engine, &self.recorded));
         Some(lines)
     }

@@ -12,6 +12,7 @@
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
 mod accounts;
+mod ahead;
 mod api;
 mod boundary;
 mod clock;

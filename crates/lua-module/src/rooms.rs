@@ -118,10 +118,11 @@ fn changes(room: &str, kept: &RoomRecord, mut each: impl FnMut(Change)) {
 }
 
 impl Log {
-    pub fn open(path: PathBuf) -> io::Result<(Log, HashMap<String, RoomRecord>)> {
+    /// `ahead` are the lines that were to be written last: the file may lack them, or the end of them.
+    pub fn open(path: PathBuf, ahead: &str) -> io::Result<(Log, HashMap<String, RoomRecord>)> {
         let mut rooms = HashMap::new();
         let lines = Lines::open(path, "Who is in which room", |text| {
-            rooms = read(text);
+            rooms = if text.ends_with(ahead) { read(text) } else { read(&[text, ahead].concat()) };
             kept_lines(&rooms)
         })?;
         Ok((Log(lines), rooms))
@@ -140,13 +141,15 @@ mod tests {
     #[test]
     fn what_is_written_is_there_again() {
         let path = std::env::temp_dir().join(format!("enjamb-rooms-{}", std::process::id()));
-        let (mut log, rooms) = Log::open(path.clone()).expect("made");
+        let (mut log, rooms) = Log::open(path.clone(), "").expect("made");
         assert!(rooms.is_empty());
         let said = Change::Message { room: "r@c".into(), mark: Mark { words: 7, archived: Some(8), at: 9 } };
         log.write(&written(std::slice::from_ref(&said)), String::new);
         let text = std::fs::read_to_string(&path).expect("readable");
         assert_eq!(text, "s\tr@c\t7:8\t9\n");
-        assert_eq!(Log::open(path.clone()).expect("opened").1["r@c"].said.len(), 1);
+        for (ahead, said) in [("", 1), ("s\tr@c\t7:8\t9\n", 1), ("s\tr@c\ta:b\tc\n", 2)] {
+            assert_eq!(Log::open(path.clone(), ahead).expect("opened").1["r@c"].said.len(), said);
+        }
         std::fs::remove_file(path).expect("removed");
     }
 

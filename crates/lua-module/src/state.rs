@@ -1,6 +1,7 @@
 //! The state of the process: its streams, and its accounts in rooms. The one thread-local of the engines.
 
 use crate::accounts::Minimix;
+use crate::ahead::Ahead;
 use crate::logs::Logs;
 use crate::wake::Wake;
 use enjamb_journal::Journal;
@@ -22,6 +23,8 @@ pub struct State {
     pub rooms: Rooms,
     /// And of files of lines, where the journal is copied.
     pub logs: Logs,
+    /// And of the file of rooms.
+    pub ahead: Ahead,
     /// From when the journal's time is counted.
     pub opened: Option<Instant>,
     /// By which the journal's thread tells that the disk has more.

@@ -2,6 +2,7 @@
 //!
 //! Glue to [`Sessions`], which follows the streams of [`crate::api::smacks`] by itself.
 
+use crate::ahead::{self, Ahead};
 use crate::api::attributes;
 use crate::api::smacks::LuaLimits;
 use crate::log;
@@ -70,9 +71,10 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
     match opened {
         Err(error) => failed(lua, error),
         Ok((mut journal, recovery)) => {
-            let mut of_logs = Vec::new();
-            let rooms = Rooms::open_beside(&mut journal, |id, record| {
-                of_logs.extend(logs::name(record).map(|name| (id, name)));
+            let (mut of_logs, mut ahead) = (Vec::new(), Ahead::default());
+            let rooms = Rooms::open_beside(&mut journal, |id, record| match ahead::lines(record) {
+                Some(lines) => ahead = Ahead::found(id, lines),
+                None => of_logs.extend(logs::name(record).map(|name| (id, name))),
             });
             let logs = Logs::open(&mut journal, of_logs);
             let logs = if with(|state| state.is_copied()) {
@@ -81,7 +83,8 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
                 logs.end(&mut journal).map_err(LuaError::external)?;
                 Logs::default()
             };
-            let not_sessions: Vec<u64> = rooms.ids().into_iter().chain(logs.ids()).collect();
+            let not_sessions: Vec<u64> =
+                rooms.ids().into_iter().chain(logs.ids()).chain(ahead.id()).collect();
             said.set("sessions", journal.sessions().count() - not_sessions.len())?;
             said.set("torn", recovery.torn)?;
             said.set("damaged", recovery.damaged.len())?;
@@ -92,7 +95,7 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
                 state.opened_in(directory);
                 state.sessions.open(journal);
                 not_sessions.into_iter().for_each(|id| state.sessions.leave_alone(id));
-                (state.rooms, state.logs) = (rooms, logs);
+                (state.rooms, state.logs, state.ahead) = (rooms, logs, ahead);
                 state.opened = Some(Instant::now());
             });
             said.into_lua_multi(lua)

@@ -1,6 +1,7 @@
 //! Reaching the engine and what belongs to it ([`Minimix`]), and the file that keeps what changed in rooms.
 
 use crate::accounts::Minimix;
+use crate::api::journal::new_id;
 use crate::rooms::Log;
 use crate::state::{self, State};
 use enjamb_muc_fork::Accounts;
@@ -35,8 +36,13 @@ fn copy(state: &mut State, lines: &str) {
 /// [`Minimix::write_down`], with the sessions' queues.
 pub fn write_down() {
     state::with(|state| {
-        let sessions = &mut state.sessions;
-        if let Some(lines) = state.minimix.write_down(|| sessions.commit().is_ok()) {
+        let (sessions, ahead) = (&mut state.sessions, &mut state.ahead);
+        let commit = |lines: &str| {
+            let noted =
+                sessions.journal().map_or(Ok(()), |journal| ahead.note(journal, lines, || new_id().ok()));
+            noted.is_ok() && sessions.commit().is_ok()
+        };
+        if let Some(lines) = state.minimix.write_down(commit) {
             copy(state, &lines);
         }
     });
@@ -52,7 +58,8 @@ fn write_all_down(_: &Lua, (): ()) -> LuaResult<()> {
 fn keep(_: &Lua, path: String) -> LuaResult<(Option<bool>, Option<String>)> {
     let path = PathBuf::from(path);
     let brought = state::with(|state| state.bring_lines(NAME, &path));
-    Ok(match brought.and_then(|()| Log::open(path)) {
+    let ahead = state::with(|state| state.ahead.take_lines());
+    Ok(match brought.and_then(|()| Log::open(path, &ahead)) {
         Ok((log, recorded)) => {
             state::with(|state| {
                 state.minimix.keep(log, recorded);
