@@ -24,8 +24,9 @@ end
 
 local function published(account, id, item)
 	local room = jid_prep(id);
-	local node, _, resource = jid_split(room);
+	local node, room_host, resource = jid_split(room);
 	if not node or resource then return; end
+	if hosts[room_host] and hosts[room_host].type == "local" then return; end -- an account's address
 	local conference = item and item:get_child("conference", xmlns_bookmarks);
 	local bookmark;
 	if conference then

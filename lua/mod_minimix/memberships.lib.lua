@@ -518,6 +518,7 @@ return {
 			take_up(username);
 		end
 	end;
+	save = save_account;
 	-- The account is deleted, and its record with it.
 	forget = function (username)
 		records.unknown[username], records.damaged[username], records.unsaved[username], records.read[username] = nil, nil, nil, nil;

@@ -82,6 +82,15 @@ module:hook_global("user-deleted", function (event)
 	perform(forget_account(account), account);
 end);
 
+-- It cannot log in any more (from Prosody 13 on): it is out of its rooms, but its records stay, for when it may again.
+module:hook_global("user-disabled", function (event)
+	if event.host ~= host then return; end
+	local account = event.username.."@"..host;
+	bookmarks.forget(account);
+	perform(mx.account_deleted(account), account);
+	memberships.save(account);
+end);
+
 function module.unload()
 	if not module.reloading then
 		room_services.unload();

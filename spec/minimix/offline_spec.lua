@@ -51,6 +51,16 @@ muc.account("bookmarks (XEP-0402)", {}, function (ctx, it)
 		assert.equal("ada", muc.enter(ada, room, "ada").nick);
 	end);
 
+	it("of the address of an account of this server join nothing", function ()
+		local ada, friend = muc.client(ctx), muc.client(ctx);
+		muc.settle(ada, friend);
+		local mark = muc.mark(friend);
+		muc.bookmark(ada, friend.bare, true, "ada");
+		muc.settle(ada, friend);
+		assert.same({}, muc.got(friend, mark, { name = "presence" }));
+		assert.is_false(ctx.srv:eval("return require 'enjamb'.minimix.has(a, b)", ada.bare, friend.bare));
+	end);
+
 	it("have a password", function ()
 		local room, owner = muc.open(ctx, { config = { ["muc#roomconfig_roomsecret"] = "pw" } });
 		local ada = muc.client(ctx);

@@ -1,4 +1,6 @@
+local busted = require "busted";
 local t = require "support";
+local muc = require "support.muc";
 
 t.each("rooms of an account that is deleted", {
 	modules = { "minimix" }, config = 'minimix_offline = "stay"',
@@ -25,5 +27,28 @@ t.each("rooms of an account that is deleted", {
 		ctx.srv:wait_gone(ada.jid);
 		assert.is_false(saved());
 		assert.same({ 0 }, ctx.srv:eval("return { #(select(2, require 'enjamb'.minimix.clients(a, b)) or {}) }", ada.bare, room));
+	end);
+end);
+
+t.versions("rooms of an account that is disabled", function (start, version)
+	if version == "0.12" then return; end -- which disables none
+
+	busted.it("see it leave, and see it again when it logs in as its bookmark says", function ()
+		local ctx = muc.start(start, { config = "smacks_hibernation_time = 60", authentication = "internal_hashed" });
+		local room, owner = muc.open(ctx, { config = { ["muc#roomconfig_persistentroom"] = "1" } });
+		local ada = muc.client(ctx);
+		muc.bookmark(ada, room, true, "ada");
+		owner:expect(muc.presence_of(room, "ada"));
+		ctx.srv:eval("return require 'core.usermanager'.disable_user(a, 'localhost') and true", ada.username);
+		owner:expect(muc.presence_of(room, "ada", "unavailable"));
+		ctx.srv:wait_gone(ada.jid);
+		ada:cut();
+		owner:cut();
+		ctx.srv:kill();
+		ctx.srv:launch();
+		assert.is_nil(muc.truth(ctx.srv, room).ada);
+		ctx.srv:eval("return require 'core.usermanager'.enable_user(a, 'localhost') and true", ada.username);
+		muc.client(ctx, { user = ada.username });
+		muc.eventually("it is in again", function () assert.truthy(muc.truth(ctx.srv, room).ada); end);
 	end);
 end);
