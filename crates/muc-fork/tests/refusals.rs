@@ -248,3 +248,31 @@ fn who_waits_has_its_own_password_after_a_restart() {
     assert_eq!(both.refuses("not-authorized"), ["desk"]);
     both.assert_asked(3, "ada", Some("wrong"));
 }
+
+#[test]
+fn a_room_may_refuse_without_saying_what() {
+    let mut both = Both::new();
+    both.joins("phone", "ada", None);
+    both.joins("desk", "countess", None);
+    let error = |both: &mut Both| {
+        let from = FromRoom { account: ACCOUNT, room: ROOM, nick: None, id: None };
+        let said = MucUser { condition: Some("registration-required"), ..MucUser::default() };
+        let now = both.now;
+        let all = both.fork.presence_from_room(from, Presence::Error, said, b"<presence type='error'/>", now);
+        assert_eq!(all, Some(vec![]));
+        both.now += 1;
+        let all = both.fork.tick(both.now);
+        both.note(&all);
+        told(&all)
+    };
+    assert_eq!(error(&mut both), ["phone"]);
+    both.assert_asked(2, "countess", None);
+    assert_eq!(error(&mut both), ["desk"]);
+    // It is no answer if another one comes.
+    let mut both = Both::new();
+    both.joins("phone", "ada", None);
+    let from = FromRoom { account: ACCOUNT, room: ROOM, nick: None, id: None };
+    let said = MucUser { condition: Some("internal-server-error"), ..MucUser::default() };
+    both.fork.presence_from_room(from, Presence::Error, said, b"<presence type='error'/>", 0);
+    assert_eq!(both.lets_in(), ["phone"]);
+}

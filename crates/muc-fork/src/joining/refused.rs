@@ -7,7 +7,7 @@ use crate::conditions::SILENT;
 use crate::decision::{Decision, Edit, Id, Outcome};
 use crate::input::{FromRoom, MucUser, Refusal};
 use crate::membership::client::{Client, Stage};
-use crate::membership::discussion::SETTLE_TIMEOUT;
+use crate::membership::discussion::{SETTLE_TIMEOUT, SOON};
 use crate::membership::joining::Maybe;
 use crate::membership::{Membership, Phase};
 use crate::serving::set_id;
@@ -34,8 +34,13 @@ impl Accounts {
                 m.rename_refused(from, out);
             }
             Phase::Joining(joining) if joining.put_off => {}
-            // No answer to anything.
-            Phase::Joining(_) | Phase::Leaving(_) if of_room => {}
+            // Some gateways refuse a join like this. It may be no answer to anything as well, and then nobody is to be told.
+            Phase::Joining(_) if of_room => {
+                if m.clients.iter().any(|c| matches!(c.stage, Stage::Waiting { .. })) {
+                    self.may_be_refused(from, said, presence, now + SOON);
+                }
+            }
+            Phase::Leaving(_) if of_room => {}
             Phase::Joining(_) => {
                 self.turned_away(from.account, from.room, said.refusal(), None, now, out);
             }
@@ -59,15 +64,20 @@ impl Accounts {
         out: &mut Vec<Decision>,
     ) {
         let Some(m) = self.membership_mut(from.account, from.room) else { return };
-        if m.rename_refused(from, out) {
-            return;
+        if !m.rename_refused(from, out) {
+            self.may_be_refused(from, said, presence, now + SETTLE_TIMEOUT);
         }
+    }
+
+    /// If nothing better comes until then, the join is refused.
+    fn may_be_refused(&mut self, from: FromRoom, said: MucUser, presence: &[u8], until: u64) {
+        let Some(m) = self.membership_mut(from.account, from.room) else { return };
         let (quiet, due) = (m.is_quiet(), m.due);
         let Some(joining) = m.joining_mut() else { return };
         if !quiet && !joining.put_off && joining.maybe.is_none() {
             joining.maybe = Some(Maybe::Refused { refusal: said.refusal(), presence: presence.into() });
-            if due > now + SETTLE_TIMEOUT {
-                self.wake(from.account, from.room, now + SETTLE_TIMEOUT);
+            if due > until {
+                self.wake(from.account, from.room, until);
             }
         }
     }
