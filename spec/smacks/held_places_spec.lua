@@ -28,8 +28,8 @@ local function told_of(owner, from, room, nick)
 end
 
 t.versions("a place that is held for a client", function (start)
-	local function begin()
-		local ctx = start { extra = config };
+	local function begin(minimix)
+		local ctx = start { extra = config, minimix = minimix };
 		local room, owner, alice = muc.new_room(), ctx:resumable { available = true }, ctx:resumable { available = true };
 		muc.enter(owner, room, "owner");
 		muc.enter(alice, room, "alice");
@@ -37,31 +37,33 @@ t.versions("a place that is held for a client", function (start)
 		return ctx, room, owner, alice, muc.mark(owner);
 	end
 
-	it("is none that it can speak from before it has joined", function ()
-		local ctx, room, owner, alice, mark = begin();
-		local again = anew(ctx, alice);
-		assert.equal("not-acceptable", condition(again:iq("get", ping, room .. "/alice")));
-		assert.equal("not-acceptable", condition(again:iq("get", ping, room .. "/owner")));
-		muc.say(again, room, "too early");
-		assert.equal("not-acceptable", condition(again:expect({ name = "message", type = "error" })));
-		again:message(room .. "/owner", "whispered", { type = "chat" });
-		assert.equal("not-acceptable", condition(again:expect({ name = "message", type = "error" })));
-		again:send(("<presence to='%s/alice'><show>away</show></presence>"):format(room));
-		assert.equal("item-not-found", condition(again:expect({ name = "presence", type = "error" })));
-		assert.same({}, told_of(owner, mark, room, "alice"));
-		-- what it is asked it may answer
-		owner:send(("<iq type='get' id='asked' to='%s/alice'>%s</iq>"):format(room, ping));
-		local asked = again:expect({ name = "iq", type = "get" });
-		again:send(("<iq type='result' id='%s' to='%s'/>"):format(asked.attr.id, asked.attr.from));
-		assert.equal("result", owner:expect({ name = "iq", id = "asked" }).attr.type);
-		local mark_now = muc.mark(owner);
-		assert.same({ "owner" }, muc.enter(again, room, "alice").nicks);
-		assert.same({}, told_of(owner, mark_now, room, "alice"));
-		assert.equal("result", again:iq("get", ping, room .. "/alice").attr.type);
-		muc.say(again, room, "in time");
-		muc.all_hear({ owner, again }, room, "alice", "in time");
-		assert.same({}, ctx:log_errors(0));
-	end);
+	for with, minimix in pairs { [""] = false, [", with mod_minimix"] = true } do
+		it("is none that it can speak from before it has joined" .. with, function ()
+			local ctx, room, owner, alice, mark = begin(minimix);
+			local again = anew(ctx, alice);
+			assert.equal("not-acceptable", condition(again:iq("get", ping, room .. "/alice")));
+			assert.equal("not-acceptable", condition(again:iq("get", ping, room .. "/owner")));
+			muc.say(again, room, "too early");
+			assert.equal("not-acceptable", condition(again:expect({ name = "message", type = "error" })));
+			again:message(room .. "/owner", "whispered", { type = "chat" });
+			assert.equal("not-acceptable", condition(again:expect({ name = "message", type = "error" })));
+			again:send(("<presence to='%s/alice'><show>away</show></presence>"):format(room));
+			assert.equal("item-not-found", condition(again:expect({ name = "presence", type = "error" })));
+			assert.same({}, told_of(owner, mark, room, "alice"));
+			-- what it is asked it may answer
+			owner:send(("<iq type='get' id='asked' to='%s/alice'>%s</iq>"):format(room, ping));
+			local asked = again:expect({ name = "iq", type = "get" });
+			again:send(("<iq type='result' id='%s' to='%s'/>"):format(asked.attr.id, asked.attr.from));
+			assert.equal("result", owner:expect({ name = "iq", id = "asked" }).attr.type);
+			local mark_now = muc.mark(owner);
+			assert.same({ "owner" }, muc.enter(again, room, "alice").nicks);
+			assert.same({}, told_of(owner, mark_now, room, "alice"));
+			assert.equal("result", again:iq("get", ping, room .. "/alice").attr.type);
+			muc.say(again, room, "in time");
+			muc.all_hear({ owner, again }, room, "alice", "in time");
+			assert.same({}, ctx:log_errors(0));
+		end);
+	end
 
 	it("has to be asked for with the password that the room has now", function ()
 		local ctx, room, owner, alice, mark = begin();

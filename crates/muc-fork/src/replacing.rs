@@ -5,12 +5,14 @@
 //! it joins where the engine has it, and what the account shows has not changed. Where it has not joined for a while it is gone.
 //!
 //! While its place in a room is held a client is told nothing of who is there and what is said: it has not asked for that. When it joins it
-//! gets all of it. What is for it alone (private messages, answers) it gets.
+//! gets all of it. What is for it alone (private messages, answers) it gets, and may answer. Anything else that it sends before goes to the
+//! room as its own, not as the account's, and the room tells it that it is not in.
 
 use crate::accounts::Accounts;
 use crate::copies::room_of;
 use crate::decision::Decision;
 use crate::holds::Hold;
+use crate::input::FromClient;
 
 /// For how many seconds they are.
 pub const HOLD: u64 = 15;
@@ -37,6 +39,11 @@ impl Accounts {
             let online = self.accounts.get(&account).is_some_and(|a| a.online);
             self.out_of_rooms(&account, &resource, turn, online, false, None, now, out);
         }
+    }
+
+    /// Whether the client has not joined the room where its place is held. What it sends is no occupant's then.
+    pub(crate) fn is_held(&self, from: FromClient) -> bool {
+        self.holds.has(from.account, from.resource, from.room)
     }
 
     /// Takes out what clients are not told while their places are held.

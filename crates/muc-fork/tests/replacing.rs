@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
 use enjamb_muc_fork::decision::Decision;
-use enjamb_muc_fork::input::{FromClient, FromRoom, Join, MucUser, Presence};
+use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, MucUser, Presence};
 use enjamb_muc_fork::{Accounts, HOLD, chat};
 
 const ACCOUNT: &str = "ada@a.example";
@@ -87,4 +87,33 @@ fn keeps_its_places_where_it_joins_again() {
     assert!(fork.clients(ACCOUNT, "one@c.example").unwrap().1.contains(&"phone".to_owned()));
     // That was all.
     assert!(sent(&fork.tick(2 + 2 * HOLD)).is_empty());
+}
+
+/// Whether what its client sends goes to the room as the account's: a request, a message, and a presence that is no join.
+fn speaks(fork: &mut Accounts, room: &str, now: u64) -> [bool; 3] {
+    let from = FromClient { account: ACCOUNT, resource: "phone", room, nick: Some("ada"), id: Some("s") };
+    let ping = fork.iq_from_client(from, Iq::Request, true, Asks::default(), now);
+    let to_all = FromClient { nick: None, ..from };
+    let message = fork.message_from_client(to_all, Message::Groupchat, None, now);
+    let update = fork.presence_from_client(
+        from,
+        Presence::Available,
+        None,
+        b"<presence><show>away</show></presence>",
+        now,
+    );
+    let refused = |d: &Decision| matches!(d, Decision::Refuse { .. });
+    [ping.is_some(), message.is_some(), !update.unwrap().iter().any(refused)]
+}
+
+#[test]
+fn is_not_in_for_what_it_sends_until_it_joins_again() {
+    let mut fork = in_two_rooms();
+    assert_eq!(speaks(&mut fork, "one@c.example", 10), [true; 3]);
+    fork.replaced(ACCOUNT, "phone", 20);
+    assert_eq!(speaks(&mut fork, "one@c.example", 21), [false; 3]);
+    assert!(told(&mut fork, "one@c.example", 22) == 0, "it is in without having joined");
+    join(&mut fork, "one@c.example", b"<presence/>", 23);
+    assert_eq!(speaks(&mut fork, "one@c.example", 24), [true; 3]);
+    assert_eq!(speaks(&mut fork, "two@c.example", 25), [false; 3]);
 }

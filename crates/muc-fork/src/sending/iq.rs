@@ -23,7 +23,7 @@ impl Accounts {
         let to = m.address(from, self.view(from.room));
         match kind {
             Iq::Request => {
-                if !m.is_in(from.resource) {
+                if !m.is_in(from.resource) || self.is_held(from) {
                     return None;
                 }
                 let ping = ping && from.nick.is_some() && to == at(from.room, &m.nick);

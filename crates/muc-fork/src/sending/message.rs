@@ -28,10 +28,14 @@ impl Accounts {
         condition: Option<&str>,
         now: u64,
     ) -> Option<Vec<Decision>> {
+        let is_held = self.is_held(from);
         let to = self.membership(from.account, from.room)?.address(from, self.view(from.room));
         let m = self.membership_mut(from.account, from.room)?;
         if kind == Message::Error {
             return Some(self.broken(from, condition, now));
+        }
+        if is_held {
+            return None;
         }
         let client = m.client_mut(from.resource).filter(|c| c.is_in())?;
         client.errors = 0;

@@ -21,6 +21,9 @@ impl Accounts {
         now: u64,
     ) -> Option<Vec<Decision>> {
         let mut out = Vec::new();
+        if kind == Presence::Available && join.is_none() && self.is_held(from) {
+            return Some(vec![Decision::Refuse { condition: NOT_IN }]);
+        }
         match kind {
             Presence::Error => {
                 self.membership(from.account, from.room)?;
