@@ -6,12 +6,12 @@ local enjamb = require "enjamb";
 local by_itself = module:require "by_itself";
 local mx, serialize = enjamb.minimix, enjamb.serialize;
 
-local concerns, client_sends = mx.concerns, mx.client_sends;
+local concerns, client_sends, lacks_jids = mx.concerns, mx.client_sends, mx.lacks_jids;
 local replaced = require "enjamb.replaced";
 local pairs = pairs;
 
 local bare_sessions, hosts = prosody.bare_sessions, prosody.hosts;
-local perform, forget_account;
+local perform, forget_account, told_by_room;
 -- Connections are closed on the way down; the accounts are in their rooms when the server is up again.
 local stopping = false;
 
@@ -77,14 +77,20 @@ local function presence(event)
 		end
 		return;
 	end
-	local account = account_of(origin);
+	local account, room = account_of(origin), jid.bare(to);
+	if lacks_jids(account, room) then
+		-- The room tells nobody who is in it already whose they are, now that everybody may know; one that is here can be looked at.
+		local told = told_by_room(account, room);
+		if told then
+			mx.show_jids(account, room, told);
+		end
+	end
 	local decisions = ask(account, origin, stanza, is_at_host_with_accounts(to));
 	if not decisions then return; end
 	if origin.directed then
 		-- mod_presence would tell the room that the client is gone, and from the client itself.
 		origin.directed[to] = nil;
 	end
-	local room = jid.bare(to);
 	local nick = by_itself.nick_of(origin, room);
 	if nick then
 		return perform_beside(origin, room, nick, decisions, account, stanza);
@@ -126,5 +132,7 @@ return {
 	closes = replaced.note;
 	unbind = unbind;
 	stopping = function () stopping = true; end;
-	watch = function (perform_decisions, account_forgetter) perform, forget_account = perform_decisions, account_forgetter; end;
+	watch = function (perform_decisions, account_forgetter, looker)
+		perform, forget_account, told_by_room = perform_decisions, account_forgetter, looker;
+	end;
 };

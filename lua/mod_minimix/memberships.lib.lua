@@ -154,7 +154,7 @@ local function fault_of(room, membership)
 	end
 end
 
--- What a room of this server has of the account still, if it outlived the restart (mod_muc_enjamb).
+-- What a room of this server would tell the account now (mod_muc_enjamb): after a restart, if it has the account still.
 local function remembered(account, room)
 	local _, domain = jid_split(room);
 	local service = hosts[domain];
@@ -162,7 +162,7 @@ local function remembered(account, room)
 	if not rooms then return nil; end
 	local ok, told = protect(rooms.as_told, room, account);
 	if not ok then
-		module:log("error", "%s joins %s again, which may have it still: %s", account, room, told);
+		module:log("error", "It is not known what %s has of %s: %s", room, account, told);
 	end
 	return ok and told or nil;
 end
@@ -519,6 +519,7 @@ return {
 		end
 	end;
 	save = save_account;
+	remembered = remembered;
 	-- The account is deleted, and its record with it.
 	forget = function (username)
 		records.unknown[username], records.damaged[username], records.unsaved[username], records.read[username] = nil, nil, nil, nil;

@@ -67,7 +67,7 @@ local function forget_account(account)
 end
 
 memberships.watch(mx, perform, actions.savers, bookmarks.load, forget_account);
-from_clients.watch(perform, forget_account);
+from_clients.watch(perform, forget_account, memberships.remembered);
 
 module:hook("resource-bind", function (event)
 	local account = from_clients.account_of(event.session);

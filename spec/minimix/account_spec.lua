@@ -443,6 +443,26 @@ muc.account("several clients of an account in a room", {}, function (ctx, it)
 		muc.in_step(ctx, room, owner, phone, desk, watcher, third);
 	end);
 
+	for what, change in pairs {
+		["the room shows real JIDs"] = function (owner, room) muc.configure(owner, room, { ["muc#roomconfig_whois"] = "anyone" }); end;
+		["the account is a moderator"] = function (owner, room) muc.admin_ok(owner, room, { role = "moderator", nick = "ada" }); end;
+	} do
+		it("that join when " .. what .. " are shown them", function ()
+			local room, owner, phone, desk, watcher = party();
+			assert.is_nil(muc.item((muc.saw(desk, muc.presence_of(room, "watcher")))).attr.jid);
+			local mark = muc.mark(desk);
+			change(owner, room);
+			muc.in_step(ctx, room, owner, phone, desk, watcher);
+			local third = muc.client(ctx, { user = phone.username });
+			muc.enter(third, room, "ada");
+			for nick, c in pairs { owner = owner, watcher = watcher } do
+				assert.equal(c.jid, muc.item((muc.saw(third, muc.presence_of(room, nick)))).attr.jid);
+			end
+			muc.in_step(ctx, room, owner, phone, desk, watcher, third);
+			assert.same({}, muc.got(desk, mark, muc.presence_of(room, "watcher")));
+		end);
+	end
+
 	it("need the password only once", function ()
 		local room, owner = muc.open(ctx, { config = { ["muc#roomconfig_roomsecret"] = "pw" } });
 		local phone = muc.client(ctx);

@@ -52,6 +52,8 @@ pub struct Membership {
     pub codes: Codes,
     /// It is shown real JIDs, as far as the room has said.
     pub sees_jids: bool,
+    /// It does so since it was told of the others.
+    pub lacks_jids: bool,
     pub discussion: Discussion,
     pub repeats: Repeats,
     pub comparison: Comparison,
@@ -148,6 +150,7 @@ impl Membership {
             own: None,
             codes: Codes::default(),
             sees_jids: false,
+            lacks_jids: false,
             discussion: Discussion::default(),
             repeats: Repeats::default(),
             comparison: Comparison::default(),

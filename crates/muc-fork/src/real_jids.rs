@@ -1,5 +1,6 @@
 //! Who may see the occupants' real JIDs (XEP-0045 §4.2, §10.2.1) changes while the account is in: a room tells that by a status
-//! code, or gives the account another role, and tells of no occupant anew. What is kept for clients that join later follows.
+//! code, or gives the account another role, and tells of no occupant anew. What is kept for clients that join later follows: JIDs
+//! that are hidden are taken out; those that are shown now are known when somebody has looked, which a room of this server allows.
 
 use crate::accounts::Accounts;
 use crate::input::FromRoom;
@@ -23,8 +24,39 @@ impl Accounts {
             return;
         }
         let sees = m.may_see_jids();
-        if std::mem::replace(&mut m.sees_jids, sees) && !sees {
+        let saw = std::mem::replace(&mut m.sees_jids, sees);
+        if sees != saw {
+            m.lacks_jids = sees;
+        }
+        if saw && !sees {
             self.hide_jids(from);
+        }
+    }
+
+    /// Whether the room would show real JIDs to who joins it now, which it has not told the account: see [`Accounts::show_jids`].
+    pub fn lacks_jids(&self, account: &str, room: &str) -> bool {
+        self.membership(account, room).is_some_and(|m| m.is_joined() && m.lacks_jids)
+    }
+
+    /// What the room would tell of the others now, from somebody who can look: nicknames, and presences as bytes without `to` and `id`. It is
+    /// for clients that join later; those that are in know of these occupants.
+    pub fn show_jids<'a>(
+        &mut self,
+        account: &str,
+        room: &str,
+        occupants: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) {
+        let Some(m) = self.membership_mut(account, room) else { return };
+        if !std::mem::take(&mut m.lacks_jids) {
+            return;
+        }
+        let nick = m.nick.clone();
+        let from = FromRoom { account, room, nick: None, id: None };
+        for (other, presence) in occupants.into_iter().filter(|(other, _)| **other != *nick) {
+            let is_known = |m: &Membership| self.view(room)?.get(&m.seen, other).map(drop);
+            if self.membership(account, room).and_then(is_known).is_some() {
+                self.note_occupant(from, other, presence);
+            }
         }
     }
 

@@ -89,3 +89,37 @@ fn those_of_a_non_anonymous_room_whatever_its_role() {
     shows(&mut fork, "ada", "", "<item role='participant'/><status code='110'/>");
     assert_eq!(shown(&joins(&mut fork, "desk"), "desk"), [true]);
 }
+
+/// The room is looked at, as it is now.
+fn looks(fork: &mut Accounts, nick: &str) {
+    let bob = format!("<presence from='{ROOM}/{nick}'><x {USER}>{WITH}</x></presence>");
+    fork.show_jids(ACCOUNT, ROOM, [("ada", &b"<presence/>"[..]), (nick, bob.as_bytes())]);
+}
+
+#[test]
+fn those_of_a_room_that_is_non_anonymous_now_once_somebody_has_looked() {
+    let without = "<item affiliation='none' role='participant'/>";
+    let lacks = |fork: &Accounts| fork.lacks_jids(ACCOUNT, ROOM);
+    let mut fork = in_room(without, "participant", "");
+    assert!(!lacks(&fork));
+    looks(&mut fork, "bob");
+    assert_eq!(shown(&joins(&mut fork, "desk"), "desk"), [false], "nobody wanted to know");
+    changes(&mut fork, 172);
+    assert!(lacks(&fork));
+    // Who has come since then is known by what the room told.
+    looks(&mut fork, "carol");
+    assert!(!lacks(&fork));
+    assert_eq!(shown(&joins(&mut fork, "desk"), "desk"), [false]);
+
+    let mut fork = in_room(without, "participant", "");
+    shows(&mut fork, "ada", "", "<item role='moderator'/><status code='110'/>");
+    assert!(lacks(&fork));
+    looks(&mut fork, "bob");
+    assert_eq!(shown(&joins(&mut fork, "desk"), "desk"), [true]);
+    assert!(!fork.take_changes().is_empty(), "it is kept across a restart");
+    // Nothing is looked for that may not be seen.
+    let mut fork = in_room(without, "participant", "");
+    changes(&mut fork, 172);
+    changes(&mut fork, 173);
+    assert!(!lacks(&fork));
+}

@@ -58,6 +58,7 @@ impl Membership {
         }
         self.codes.note(answer.codes);
         self.sees_jids = self.may_see_jids();
+        self.lacks_jids = false;
         Some(Before { quiet, nick, own, entry })
     }
 }

@@ -60,6 +60,21 @@ fn adopt(
     decisions::table(lua, all)
 }
 
+/// `lacks_jids(account, room)`: whether the room would show real JIDs now that it has not told the account.
+fn lacks_jids(_: &Lua, (account, room): (Text, Text)) -> LuaResult<bool> {
+    Ok(state::with(|state| state.look().lacks_jids(&account, &room)))
+}
+
+/// `show_jids(account, room, told)`: what the room would tell the account now, for clients that join later.
+fn show_jids(_: &Lua, (account, room, told): (Text, Text, Told)) -> LuaResult<()> {
+    let presences: Vec<_> = told.presences.iter().map(LuaString::as_bytes).collect();
+    let occupants = told.nicks.iter().map(|nick| &**nick).zip(presences.iter().map(|bytes| &**bytes));
+    state::ask(|engine, _| engine.show_jids(&account, &room, occupants));
+    Ok(())
+}
+
 pub fn add(lua: &Lua, table: &LuaTable) -> LuaResult<()> {
-    table.set("adopt", lua.create_function(adopt)?)
+    table.set("adopt", lua.create_function(adopt)?)?;
+    table.set("lacks_jids", lua.create_function(lacks_jids)?)?;
+    table.set("show_jids", lua.create_function(show_jids)?)
 }
