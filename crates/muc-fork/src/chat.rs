@@ -93,7 +93,10 @@ pub fn read<'a>(stanza: &'a [u8], room: &str) -> Chat<'a> {
         let xmlns = child.xmlns();
         match child.name {
             b"body" if is_own(&child, own) => body = body.or(Some(child.inside)),
-            b"subject" if is_own(&child, own) => subject = true,
+            b"subject" if is_own(&child, own) => {
+                subject = true;
+                child.inside.hash(&mut rest);
+            }
             b"thread" if is_own(&child, own) => thread = true,
             b"no-store" | b"no-permanent-store" if xmlns == HINTS => passing = true,
             b"store" if xmlns == HINTS => kept = true,

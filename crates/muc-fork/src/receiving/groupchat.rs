@@ -125,25 +125,26 @@ impl Stay<'_> {
         }
         let repeated = self.m.repeats.find(chat, now, wall);
         let waits = self.is_not_told_yet(before);
-        if let Some(from_before) = repeated {
+        let is_subject = chat.talk == Talk::Subject;
+        if let Some(from_before) = repeated.filter(|_| !is_subject) {
             self.hear_again(heard, from_before);
             return None;
         }
-        let said = self.keep_once(heard, waits);
+        let said = self.keep_once(heard, waits || repeated.is_some());
         if self.m.is_joining() && self.hear_while_joining(heard, &said) {
             return None;
         }
-        let wake = match chat.talk {
-            Talk::Subject => self.hear_subject(heard, said),
-            _ if before && self.takes_history(now) => return self.hear_history(heard, said, waits, to),
-            _ => {
-                self.hear_now(heard, said);
-                None
-            }
-        };
-        let gets = |client: &&Client| client.is_in() || !client.stays();
+        if before && self.takes_history(now) {
+            return self.hear_history(heard, said, waits, to);
+        }
+        if !is_subject {
+            self.hear_now(heard, said.clone());
+        }
+        // A subject from before is the end of the join nevertheless, and what those get who come later.
+        let has = |client: &Client| repeated.is_some() && client.has_subject;
+        let gets = |client: &&Client| (client.is_in() && !has(client)) || !client.stays();
         self.m.clients.iter().filter(gets).for_each(|client| to(&client.resource));
-        wake
+        is_subject.then(|| self.hear_subject(heard, said)).flatten()
     }
 
     /// Whether somebody has not been told of a message when this is done.
