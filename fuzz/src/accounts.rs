@@ -202,7 +202,9 @@ impl World {
                 Decision::Joined { resource, room, .. } => {
                     assert!(RESOURCES.contains(&&*resource) && ROOMS.contains(&&*room));
                 }
-                Decision::Persist { account } => assert!(ACCOUNTS.contains(&&*account)),
+                Decision::Persist { account } | Decision::PersistSoon { account } => {
+                    assert!(ACCOUNTS.contains(&&*account));
+                }
                 Decision::Refuse { .. } | Decision::Answer | Decision::Store | Decision::WakeDevices => {}
             }
         }

@@ -9,7 +9,7 @@ local direct = module:require "direct";
 local protect = require "enjamb.contain"(module).protect;
 
 local error_reply, st_clone, st_reply = st.error_reply, st.clone, st.reply;
-local next, select = next, select;
+local next, pairs, select = next, pairs, select;
 
 local xmlns_errors = "urn:ietf:params:xml:ns:xmpp-stanzas";
 local xmlns_muc2 = "urn:xmpp:muc:0";
@@ -21,6 +21,8 @@ local bare_sessions = prosody.bare_sessions;
 local savers = module:shared("/*/minimix/savers");
 -- Accounts whose memberships changed, until what is being done is done.
 local unsaved = module:shared("/*/minimix/unsaved");
+-- And those of which what a client shows did, which it tells all its rooms at once: until this turn of the main loop is over.
+local soon = {};
 local depth = 0;
 
 local function save()
@@ -36,6 +38,15 @@ local function save()
 		end
 		account = next(unsaved);
 	end
+end
+
+local function save_soon()
+	local all = soon;
+	soon = {};
+	for account in pairs(all) do
+		unsaved[account] = true;
+	end
+	save();
 end
 
 local function client(account, resource)
@@ -105,6 +116,13 @@ end
 
 function actions.persist(d)
 	unsaved[d.account] = true;
+end
+
+function actions.persist_soon(d)
+	if not next(soon) then
+		module:add_timer(0, save_soon);
+	end
+	soon[d.account] = true;
 end
 
 function actions.joined(d, _, stanza)
@@ -188,6 +206,7 @@ end
 
 return {
 	savers = savers;
+	save_soon = save_soon;
 	perform = perform;
 	deliver = deliver;
 };

@@ -92,12 +92,14 @@ module:hook_global("user-disabled", function (event)
 end);
 
 function module.unload()
+	actions.save_soon();
 	if not module.reloading then
 		room_services.unload();
 	end
 end
 
 module:hook_global("server-stopping", from_clients.stopping, 1000);
+module:hook_global("server-stopping", actions.save_soon, 1000);
 module:hook_global("server-stopped", mx.write_down, -10);
 
 module:require "measures".show(mx);

@@ -51,6 +51,13 @@ muc.versions("accounts in rooms of their own server", function (start)
 			-- confirmed just before
 			ada:send(("<presence to='%s/lovelace'/>"):format(room));
 			desk:expect(muc.presence_of(room, "lovelace"));
+			owner:send(("<message type='groupchat' to='%s'><subject>new</subject></message>"):format(room));
+			ada:expect(function (el) return el:child_text("subject") == "new"; end);
+			-- the last one to show anything
+			desk:send(("<presence to='%s/lovelace'><show>away</show></presence>"):format(room));
+			desk:expect(muc.presence_of(room, "lovelace"));
+			ada:send(("<presence to='%s/lovelace'><show>dnd</show></presence>"):format(room));
+			ada:expect(function (el) return muc.presence_of(room, "lovelace")(el) and el:child_text("show") == "dnd"; end);
 			settle(owner, ada, desk);
 			local before = muc.truth(ctx.srv, room);
 			assert.truthy(before.lovelace);
@@ -67,6 +74,11 @@ muc.versions("accounts in rooms of their own server", function (start)
 			local entry = muc.enter(late, room, "lovelace");
 			assert.same({ "owner" }, entry.nicks);
 			assert.same({ "m1", "m2", "m3", "m4", "m5", "again" }, t.bodies(entry.history));
+			assert.equal("new", entry.subject:child_text("subject"));
+			muc.leave(late, room, "lovelace");
+			muc.leave(desk, room, "lovelace");
+			settle(late, desk, owner);
+			assert.equal("dnd", muc.truth(ctx.srv, room).lovelace.show);
 			assert.same({}, ctx:log_errors(0));
 		end);
 

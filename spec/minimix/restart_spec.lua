@@ -26,6 +26,10 @@ local all_acked = [[
 	return true;
 ]];
 
+local function is_subject(el)
+	return el.name == "message" and el:child_text("subject") == "of ada's";
+end
+
 muc.versions("the account's server goes away and comes back", function (start)
 	lazy_teardown(server.forget_certificates);
 
@@ -224,6 +228,40 @@ muc.versions("the account's server goes away and comes back", function (start)
 		assert.equal("bye", bye.attr.id);
 		muc.saw(owner, muc.presence_of(room, "ada", "unavailable"));
 	end);
+
+	for how, stop in pairs(ends) do
+		it("by " .. how .. ": nickname, what is shown and subject are those of the last moment", function ()
+			local a, b = muc.two_servers(start, { config = "smacks_hibernation_time = 60" });
+			local room, owner = muc.open(b, { service = "rooms.b.test", config = { ["muc#roomconfig_changesubject"] = "1" } });
+			local ada = a:resumable { available = true };
+			muc.enter(ada, room, "ada", { seconds = 10 });
+			ada:send(("<message type='groupchat' to='%s'><subject>of ada's</subject></message>"):format(room));
+			owner:expect(is_subject);
+			ada:send(("<presence to='%s/lovelace'/>"):format(room));
+			ada:expect(muc.presence_of(room, "lovelace"));
+			ada:send(("<presence to='%s/lovelace'><show>dnd</show></presence>"):format(room));
+			ada:expect(function (e) return muc.presence_of(room, "lovelace")(e) and e:child_text("show") == "dnd"; end);
+			ada:ack();
+			ada:sync();
+			muc.settle(owner);
+			b.srv:wait_for(all_acked);
+			local mark = muc.mark(owner);
+			stop(a.srv);
+			ada:cut();
+			a.srv:launch();
+			local back = a:resume(ada);
+			eventually("still in", function () assert.truthy(muc.truth(b.srv, room).lovelace); end);
+			back:sync();
+			round_trip(room, back, owner);
+			assert.equal("dnd", muc.truth(b.srv, room).lovelace.show);
+			for _, el in ipairs(muc.got(owner, mark, { name = "presence" })) do
+				assert.is_nil(el.attr.type, tostring(el));
+				assert.equal("dnd", el:child_text("show"), tostring(el));
+			end
+			assert.equal("of ada's", muc.enter(muc.client(a, { user = ada.username }), room, "lovelace").subject:child_text("subject"));
+			assert.same({}, muc.got(back, 1, is_subject), "it was told twice");
+		end);
+	end
 
 	it("a client that waited for its join and does not come back has not joined", function ()
 		local room, owner, a, b = unanswered(function (a) return { muc.client(a) }; end, function (room, ada)

@@ -102,6 +102,11 @@ pub enum Decision {
         /// Whose.
         account: Box<str>,
     },
+    /// The same, of what changes in many rooms at once: it is time enough when all that has come is dealt with.
+    PersistSoon {
+        /// Whose.
+        account: Box<str>,
+    },
 }
 
 /// How a join by iq went.

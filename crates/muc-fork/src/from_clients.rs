@@ -145,7 +145,7 @@ mod tests {
     fn sends_as_the_account_once_it_is_in() {
         let mut accounts = joined();
         let to_room = |all: Option<Vec<Decision>>| match all.as_deref() {
-            Some([Decision::ToRoom { to, .. }]) => Some(to.clone()),
+            Some([Decision::ToRoom { to, .. }, ..]) => Some(to.clone()),
             _ => None,
         };
         let said =

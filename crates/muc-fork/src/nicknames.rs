@@ -31,6 +31,7 @@ impl Accounts {
             nick: nick.into(),
             waits: !joined,
         });
+        out.push(Decision::PersistSoon { account: from.account.into() });
         if joined {
             out.push(Decision::ToRoom { to: at(from.room, nick), id });
         }
@@ -82,6 +83,7 @@ impl Stay<'_> {
                 }
             }
             renames.retain(|r| *r.nick != *new);
+            self.out.push(Decision::Persist { account: self.account.into() });
         }
         for client in m.clients.iter().filter(|c| c.was_told() || !c.stays()) {
             self.out.push(Decision::Forward { resource: client.resource.clone(), edit: Edit::default() });

@@ -64,7 +64,7 @@ fn told(decisions: &[Decision]) -> (Vec<String>, Vec<&Decision>) {
             Decision::Serve { resource, stanza, .. } => {
                 stanzas.push(format!("{resource}: {}", String::from_utf8_lossy(stanza)));
             }
-            Decision::Persist { .. } => {}
+            Decision::Persist { .. } | Decision::PersistSoon { .. } => {}
             other => others.push(other),
         }
     }

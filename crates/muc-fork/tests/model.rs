@@ -725,6 +725,7 @@ impl World {
                 }
                 Decision::Refuse { .. }
                 | Decision::Persist { .. }
+                | Decision::PersistSoon { .. }
                 | Decision::Answer
                 | Decision::Joined { .. }
                 | Decision::Store

@@ -112,6 +112,7 @@ impl Accounts {
         if m.is_joined() {
             out.push(Decision::ToRoom { to: at(from.room, &m.nick), id });
         }
+        out.push(Decision::PersistSoon { account: from.account.into() });
     }
 
     /// Tells the room what the account shows now, if that changed.

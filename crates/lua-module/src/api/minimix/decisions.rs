@@ -67,6 +67,10 @@ fn decision(lua: &Lua, decision: Decision) -> LuaResult<LuaTable> {
             table.raw_set("what", "persist")?;
             table.raw_set("account", &*account)?;
         }
+        Decision::PersistSoon { account } => {
+            table.raw_set("what", "persist_soon")?;
+            table.raw_set("account", &*account)?;
+        }
     }
     Ok(table)
 }
