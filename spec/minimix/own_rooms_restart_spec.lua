@@ -58,6 +58,9 @@ muc.versions("accounts in rooms of their own server", function (start)
 			desk:expect(muc.presence_of(room, "lovelace"));
 			ada:send(("<presence to='%s/lovelace'><show>dnd</show></presence>"):format(room));
 			ada:expect(function (el) return muc.presence_of(room, "lovelace")(el) and el:child_text("show") == "dnd"; end);
+			-- who did it and why is of that moment
+			muc.admin_ok(owner, room, { jid = ada.bare, affiliation = "member", reason = "because" });
+			desk:expect(function (el) return muc.item(el) and muc.item(el):child_text("reason") == "because"; end);
 			settle(owner, ada, desk);
 			local before = muc.truth(ctx.srv, room);
 			assert.truthy(before.lovelace);
@@ -73,6 +76,7 @@ muc.versions("accounts in rooms of their own server", function (start)
 			local late = muc.client(ctx, { user = ada.username });
 			local entry = muc.enter(late, room, "lovelace");
 			assert.same({ "owner" }, entry.nicks);
+			assert.is_nil(muc.item(entry.self):child("reason"));
 			assert.same({ "m1", "m2", "m3", "m4", "m5", "again" }, t.bodies(entry.history));
 			assert.equal("new", entry.subject:child_text("subject"));
 			muc.leave(late, room, "lovelace");

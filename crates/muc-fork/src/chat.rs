@@ -18,7 +18,7 @@ const OCCUPANT_ID: &[u8] = b"urn:xmpp:occupant-id:0";
 const FASTEN: &[u8] = b"urn:xmpp:fasten:0";
 const MODERATE: [&[u8]; 2] = [b"urn:xmpp:message-moderate:0", b"urn:xmpp:message-moderate:1"];
 const RETRACT: [&[u8]; 2] = [b"urn:xmpp:message-retract:0", b"urn:xmpp:message-retract:1"];
-const MUC_USER: &[u8] = b"http://jabber.org/protocol/muc#user";
+pub(crate) const MUC_USER: &[u8] = b"http://jabber.org/protocol/muc#user";
 
 /// A groupchat message of a room.
 #[derive(Debug)]

@@ -52,6 +52,7 @@ pub mod history;
 mod holds;
 pub mod input;
 mod joining;
+mod lasting;
 mod leaving;
 mod mediated;
 mod membership;

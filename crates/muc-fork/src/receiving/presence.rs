@@ -5,6 +5,7 @@ use crate::change::Change;
 use crate::decision::{Decision, Edit, Id};
 use crate::input::{FromRoom, MucUser, Presence};
 use crate::joining::admitted::Answer;
+use crate::lasting::without_change;
 use crate::membership::Phase;
 use crate::membership::client::{Client, Stage};
 use crate::membership::discussion::SETTLE_TIMEOUT;
@@ -49,6 +50,8 @@ impl Accounts {
         out: &mut Vec<Decision>,
     ) {
         let Some(m) = self.membership(from.account, from.room) else { return };
+        let lasting = without_change(presence);
+        let presence = lasting.as_deref().unwrap_or(presence);
         // A room may have a presence of its own (ejabberd's do); it is kept as that of an occupant without a name.
         let nick = from.nick.unwrap_or("");
         let marked = said.codes.contains(&110) && from.nick.is_some();
