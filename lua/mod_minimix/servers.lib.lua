@@ -1,5 +1,6 @@
 -- Time, and servers and services that are lost and back: what the library is told of them.
 
+local jid = require "util.jid";
 local mx = require "enjamb".minimix;
 
 local ipairs, pairs = ipairs, pairs;
@@ -63,6 +64,13 @@ local function host_activated(name)
 	mx.server_up(name, true);
 end
 
+-- While this module was unloaded nobody followed what became of the accounts in their rooms.
+local function doubt_all()
+	for room in pairs(mx.rooms()) do
+		mx.server_up(jid.host(room), true);
+	end
+end
+
 return {
 	tick = tick;
 	lost = lost;
@@ -72,6 +80,9 @@ return {
 		perform = perform_decisions;
 		for name in pairs(hosts) do
 			watch_component(name);
+		end
+		if not module.reloading then
+			doubt_all();
 		end
 	end;
 };

@@ -406,6 +406,22 @@ muc.versions("the account's server goes away and comes back", function (start)
 		end
 	end);
 
+	it("a room that lost the account while the module was unloaded has it again", function ()
+		local ctx = muc.start(start);
+		local room = muc.open(ctx);
+		local ada, bob = muc.client(ctx), muc.client(ctx, { host = "plain.localhost" });
+		muc.enter(bob, room, "bob");
+		muc.enter(ada, room, "ada");
+		bob:expect(muc.presence_of(room, "ada"));
+		assert.is_true(ctx.srv:eval([[return require "core.modulemanager".unload("localhost", "minimix") and true]]));
+		muc.say(bob, room, "nobody follows");
+		bob:expect(muc.presence_of(room, "ada", "unavailable"));
+		assert.is_true(ctx.srv:eval([[return require "core.modulemanager".load("localhost", "minimix") and true]]));
+		bob:expect(muc.presence_of(room, "ada"));
+		muc.say(bob, room, "hello");
+		ada:expect(muc.groupchat(room, "bob", "hello"));
+	end);
+
 	it("a reload of the module changes nothing", function ()
 		local ctx = muc.start(start);
 		local room, owner = muc.open(ctx);
