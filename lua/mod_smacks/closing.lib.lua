@@ -23,11 +23,11 @@ local function before_close(session, by_client)
 	acknowledge(session, session.smacks, h and journal.claim(session, h));
 end
 
--- BOSH's own close does not fire pre-session-close.
+-- BOSH's own close does not fire pre-session-close. What is closed need not be the session: it may have another connection by then.
 local function watch_bosh(session)
 	local close = session.close;
 	function session.close(self, reason)
-		before_close(session, not reason);
+		before_close(self, not reason);
 		return close(self, reason);
 	end
 end

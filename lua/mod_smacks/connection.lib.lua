@@ -8,6 +8,7 @@ local sessionmanager = require "core.sessionmanager";
 local st = require "util.stanza";
 local timer = require "util.timer";
 
+local contain = require "enjamb.contain"(module);
 local sm = require "enjamb".smacks;
 
 local own_of = module:require "session";
@@ -21,6 +22,7 @@ local xmlns_stream_errors = "urn:ietf:params:xml:ns:xmpp-streams";
 local settle_timeout = 5;
 
 local c2s_sessions = module:shared("/*/c2s/sessions");
+local bosh_sessions = module:shared("/*/bosh/sessions");
 
 local function is_bosh(session)
 	return session.sid ~= nil;
@@ -108,12 +110,25 @@ local function has_unsent(conn)
 	return buffer ~= nil and #buffer > 0;
 end
 
--- Tells whoever still has the session's old connection that it was replaced.
+-- mod_bosh finds by the sid what becomes active or times out with its requests. With the one of the session, which goes on, it is to
+-- find nothing any more. The requests that it holds are answered when `stand_in` is closed.
+local function leave_bosh(session, stand_in)
+	for _, name in ipairs { "bosh_wait_timer", "inactive_timer" } do
+		if session[name] then
+			session[name]:stop();
+			session[name] = nil;
+		end
+	end
+	bosh_sessions[session.sid] = nil;
+	stand_in.sid, stand_in.requests = session.sid, session.requests;
+	session.requests, session.send_buffer = {}, {};
+end
+
+-- Tells whoever still has the session's old connection that it was replaced. Should that fail the session goes on all the same.
 local function close_replaced(session)
 	local conn = session.conn;
 	session.conn = nil;
 	c2s_sessions[conn] = nil;
-	resume_writes(conn);
 	-- Looks to the transport's own close like a session that has nothing but the connection.
 	local connection = {
 		type = "c2s_unbound"; host = session.host; conn = conn; ip = session.ip; log = session.log; id = session.id;
@@ -121,7 +136,13 @@ local function close_replaced(session)
 		close = session.close; open_stream = session.open_stream; thread = session.thread;
 		version = session.version; streamid = session.streamid; websocket_request = session.websocket_request;
 	};
-	close(connection, sm.stream_error("replaced"));
+	if is_bosh(session) then
+		leave_bosh(session, connection);
+	end
+	contain.attempt(session, "closing the connection that was replaced", function ()
+		resume_writes(conn);
+		close(connection, sm.stream_error("replaced"));
+	end);
 end
 
 -- Prosody 0.12 has no sessionmanager.update_session.

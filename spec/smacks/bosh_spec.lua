@@ -1,7 +1,8 @@
 local t = require "support";
+local socket = require "socket";
 
 t.each("BOSH", {
-	config = "smacks_hibernation_time = 60; bosh_max_inactivity = 2", modules = { "bosh" }, with_http = true,
+	config = "smacks_hibernation_time = 60; bosh_max_inactivity = 2", modules = { "bosh", "websocket" }, with_http = true,
 }, function (ctx, it)
 	it("enables acks", function ()
 		local c = ctx:login { how = "bosh" };
@@ -52,6 +53,45 @@ t.each("BOSH", {
 		other:message(c.jid, "m1");
 		c:expect({ body = "m1" });
 		assert.falsy(c.closed);
+	end);
+
+	it("is told conflict when its session is resumed over TCP or WebSocket, which goes on", function ()
+		for _, how in ipairs { "connect", "websocket" } do
+			local c = ctx:login { how = "bosh", enable = { resume = "true" }, available = true };
+			local other = ctx:login();
+			if not c.token then return; end
+			c:ack();
+			c:sync();
+			c:_request(); -- the server holds it
+			other:sync();
+			local d = ctx:resume(c, nil, how);
+			local err = c:expect("error");
+			assert.truthy(err:child("conflict"), tostring(err));
+			c:try("nothing", 0.2);
+			assert.truthy(c.closed);
+			-- after the time that BOSH has for its clients, too
+			socket.sleep(2.5);
+			other:message(c.jid, "m1");
+			d:expect({ body = "m1" });
+			ctx:hibernate(d);
+			other:message(c.jid, "m2");
+			other:sync();
+			local e = ctx:resume(d);
+			e:expect({ body = "m2" });
+		end
+	end);
+
+	it("cannot hinder a resumption over TCP, if it fails when it is closed", function ()
+		ctx:allow("closing the connection that was replaced");
+		ctx:allow("stack traceback");
+		local c = ctx:login { how = "bosh", enable = { resume = "true" }, available = true };
+		if not c.token then return; end
+		c:ack();
+		c:sync();
+		ctx:field(c.jid, "(function () s.close = function () error('broken'); end end)()");
+		local d = ctx:resume(c);
+		d:message(d.jid, "on");
+		d:expect({ body = "on" });
 	end);
 
 	it("terminate ends the session", function ()
