@@ -69,10 +69,26 @@ local function note_here(account, full_jid)
 	if file.open then contacts.set(account, full_jid, here); end
 end
 
+-- By full JID: the session that had it has ended, and contacts are told of that a little later, unless the one that has it now has
+-- presence by then (replaced.lib.lua). Until then it is noted of the former one, whatever becomes of the other.
+local held = {};
+
+local function hold(account, full_jid)
+	local hold_of_it = {};
+	held[full_jid] = hold_of_it;
+	note_here(account, full_jid);
+	return hold_of_it;
+end
+
 module:hook("presence/initial", function (event)
 	local session = event.origin;
-	if is_kept and session.full_jid and not is_kept(session) then
+	if not session.full_jid then return; end
+	local was_held = held[session.full_jid];
+	held[session.full_jid] = nil;
+	if is_kept and not is_kept(session) then
 		note_here(bare_of(session), session.full_jid);
+	elseif was_held and file.open then
+		contacts.set(bare_of(session), session.full_jid, nil);
 	end
 end);
 
@@ -105,11 +121,17 @@ for _, kind in ipairs { "bare", "full", "host" } do
 	end, -10);
 end
 
--- It is in the journal, or not there any more.
-local function not_here(session)
-	if not file.open or not session.full_jid then return; end
+-- It is in the journal, or not there any more; `is_told`: contacts are told that now.
+local function not_here(session, is_told)
+	if not session.full_jid then return; end
+	if is_told then
+		held[session.full_jid] = nil;
+	end
+	if not file.open then return; end
 	local account, own = bare_of(session), own_of(session);
-	contacts.set(account, session.full_jid, nil);
+	if not held[session.full_jid] then
+		contacts.set(account, session.full_jid, nil);
+	end
 	if own.has_directed then
 		own.has_directed = nil;
 		for key, what in pairs(contacts.get(account)) do
@@ -263,7 +285,7 @@ module:hook("presence/full", from_elsewhere, 5);
 module:hook("presence/bare", function (event)
 	local session, attr = event.origin, event.stanza.attr;
 	if not attr.to and attr.type == "unavailable" and session.type == "c2s" then
-		not_here(session);
+		not_here(session, true);
 	end
 end, 5);
 
@@ -275,6 +297,9 @@ module:hook("resource-unbind", function (event)
 	if not bare_sessions[account] then
 		contacts.forget(account); -- who logs in next knows nothing, and asks
 		asked[account] = nil;
+		if held[session.full_jid] then
+			note_here(account, session.full_jid);
+		end
 	end
 end, -10);
 
@@ -507,14 +532,16 @@ end
 
 -- Ends a session that went with the server, as mod_presence would if its connection were lost now.
 local function end_gone(account, full_jid, got_directed)
+	local successor = full_sessions[full_jid];
+	local is_back = successor and successor.presence; -- they have been told of that
+	if is_back and is_kept and not is_kept(successor) then return; end -- and what is noted is of that one
 	if file.open then
 		contacts.set(account, full_jid, nil);
 		for to in pairs(got_directed or {}) do
 			contacts.set(account, directed_key(to, full_jid), nil);
 		end
 	end
-	local successor = full_sessions[full_jid];
-	if successor and successor.presence then return; end -- they have been told of that
+	if is_back then return; end
 	local username = jid.node(account);
 	local roster = rostermanager.load_roster(username, host) or {};
 	local session = {
@@ -571,7 +598,7 @@ return {
 		file.open = true;
 	end;
 	-- The session is in the journal from now on.
-	kept = not_here;
+	kept = function (session) not_here(session); end;
 	find_gone = find_gone;
 	came_back = function (session)
 		first_work[#first_work+1] = function () note_back(session); end
@@ -579,8 +606,13 @@ return {
 		start_working();
 	end;
 	ended = note_gone;
-	note_here = note_here;
-	tell_of_end = end_gone;
+	hold = hold;
+	-- Contacts are told now, if they are to be.
+	end_hold = function (account, full_jid, hold_of_it)
+		if held[full_jid] ~= hold_of_it then return; end
+		held[full_jid] = nil;
+		end_gone(account, full_jid);
+	end;
 	-- The same of a session that is about to end, before it is in the journal no more.
 	note_ending = function (session)
 		if waiting.is_available(session) then

@@ -29,8 +29,8 @@ module:hook("resource-unbind", function (event)
 	local session = event.session;
 	if not own_of(session).is_held then return; end
 	local account, full_jid = session.username.."@"..session.host, session.full_jid;
-	contacts.note_here(account, full_jid);
-	module:add_timer(patience, function () contacts.tell_of_end(account, full_jid); end);
+	local hold = contacts.hold(account, full_jid);
+	module:add_timer(patience, function () contacts.end_hold(account, full_jid, hold); end);
 end, -20);
 
 return {

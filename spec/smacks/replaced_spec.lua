@@ -1,4 +1,5 @@
 local t = require "support";
+local socket = require "socket";
 local it = require "busted".it;
 
 -- A client that logs in anew under its resource: to its contacts it was there all the time.
@@ -52,17 +53,39 @@ t.versions("a client that logs in anew under its resource", function (start)
 		assert.same({}, ctx:log_errors(0));
 	end);
 
-	it("is gone, to its contacts, if the server is killed before it says that it is there", function ()
+	for what, now in pairs {
+		["has no stream management"] = {},
+		["has stream management"] = { enable = { resume = "true" } },
+		["has stream management, and the server is stopped"] = { enable = { resume = "true" }, stops = true },
+		["is gone itself by then"] = { enable = { resume = "true" }, closes = true },
+	} do
+		it("is gone, to its contacts, if the server is killed before it says that it is there: it " .. what, function ()
+			local ctx = start { config = "smacks_hibernation_time = 60" };
+			local alice, bob = ctx:contacts();
+			local contact = ctx:resumable { user = bob, available = true };
+			ctx:login { user = alice, resource = "phone", enable = now.enable, available = true };
+			local new = ctx:login { user = alice, resource = "phone", enable = now.enable };
+			if now.closes then new:close(); end
+			contact:sync(); contact:ask_h(); contact:ack(); contact:sync();
+			if now.stops then ctx.srv:terminate(); else ctx.srv:kill(); end
+			ctx.srv:launch();
+			local resumed = ctx:resume(contact);
+			resumed:expect(gone(new.jid));
+			assert.same({}, ctx:log_errors(0));
+		end);
+	end
+
+	it("is there, to its contacts, and gone if it is when the server is killed a while after", function ()
 		local ctx = start { config = "smacks_hibernation_time = 60" };
 		local alice, bob = ctx:contacts();
 		local contact = ctx:resumable { user = bob, available = true };
-		ctx:login { user = alice, resource = "phone", available = true };
-		local new = ctx:login { user = alice, resource = "phone" };
+		ctx:login { user = alice, resource = "phone", enable = { resume = "true" }, available = true };
+		local new = ctx:login { user = alice, resource = "phone", available = true };
+		socket.sleep(16);
 		contact:sync(); contact:ask_h(); contact:ack(); contact:sync();
 		ctx.srv:kill();
 		ctx.srv:launch();
-		local resumed = ctx:resume(contact);
-		resumed:expect(gone(new.jid));
+		ctx:resume(contact):expect(gone(new.jid));
 		assert.same({}, ctx:log_errors(0));
 	end);
 end);
