@@ -1,15 +1,26 @@
 -- Streams that are closed: on purpose, when there is nothing to come back to; and because the server stops.
 
+local async = require "util.async";
 local sessionmanager = require "core.sessionmanager";
+local time_now = require "util.time".now;
+local timer = require "util.timer";
 
 local connection = module:require "connection";
+local contain = require "enjamb.contain"(module);
 local own_of = module:require "session";
 local sm = require "enjamb".smacks;
 
+local ipairs = ipairs;
+
+-- For so many seconds other servers are waited for, and looked at in between.
+local patience, pause = 2, 0.02;
+
 local touched = module:shared("/*/smacks/touched");
+-- Until when, for all hosts.
+local stopping = module:shared("/*/smacks/stopping");
 
 -- Given by mod_smacks.lua.
-local acknowledge, give_up, journal, release_held, remember;
+local acknowledge, all_sessions, give_up, journal, release_held, remember, request_ack;
 
 -- The end tag goes out next. `by_client`: it has closed the stream.
 local function before_close(session, by_client)
@@ -53,9 +64,39 @@ local function stop(session)
 		if not kept then
 			sessionmanager.destroy_session(session, "Server is shutting down");
 		end
-	elseif session.sends2s then
-		-- What the other server is not told now it takes for lost, and returns.
-		before_close(session, false);
+	end
+end
+
+-- Streams with other servers are closed after that. What was not acknowledged by then is returned, though it may have arrived.
+-- Returns of how many that is so.
+local function ask_servers()
+	stopping.patient_until = stopping.patient_until or time_now() + patience;
+	local n = 0;
+	for _, session in ipairs(all_sessions()) do
+		if session.sends2s and session.outgoing_stanza_queue:count_unacked() > 0 then
+			n = n + 1;
+			contain.attempt(session, "asking for an ack", request_ack, session, true);
+		end
+	end
+	return n;
+end
+
+local function wait_for_servers()
+	if ask_servers() == 0 or not async.ready() then return; end
+	local wait, done = async.waiter();
+	timer.add_task(pause, function ()
+		if ask_servers() > 0 and time_now() < stopping.patient_until then return pause; end
+		done();
+	end);
+	wait();
+end
+
+-- What they are not told now they take for lost, and return.
+local function tell_servers()
+	for _, session in ipairs(all_sessions()) do
+		if session.sends2s then
+			contain.attempt(session, "stopping a stream", before_close, session, false);
+		end
 	end
 end
 
@@ -63,8 +104,12 @@ return {
 	take = function (parts)
 		acknowledge, give_up, journal = parts.acks.acknowledge, parts.undelivered.give_up, parts.journal;
 		release_held, remember = parts.hibernate.release_held, parts.remembered.remember;
+		all_sessions, request_ack = parts.managed.all, parts.asking.request;
 	end;
+	ask_servers = function () ask_servers(); end;
 	before_close = before_close;
 	stop = stop;
+	tell_servers = tell_servers;
+	wait_for_servers = wait_for_servers;
 	watch_bosh = watch_bosh;
 };

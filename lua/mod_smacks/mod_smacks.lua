@@ -211,3 +211,8 @@ module:hook_global("server-stopping", function ()
 		contain.attempt(session, "stopping a session", closing.stop, session);
 	end
 end, -90);
+
+-- After clients have been closed, and before mod_s2s closes what goes to other servers (-200). All hosts ask before one waits.
+module:hook_global("server-stopping", closing.ask_servers, -150);
+module:hook_global("server-stopping", closing.wait_for_servers, -151);
+module:hook_global("server-stopping", closing.tell_servers, -152);

@@ -18,8 +18,13 @@ local xmlns_sid = "urn:xmpp:sid:0";
 local host = module.host;
 local get_handlers = prosody.hosts[host].events.get_handlers;
 
+-- The server stops: soon nothing goes to other servers any more.
+local is_stopping = false;
+
 -- Given by mod_smacks.lua.
 local contacts, journal, managed, metrics, options, rooms;
+
+module:hook_global("server-stopping", function () is_stopping = true; end, 1000);
 
 local function is_last_session(session)
 	local user = prosody.hosts[host].sessions;
@@ -31,7 +36,7 @@ end
 
 local function recipient_of(session)
 	if not session.username then
-		return { is_server = true; resends = options.s2s_resend };
+		return { is_server = true; resends = options.s2s_resend and not is_stopping };
 	end
 	local own = own_of(session);
 	return {
@@ -74,7 +79,11 @@ local function dispose(session, stanza, key, recipient)
 	end
 	local event = { session = session, stanza = stanza, enjamb_fate = what };
 	if contain.fire("delivery/failure", session, event) or not is_returned then return; end
-	module:send(st.error_reply(stanza, "cancel", "recipient-unavailable", nil, jid.join(session.username, session.host or host)));
+	local kind, condition = "cancel", "recipient-unavailable";
+	if recipient.is_server and is_stopping then -- nothing is known of the recipient, and it may work if it is sent again
+		kind, condition = "wait", "remote-server-timeout";
+	end
+	module:send(st.error_reply(stanza, kind, condition, nil, jid.join(session.username, session.host or host)));
 end
 
 -- Disposes of so many stanzas of the queue. Returns an error if one cannot be read now.

@@ -147,6 +147,58 @@ t.versions("between servers", function (start)
 		end
 	end);
 
+	-- A client of each, with a stream between them; that of a can be resumed.
+	local function acquainted(resend)
+		local a, b = pair(start, { config = "smacks_hibernation_time = 60; smacks_s2s_resend = " .. tostring(resend) });
+		local ca, cb = a:resumable { available = true }, b:login { available = true };
+		ca:message(cb.jid, "m1");
+		cb:expect({ body = "m1" });
+		wait_stream(a.srv, "out", "a.test", "b.test", function (s) return s.smacks and s.unacked == 0 end);
+		ca:ack();
+		ca:sync();
+		ca:ack();
+		return a, b, ca, cb;
+	end
+
+	for _, resend in ipairs { false, true } do
+		local title = " when this one stops (smacks_s2s_resend = " .. tostring(resend) .. ")";
+
+		it("what another server has not acked comes back as errors, which say that it may be sent again," .. title, function ()
+			local a, b, ca, cb = acquainted(resend);
+			server.run("kill -STOP " .. b.srv.pid);
+			for i = 2, 4 do ca:message(cb.jid, "m" .. i, { id = "m" .. i }); end
+			ca:sync();
+			assert.is_true(a.srv:terminate(15), "the server didn't stop by itself");
+			server.run("kill -CONT " .. b.srv.pid);
+			a.srv:launch();
+			local back = a:resume(ca);
+			for i = 2, 4 do
+				local err = back:expect({ name = "message", type = "error" });
+				assert.equal("m" .. i, err.attr.id);
+				assert.same({ "wait", "remote-server-timeout" }, { err:child("error").attr.type, (t.condition(err:child("error"))) });
+			end
+			assert.same({}, a:log_errors(0));
+		end);
+
+		it("what another server has just been sent does not come back as errors," .. title, function ()
+			local a, _, ca, cb = acquainted(resend);
+			for i = 2, 6 do cb:message(ca.jid, "n" .. i, { id = "n" .. i }); end
+			ca:expect({ body = "n6" });
+			for i = 2, 6 do ca:message(cb.jid, "m" .. i, { id = "m" .. i }); end
+			ca:sync();
+			assert.is_true(a.srv:terminate(15), "the server didn't stop by itself");
+			cb:sync();
+			assert.same(t.numbered("m", 6), t.bodies(cb.seen));
+			a.srv:launch();
+			local back = a:resume(ca);
+			back:sync();
+			for _, c in ipairs { back, cb } do
+				assert.same({}, t.only(c.seen, function (el) return el.name == "message" and el.attr.type == "error" end));
+			end
+			assert.same({}, a:log_errors(0));
+		end);
+	end
+
 	it("smacks_enabled_s2s = false leaves them alone", function ()
 		local a, b = pair(start, { config = "smacks_enabled_s2s = false" });
 		local ca, cb = users(a, b);
