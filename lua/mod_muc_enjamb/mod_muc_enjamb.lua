@@ -62,7 +62,8 @@ module:hook_global("server-stopped", function ()
 end, 10);
 
 function module.unload()
-	returning.unload();
 	-- What is not followed is not kept. A reload follows it again at once.
-	keeping.unload(module.reloading or not modulemanager.is_loaded(module.host, "muc"));
+	local stays = module.reloading or not modulemanager.is_loaded(module.host, "muc");
+	returning.unload(not stays);
+	keeping.unload(stays);
 end

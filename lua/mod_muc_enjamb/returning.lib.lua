@@ -12,8 +12,10 @@ local each_host = require "enjamb.each_host";
 local replaced = require "enjamb.replaced";
 local rerouted = module:require "rerouted";
 local st = require "util.stanza";
+local time_now = require "util.time".monotonic;
 local timer = require "util.timer";
 
+local max = math.max;
 local next, pairs, rawget = next, pairs, rawget;
 local error, pcall = error, pcall;
 
@@ -50,8 +52,9 @@ return function (muc, absent)
 	local room_mt = muc.room_mt;
 	local handle, publicise, route = room_mt.handle_normal_presence, room_mt.publicise_occupant_status, room_mt.route_stanza;
 	local kick, nick_of, answer = room_mt.handle_kickable, room_mt.get_occupant_jid, room_mt.handle_iq_to_occupant;
-	-- By real JID and room: the unavailable presence that was not heeded yet.
-	local held = {};
+	-- By real JID and room: the unavailable presence that was not heeded yet, and when it is. Outlives a reload, for nobody else
+	-- knows that a place is to be given up.
+	local held = module:shared("held");
 	-- By room, while a client joins it that it has already: its `jid`, and the presence that it had `before`.
 	local again = {};
 
@@ -72,18 +75,39 @@ return function (muc, absent)
 		return hold;
 	end
 
+	local function heed(real_jid, room_jid, one)
+		if hold_of(real_jid, room_jid) ~= one then return; end
+		let_go(real_jid, room_jid);
+		local room = muc.get_room_from_jid(room_jid);
+		if room then handle(room, one.origin, one.stanza); end
+	end
+
+	local function heed_in_time(real_jid, room_jid, one)
+		module:add_timer(max(0, one.ends - time_now()), function () heed(real_jid, room_jid, one); end);
+	end
+
+	local function each_held(f)
+		local all = {};
+		for real_jid, rooms in pairs(held) do
+			for room_jid, one in pairs(rooms) do
+				all[#all+1] = { real_jid, room_jid, one };
+			end
+		end
+		for i = 1, #all do
+			f(all[i][1], all[i][2], all[i][3]);
+		end
+	end
+
 	local function hold(room, origin, stanza)
 		local real_jid, room_jid = stanza.attr.from, room.jid;
-		local one = { origin = origin, stanza = st.clone(stanza) };
+		local one = { origin = origin, stanza = st.clone(stanza), ends = time_now() + hold_time };
 		held[real_jid] = held[real_jid] or {};
 		held[real_jid][room_jid] = one;
-		module:add_timer(hold_time, function ()
-			if hold_of(real_jid, room_jid) ~= one then return; end
-			let_go(real_jid, room_jid);
-			local its_room = muc.get_room_from_jid(room_jid);
-			if its_room then handle(its_room, origin, one.stanza); end
-		end);
+		heed_in_time(real_jid, room_jid, one);
 	end
+
+	-- A module's timers end with it.
+	each_held(heed_in_time);
 
 	local function handle_again(room, origin, stanza, occupant)
 		again[room] = { jid = stanza.attr.from, before = occupant:get_presence(stanza.attr.from) };
@@ -217,7 +241,9 @@ return function (muc, absent)
 	each_host(module, watch);
 
 	return {
-		unload = function ()
+		-- `for_good`: nobody holds a place any more.
+		unload = function (for_good)
+			if for_good then each_held(heed); end
 			if room_mt.handle_normal_presence == handle_normal_presence then room_mt.handle_normal_presence = handle; end
 			if room_mt.publicise_occupant_status == publicise_occupant_status then room_mt.publicise_occupant_status = publicise; end
 			if room_mt.handle_kickable == handle_kickable then room_mt.handle_kickable = kick; end

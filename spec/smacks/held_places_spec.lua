@@ -93,4 +93,25 @@ t.versions("a place that is held for a client", function (start)
 		assert.is_nil(muc.truth(ctx.srv, room).owner);
 		assert.same({}, ctx:log_errors(0));
 	end);
+
+	it("is given up in time when a module is reloaded meanwhile, and at once when the module is unloaded", function ()
+		local ctx, room, owner, alice = begin();
+		local again = anew(ctx, alice);
+		for _, module in ipairs { "muc_enjamb", "muc" } do
+			local mark = muc.mark(owner);
+			assert.is_true(ctx.srv:eval("return require 'core.modulemanager'.reload('rooms.localhost', a) ~= nil", module));
+			assert.equal("not-acceptable", condition(again:iq("get", ping, room .. "/alice")));
+			assert.same({}, told_of(owner, mark, room, "alice"));
+		end
+		owner:expect(muc.presence_of(room, "alice", "unavailable"), 17);
+		assert.is_nil(muc.truth(ctx.srv, room).alice);
+		muc.enter(again, room, "alice");
+		owner:expect(muc.presence_of(room, "alice"));
+		again = anew(ctx, again);
+		assert.is_true(ctx.srv:eval("return require 'core.modulemanager'.unload('rooms.localhost', 'muc_enjamb') ~= nil"));
+		owner:expect(muc.presence_of(room, "alice", "unavailable"));
+		assert.is_nil(muc.truth(ctx.srv, room).alice);
+		muc.enter(again, room, "alice");
+		assert.same({}, ctx:log_errors(0));
+	end);
 end);
