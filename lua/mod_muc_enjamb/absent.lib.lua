@@ -7,11 +7,12 @@
 
 local jid_split = require "util.jid".split;
 local st = require "util.stanza";
-local time_now = require "util.time".now;
+local time_now = require "util.time".monotonic;
 
 local minimix = require "enjamb".minimix;
 local rerouted = module:require "rerouted";
 
+local max = math.max;
 local next, pairs, xpcall = next, pairs, require "enjamb.prosody".xpcall;
 local traceback = debug.traceback;
 
@@ -31,11 +32,20 @@ local memberships = module:shared("/*/minimix/state");
 
 local nobody = { send = function () return true; end };
 
+-- Outlives a reload: nobody else knows who is still waited for. `ends`: when it is looked who has not come.
+local waiting = module:shared("absent");
+waiting.expected, waiting.is_late = waiting.expected or {}, waiting.is_late or {};
+
 return function (muc)
 	-- By real JID and room: who was in it when the server ended, and is not known to be back.
-	local expected = {};
+	local expected = waiting.expected;
 	-- By real JID: it was not known in time, so a session that it has now is the one that was waited for.
-	local is_late = {};
+	local is_late = waiting.is_late;
+
+	local function is_expected(real_jid, room_jid)
+		local rooms = expected[real_jid];
+		return rooms and rooms[room_jid] or false;
+	end
 
 	-- Whether it is in the room on its own account: nil if that is not known yet.
 	local function is_back(real_jid, room_jid)
@@ -55,8 +65,8 @@ return function (muc)
 	end
 
 	local function came(real_jid, room_jid)
+		if not is_expected(real_jid, room_jid) then return; end
 		local rooms = expected[real_jid];
-		if not rooms or not rooms[room_jid] then return; end
 		rooms[room_jid] = nil;
 		if next(rooms) == nil then expected[real_jid] = nil; end
 	end
@@ -126,9 +136,10 @@ return function (muc)
 				is_late[real_jid] = true;
 				return;
 			end
-			came(real_jid, room_jid);
 			if not back or resource and not is_late[real_jid] then
 				gone[#gone+1] = { real_jid, room_jid };
+			else
+				came(real_jid, room_jid);
 			end
 		end);
 		local i = 0;
@@ -136,9 +147,13 @@ return function (muc)
 			local until_then = time_now() + work;
 			while i < #gone and time_now() < until_then do
 				i = i + 1;
-				local ok, err = xpcall(leave, traceback, gone[i][1], gone[i][2]);
-				if not ok then
-					module:log("error", "%s is still in %s, but not there: %s", gone[i][1], gone[i][2], err);
+				local real_jid, room_jid = gone[i][1], gone[i][2];
+				if is_expected(real_jid, room_jid) then -- it has not come meanwhile
+					came(real_jid, room_jid);
+					local ok, err = xpcall(leave, traceback, real_jid, room_jid);
+					if not ok then
+						module:log("error", "%s is still in %s, but not there: %s", real_jid, room_jid, err);
+					end
 				end
 			end
 			if i < #gone then return pause; end
@@ -147,8 +162,15 @@ return function (muc)
 		if next(expected) then return period; end
 	end
 
+	local function watch()
+		module:add_timer(max(0, waiting.ends - time_now()), look_who_is_not);
+	end
+
 	-- After mod_smacks (-10) and mod_minimix (-20).
 	module:hook_global("server-started", look_who_is_back, -30);
+
+	-- A module's timers end with it.
+	if next(expected) then watch(); end
 
 	return {
 		-- `fields` are those of keeping.lib.lua.
@@ -160,7 +182,8 @@ return function (muc)
 		end;
 		came = came;
 		watch = function ()
-			module:add_timer(patience, look_who_is_not);
+			waiting.ends = time_now() + patience;
+			watch();
 		end;
 	};
 end;

@@ -511,6 +511,37 @@ t.versions("rooms of this server", function (start)
 		assert.same({}, ctx:log_errors(0));
 	end);
 
+	it("are left in time by who is not back, if modules are reloaded meanwhile", function ()
+		local ctx = start { config = "smacks_hibernation_time = 60", extra = service() };
+		local owner, plain, anew = ctx:resumable { available = true }, ctx:login { available = true }, ctx:login { available = true };
+		local room = jid_of "room";
+		enter(owner, room, "owner");
+		enter(plain, room, "plain");
+		enter(anew, room, "anew");
+		settle(owner, plain, anew);
+		ctx.srv:kill();
+		ctx.srv:launch();
+		owner = resume_all(ctx, { owner = owner }).owner;
+		anew = ctx:login { user = anew.username, resource = anew.jid:match("/(.*)"), available = true };
+		for _, module in ipairs { "muc_enjamb", "muc" } do
+			assert.is_true(ctx.srv:eval("return require 'core.modulemanager'.reload('rooms.localhost', a) ~= nil", module));
+		end
+		settle(owner, anew);
+		assert.same({}, told(owner));
+		local gone = {};
+		for i = 1, 2 do
+			gone[i] = owner:expect({ name = "presence", type = "unavailable" }, 12).attr.from;
+		end
+		table.sort(gone);
+		assert.same({ room .. "/anew", room .. "/plain" }, gone);
+		assert.same({ room .. "/owner" }, ctx.srv:eval([[
+			local nicks = {};
+			for nick in prosody.hosts["rooms.localhost"].modules.muc.get_room_from_jid(a):each_occupant() do nicks[#nicks+1] = nick; end
+			return nicks;
+		]], room));
+		assert.same({}, ctx:log_errors(0));
+	end);
+
 	it("survive a reload of each module, and are followed after it", function ()
 		local ctx = start { config = "smacks_hibernation_time = 60", extra = service() };
 		local owner, alice = ctx:resumable { available = true }, ctx:resumable { available = true };
