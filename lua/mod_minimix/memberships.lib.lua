@@ -33,6 +33,8 @@ local max_failures, max_named = 20, 100;
 local max_presence = 2^20;
 
 local state = module:shared("/*/minimix/state");
+-- `in_use`: another server has it, which has the same data directory.
+local journal = module:shared("/*/smacks/journal");
 local mx, perform, savers, load_bookmarks, forget_account;
 
 -- Outlives a reload.
@@ -479,6 +481,10 @@ local restored = false;
 local function start()
 	if restored then return; end
 	restored = true;
+	if journal.in_use then
+		module:log("error", "Another server runs on the same data directory: no rooms that accounts were in are joined again, and none are saved");
+		return;
+	end
 	state.started = true;
 	state.unrestored = state.unrestored or {};
 	keep_rooms();

@@ -22,7 +22,8 @@ local function open()
 	local open_there = of_smacks("open");
 	if journal.open or open_there and open_there() then return true; end
 	local directory = prosody.paths.data.."/enjamb-journal";
-	local found, err = jn.open(directory);
+	local found, err, in_use = jn.open(directory);
+	journal.in_use = in_use; -- by another server: mod_minimix heeds that
 	if not found then
 		module:log("error", "The journal in %s cannot be opened, rooms will not outlive the server: %s", directory, err);
 		return false;

@@ -296,7 +296,8 @@ local function open()
 		return true;
 	end
 	local directory = prosody.paths.data.."/enjamb-journal";
-	local found, err = jn.open(directory);
+	local found, err, in_use = jn.open(directory);
+	journal.in_use = in_use; -- by another server: mod_minimix heeds that
 	if not found then
 		module:log("error", "The journal in %s cannot be opened, sessions will not outlive the server: %s", directory, err);
 		return false;

@@ -219,6 +219,31 @@ t.versions("after a restart", function (start)
 		c:message(c.jid, "still here");
 		c:expect({ body = "still here" });
 	end);
+
+	it("a second server waits once for the one that there is, whatever its hosts, and joins no rooms for accounts", function ()
+		local rooms = 'Component "rooms.localhost" "muc"\nmuc_room_locking = false\nrestrict_room_creation = false\nVirtualHost "other.localhost"\n';
+		local ctx = start { config = config, extra = rooms, minimix = true };
+		local c = ctx:resumable { available = true };
+		c:send("<presence to='room@rooms.localhost/nick'><x xmlns='http://jabber.org/protocol/muc'/></presence>");
+		c:expect({ name = "presence", from = "room@rooms.localhost/nick" });
+		c:sync();
+		local record = ctx.srv.dir .. "/data/localhost/minimix/" .. c.username .. ".dat";
+		local before = read(record);
+		local options = ("data_path = %q"):format(ctx.srv.dir .. "/data");
+		local second = start { config = config .. "\n" .. options, extra = rooms, minimix = true, launch = false };
+		second.srv:rewrite_config { host_config = options };
+		second.srv:launch(); -- the ports are open then, the journal is not
+		local since = require "socket".gettime();
+		second.srv:wait_for("return prosody.start_time and true", 60);
+		assert.truthy(require "socket".gettime() - since < 8, "it stood still for longer");
+		local log = second.srv:log();
+		assert.truthy(log:match("Another server runs on the same data directory"), log:sub(-2000));
+		assert.falsy(log:match("are joining the"));
+		second.srv:terminate();
+		assert.equal(before, read(record));
+		c:message("room@rooms.localhost", "still in", { type = "groupchat" });
+		c:expect({ body = "still in" });
+	end);
 end);
 
 t.each("the shell's list of sessions that wait", { config = config, modules = { "admin_socket", "admin_shell" } }, function (ctx, each)

@@ -17,13 +17,14 @@ use enjamb_sessions::{
 };
 use enjamb_stream_management::{Enabled, H, ResumptionId, StreamKey};
 use mlua::prelude::*;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-/// How long the lock of a dying server is waited for.
+/// How long the lock of a dying server is waited for, once: each host tries to open the journal, and all stands still meanwhile.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
@@ -34,6 +35,11 @@ pub fn new_id() -> LuaResult<u64> {
     Ok(u64::from_ne_bytes(random))
 }
 
+thread_local! {
+    /// The directory whose lock was waited for in vain.
+    static REFUSED: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
+}
+
 fn failed(lua: &Lua, error: impl std::fmt::Display) -> LuaResult<LuaMultiValue> {
     (LuaNil, error.to_string()).into_lua_multi(lua)
 }
@@ -42,10 +48,18 @@ fn failed(lua: &Lua, error: impl std::fmt::Display) -> LuaResult<LuaMultiValue> 
 /// lock, when the next one starts: that is waited for.
 fn open_patiently(directory: &Path) -> Result<(Journal, Recovery), JournalError> {
     let started = Instant::now();
+    let patience = match REFUSED.with_borrow(|refused| refused.as_deref() == Some(directory)) {
+        true => Duration::ZERO,
+        false => LOCK_PATIENCE,
+    };
     loop {
         match Journal::open(directory, Config::default()) {
-            Err(JournalError::InUse { .. }) if started.elapsed() < LOCK_PATIENCE => thread::sleep(LOCK_POLL),
-            result => return result,
+            Err(JournalError::InUse { .. }) if started.elapsed() < patience => thread::sleep(LOCK_POLL),
+            result => {
+                let is_refused = matches!(result, Err(JournalError::InUse { .. }));
+                REFUSED.set(is_refused.then(|| directory.to_owned()));
+                return result;
+            }
         }
     }
 }
@@ -58,7 +72,7 @@ fn last_written(directory: &Path) -> Option<u64> {
     times.max()?.duration_since(UNIX_EPOCH).ok().map(|d| d.as_secs())
 }
 
-/// `open(directory)`: a table that says what was found, or `nil, message`.
+/// `open(directory)`: a table that says what was found, or `nil, message, in_use`: whether another server has it.
 fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
     let said = lua.create_table()?;
     if sessions(|s| s.journal().is_some()) {
@@ -69,7 +83,9 @@ fn open(lua: &Lua, directory: String) -> LuaResult<LuaMultiValue> {
     let opened = open_patiently(directory);
     log::hand_over(lua);
     match opened {
-        Err(error) => failed(lua, error),
+        Err(error) => {
+            (LuaNil, error.to_string(), matches!(error, JournalError::InUse { .. })).into_lua_multi(lua)
+        }
         Ok((mut journal, recovery)) => {
             let (mut of_logs, mut ahead) = (Vec::new(), Ahead::default());
             let rooms = Rooms::open_beside(&mut journal, |id, record| match ahead::lines(record) {
