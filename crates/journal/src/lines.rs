@@ -2,7 +2,8 @@
 //!
 //! For what is beside the journal: records that replace each other and that nobody waits for, such as who is in which room.
 //! What a line says is its owner's affair, who reads it back in order. Nothing is synced: what a crash of the machine takes
-//! is a part of the end, or of what was written anew. So an owner passes over lines that it does not understand.
+//! is a part of the end, or of what was written anew. So an owner passes over lines that it does not understand, and says
+//! how many there were: that is logged.
 //!
 //! - A file shorter than 1 MiB is left to grow; a longer one until it is four times as long as when it was written anew last.
 //! - It is written anew beside the old one, and takes its place in one step. Nobody but its owner may read it, whatever the
@@ -14,12 +15,12 @@
 //!
 //! ```
 //! # let path = std::env::temp_dir().join(format!("enjamb-lines-doc-{}", std::process::id()));
-//! use enjamb_journal::lines::Lines;
+//! use enjamb_journal::lines::{Lines, Read};
 //!
 //! let mut known = std::collections::BTreeSet::new();
 //! let mut read = |text: &str| {
 //!     known.extend(text.lines().map(str::to_owned));
-//!     known.iter().map(|line| format!("{line}\n")).collect()
+//!     Read { needed: known.iter().map(|line| format!("{line}\n")).collect(), senseless: 0 }
 //! };
 //! let mut lines = Lines::open(path.clone(), "Who was seen", &mut read)?;
 //! lines.append("juliet\n", || unreachable!("it is short"));
@@ -32,6 +33,7 @@
 
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -41,6 +43,15 @@ use std::path::{Path, PathBuf};
 const SMALL: u64 = 1 << 20;
 /// It is written anew when it is this many times as long as it was when it was last written anew.
 const GROWTH: u64 = 4;
+
+/// What the owner of a file made of its lines.
+#[derive(Debug, Default)]
+pub struct Read {
+    /// Those that are still needed.
+    pub needed: String,
+    /// How many made no sense.
+    pub senseless: usize,
+}
 
 /// An open file of lines.
 #[derive(Debug)]
@@ -56,12 +67,13 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Opens the file, or makes it. `read` is given all its whole lines, and returns those that are still needed: with these
-    /// it is written anew. `what` it keeps is the subject of a sentence in the log, if that fails some day.
+    /// Opens the file, or makes it. `read` is given all its whole lines, and says which are still needed: with these
+    /// it is written anew. `what` it keeps is the subject of a sentence in the log, if that fails some day, or some of it made no
+    /// sense.
     ///
     /// # Errors
     /// The operating system's. Nothing is lost then.
-    pub fn open(path: PathBuf, what: &'static str, read: impl FnOnce(&str) -> String) -> io::Result<Lines> {
+    pub fn open(path: PathBuf, what: &'static str, read: impl FnOnce(&str) -> Read) -> io::Result<Lines> {
         let mut bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -69,9 +81,18 @@ impl Lines {
         };
         // A line whose end is missing was not written to its end.
         bytes.truncate(bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1));
-        let text = read(&String::from_utf8_lossy(&bytes));
-        let file = replace(&path, &text)?;
-        let written = text.len() as u64;
+        let (text, mut senseless) = text_of(&bytes);
+        let read = read(&text);
+        senseless += read.senseless;
+        if senseless > 0 {
+            tracing::error!(
+                "{what} is not known in full, since {senseless} lines of {} make no sense: after a crash of the machine, or on a bad \
+                 disk. Clients may be told once more what they know, and not what has gone meanwhile",
+                path.display()
+            );
+        }
+        let file = replace(&path, &read.needed)?;
+        let written = read.needed.len() as u64;
         Ok(Lines { path, what, file, written, limit: limit(written), failed: false })
     }
 
@@ -109,6 +130,21 @@ impl Lines {
         self.limit = limit(self.written);
         Ok(())
     }
+}
+
+/// The lines that are text, and how many are none.
+fn text_of(bytes: &[u8]) -> (Cow<'_, str>, usize) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return (text.into(), 0);
+    }
+    let (mut text, mut senseless) = (String::new(), 0);
+    for line in bytes.split_inclusive(|b| *b == b'\n') {
+        match std::str::from_utf8(line) {
+            Ok(line) => text.push_str(line),
+            Err(_) => senseless += 1,
+        }
+    }
+    (text.into(), senseless)
 }
 
 /// How long what has so many bytes may become before it is written anew.
@@ -151,9 +187,9 @@ pub fn write<const N: usize>(out: &mut String, fields: [&str; N]) {
     out.push('\n');
 }
 
-/// The lines of a text that have that many fields, each as it was given to [`write()`].
-pub fn fields<const N: usize>(text: &str) -> impl Iterator<Item = [String; N]> {
-    text.split_terminator('\n').filter_map(|line| {
+/// The lines of a text, each as that many fields, as they were given to [`write()`]; `None` if it has another number of them.
+pub fn fields<const N: usize>(text: &str) -> impl Iterator<Item = Option<[String; N]>> {
+    text.split_terminator('\n').map(|line| {
         let fields: Vec<String> = line.split('\t').map(unescape).collect();
         fields.try_into().ok()
     })
@@ -177,7 +213,8 @@ mod tests {
     }
 
     fn open(path: &Path) -> Lines {
-        Lines::open(path.to_owned(), "What is tested", str::to_owned).unwrap()
+        let read = |text: &str| Read { needed: text.to_owned(), senseless: 0 };
+        Lines::open(path.to_owned(), "What is tested", read).unwrap()
     }
 
     #[test]
@@ -258,6 +295,12 @@ mod tests {
         let odd = ["", "a\tb", "%\n%25", "%0A"];
         let mut text = "another\tnumber\n".to_owned();
         write(&mut text, odd);
-        assert_eq!(fields(&text).collect::<Vec<[String; 4]>>(), [odd.map(str::to_owned)]);
+        assert_eq!(fields(&text).collect::<Vec<Option<[String; 4]>>>(), [None, Some(odd.map(str::to_owned))]);
+    }
+
+    #[test]
+    fn a_line_that_is_no_text_costs_no_other() {
+        assert_eq!(text_of(b"a\nb\n"), ("a\nb\n".into(), 0));
+        assert_eq!(text_of(b"a\n\xff\nb\n\xc3\n"), ("a\nb\n".into(), 2));
     }
 }

@@ -1,11 +1,11 @@
 //! `enjamb.contacts`: what an account's clients were last told of each contact, beyond what else outlives the process.
 //!
 //! By account and by who the presence was from, a short text. A change is one of the [`lines`] of a file
-//! when [`write_down`] is called; a line that is not understood is passed over. What a crash of the machine takes costs a
+//! when [`write_down`] is called; a line that is not understood is passed over, and counted. What a crash of the machine takes costs a
 //! client a presence that it knows already. An account has at most [`MOST_BYTES`], since other servers can make it grow.
 
 use crate::state::with;
-use enjamb_journal::lines::{self, Lines};
+use enjamb_journal::lines::{self, Lines, Read};
 use mlua::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -81,17 +81,24 @@ impl Contacts {
         }
     }
 
-    fn read(&mut self, text: &str) {
-        for [kind, account, from, what] in lines::fields(text) {
+    /// Returns how many lines made no sense.
+    fn read(&mut self, text: &str) -> usize {
+        let mut senseless = 0;
+        for fields in lines::fields(text) {
+            let Some([kind, account, from, what]) = fields else {
+                senseless += 1;
+                continue;
+            };
             match &*kind {
                 "+" => {
                     self.set(&account, &from, &what);
                 }
                 "-" => self.unset(&account, &from),
                 "f" => self.forget(&account),
-                _ => {}
+                _ => senseless += 1,
             }
         }
+        senseless
     }
 
     fn all(&self) -> String {
@@ -107,8 +114,8 @@ impl Contacts {
     fn open(&mut self, path: PathBuf) -> io::Result<()> {
         with(|state| state.bring_lines(NAME, &path))?;
         let lines = Lines::open(path, "What clients know of their contacts", |text| {
-            self.read(text);
-            self.all()
+            let senseless = self.read(text);
+            Read { needed: self.all(), senseless }
         })?;
         self.file = Some(lines);
         self.waiting.clear();
@@ -255,6 +262,13 @@ mod tests {
         assert_eq!((&*told["b@x/\t%\n"], &*told["c@x/r"]), ("1", "3"));
         assert_eq!(again.accounts["a@h"].bytes, "b@x/\t%\n1c@x/r3".len());
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn lines_that_make_no_sense_are_counted_and_cost_no_others() {
+        let mut contacts = Contacts::default();
+        assert_eq!(contacts.read("+\ta@h\tb@x/r\t1\n+a@h\tc@x/r\t2\n?\ta@h\tb@x/r\t\nf\tnobody\t\t\n"), 2);
+        assert_eq!(contacts.accounts["a@h"].told.len(), 1);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! What of rooms outlives the process: a file of [`lines`], one for each change.
 //!
 //! What a crash of the machine takes costs a client nothing but presences that it knows already. A line that is not
-//! understood is passed over. Knows nothing of Lua or of accounts.
+//! understood is passed over, and counted. Knows nothing of Lua or of accounts.
 
 #![warn(clippy::indexing_slicing, clippy::string_slice)]
 
-use enjamb_journal::lines::{self, Lines};
+use enjamb_journal::lines::{self, Lines, Read};
 use enjamb_muc_fork::view::Likeness;
 use enjamb_muc_fork::{Accounts, Change, Mark};
 use std::collections::{HashMap, VecDeque};
@@ -60,35 +60,42 @@ fn pair(text: &str) -> Option<(u64, Option<u64>)> {
     }
 }
 
-fn read(text: &str) -> HashMap<String, RoomRecord> {
-    let mut rooms: HashMap<String, RoomRecord> = HashMap::new();
-    for [kind, room, what, more] in lines::fields(text) {
-        match &*kind {
-            "+" => {
-                let Some((rest, jid)) = pair(&more) else { continue };
-                let likeness = Likeness { rest, jid };
-                rooms.entry(room).or_default().occupants.insert(what, likeness);
-            }
-            "-" => {
-                if let Some(kept) = rooms.get_mut(&room) {
-                    kept.occupants.remove(&what);
-                }
-            }
-            "s" => {
-                let (Some((words, archived)), Some(at)) = (pair(&what), hex(&more)) else { continue };
-                let said = &mut rooms.entry(room).or_default().said;
-                if said.len() == SAID {
-                    said.pop_front();
-                }
-                said.push_back(Mark { words, archived, at });
-            }
-            "f" => {
-                rooms.remove(&room);
-            }
-            _ => {}
+/// What a line says is done; `None` if it makes no sense.
+fn read_line(rooms: &mut HashMap<String, RoomRecord>, fields: Option<&[String; 4]>) -> Option<()> {
+    let [kind, room, what, more] = fields?;
+    match &**kind {
+        "+" => {
+            let (rest, jid) = pair(more)?;
+            let likeness = Likeness { rest, jid };
+            rooms.entry(room.clone()).or_default().occupants.insert(what.clone(), likeness);
         }
+        "-" => {
+            if let Some(kept) = rooms.get_mut(room) {
+                kept.occupants.remove(what);
+            }
+        }
+        "s" => {
+            let ((words, archived), at) = (pair(what)?, hex(more)?);
+            let said = &mut rooms.entry(room.clone()).or_default().said;
+            if said.len() == SAID {
+                said.pop_front();
+            }
+            said.push_back(Mark { words, archived, at });
+        }
+        "f" => {
+            rooms.remove(room);
+        }
+        _ => return None,
     }
-    rooms
+    Some(())
+}
+
+/// The rooms, and how many lines made no sense.
+fn read(text: &str) -> (HashMap<String, RoomRecord>, usize) {
+    let mut rooms = HashMap::new();
+    let senseless =
+        lines::fields(text).filter(|fields| read_line(&mut rooms, fields.as_ref()).is_none()).count();
+    (rooms, senseless)
 }
 
 fn kept_lines(rooms: &HashMap<String, RoomRecord>) -> String {
@@ -122,8 +129,10 @@ impl Log {
     pub fn open(path: PathBuf, ahead: &str) -> io::Result<(Log, HashMap<String, RoomRecord>)> {
         let mut rooms = HashMap::new();
         let lines = Lines::open(path, "Who is in which room", |text| {
-            rooms = if text.ends_with(ahead) { read(text) } else { read(&[text, ahead].concat()) };
-            kept_lines(&rooms)
+            let senseless;
+            (rooms, senseless) =
+                if text.ends_with(ahead) { read(text) } else { read(&[text, ahead].concat()) };
+            Read { needed: kept_lines(&rooms), senseless }
         })?;
         Ok((Log(lines), rooms))
     }
@@ -184,11 +193,11 @@ mod tests {
             }
         }
         text += "+\tr@c\tno number\tx\n+\tr@c\ttoo few\n";
-        let rooms = read(&text);
-        assert_eq!(rooms.len(), 1);
+        let (rooms, senseless) = read(&text);
+        assert_eq!((rooms.len(), senseless), (1, 2));
         let kept = &rooms["r@c"];
         assert_eq!(kept.occupants, HashMap::from([(nick.to_string(), Likeness { rest: 7, jid: Some(70) })]));
         assert_eq!(kept.said, [mark, Mark { archived: None, ..mark }]);
-        assert_eq!(read(&kept_lines(&rooms))["r@c"].occupants, kept.occupants);
+        assert_eq!(read(&kept_lines(&rooms)).0["r@c"].occupants, kept.occupants);
     }
 }
