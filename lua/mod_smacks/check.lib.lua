@@ -217,6 +217,8 @@ local function read_journal(journal, copy)
 	local damaged, incomplete = found.damaged or 0, found.incomplete or 0;
 	if damaged == 0 and incomplete == 0 then
 		return good("the journal is whole, with %d sessions", found.sessions or 0);
+	elseif damaged == 0 then
+		return advise("the journal has no new damage, but %d sessions still miss something that was lost earlier, until they end", incomplete);
 	end
 	wrong("the journal is damaged in %d places, %d sessions miss something: what is whole is used. Look after the disk", damaged, incomplete);
 end

@@ -312,8 +312,11 @@ local function open()
 	if found.torn and found.torn > 0 then
 		module:log("info", "The journal's last %d bytes were not whole and were cut", found.torn);
 	end
-	if (found.damaged or 0) > 0 or (found.incomplete or 0) > 0 then
-		module:log("error", "The journal is damaged in %d places, %d sessions miss something", found.damaged, found.incomplete);
+	local damaged, incomplete = found.damaged or 0, found.incomplete or 0;
+	if damaged > 0 then
+		module:log("error", "The journal is damaged in %d places, %d sessions miss something", damaged, incomplete);
+	elseif incomplete > 0 then -- as at each start until they end
+		module:log("warn", "The journal has no new damage, but %d sessions still miss something that was lost earlier", incomplete);
 	end
 	replica.attach();
 	watch_disk();

@@ -73,9 +73,11 @@ t.versions("prosodyctl mod_smacks check", function (start)
 		assert.equal("20", bob:ask_h());
 		ctx.srv:kill();
 		local directory = ctx.srv.dir.."/data/enjamb-journal";
+		local damaged;
 		for name, bytes in pairs(journal_of(ctx)) do
 			local at = bytes:find("kept 7", 1, true);
 			if at then
+				damaged = name;
 				t.server.write_file(directory.."/"..name, bytes:sub(1, at - 1).."KEPT"..bytes:sub(at + 4));
 			end
 		end
@@ -88,6 +90,25 @@ t.versions("prosodyctl mod_smacks check", function (start)
 		code, out = check(ctx);
 		assert.equal(1, code, out);
 		says(out, "others may read what is queued for clients: chmod -R go= "..directory);
+		-- the damage is told at one start, what it cost until the session ends
+		os.execute("chmod go-r "..directory);
+		ctx:allow "damaged";
+		local expected = { "The journal is damaged in 1 places, 1 sessions miss something", "1 sessions still miss something that was lost earlier" };
+		for i = 1, 2 do
+			local mark = ctx.srv:log_size();
+			ctx.srv:launch();
+			ctx.srv:wait_hibernating(alice.jid);
+			assert.truthy(ctx.srv:log(mark):find(expected[i], 1, true), ctx.srv:log(mark));
+			-- what is whole of the damaged file is copied, and the file removed
+			for _ = 1, 300 do
+				if not lfs.attributes(directory.."/"..damaged) then break; end
+				require "socket".sleep(0.1);
+			end
+			ctx.srv:kill();
+		end
+		code, out = check(ctx);
+		assert.equal(0, code, out);
+		says(out, "1 sessions still miss something that was lost earlier");
 	end);
 
 	it("tells of options that are not understood, and what could be better", function ()
