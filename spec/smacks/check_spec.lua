@@ -111,6 +111,26 @@ t.versions("prosodyctl mod_smacks check", function (start)
 		says(out, "1 sessions still miss something that was lost earlier");
 	end);
 
+	it("tells of a journal that was overwritten, and so does the server", function ()
+		local ctx = start(options);
+		local alice = ctx:resumable { user = "alice", available = true };
+		ctx:hibernate(alice);
+		ctx.srv:kill();
+		for name, bytes in pairs(journal_of(ctx)) do
+			if #bytes > 0 then
+				t.server.write_file(ctx.srv.dir.."/data/enjamb-journal/"..name, ("x"):rep(#bytes));
+			end
+		end
+		local code, out = check(ctx);
+		assert.equal(1, code, out);
+		says(out, "the journal is damaged in 1 places");
+		ctx:allow "damaged";
+		local mark = ctx.srv:log_size();
+		ctx.srv:launch();
+		ctx.srv:wait_for("return prosody.start_time and true");
+		assert.truthy(ctx.srv:log(mark):find("The journal is damaged in 1 places", 1, true), ctx.srv:log(mark));
+	end);
+
 	it("tells of options that are not understood, and what could be better", function ()
 		local ctx = start(with {
 			launch = false, modules = {}, gc = false;

@@ -151,7 +151,8 @@ impl Journal {
             let before = recovery.damaged.len();
             let mut cut = read.gap.is_some().then_some(segment.len);
             for (offset, len) in damage {
-                if Some(id) == ids.last() && offset + len == size {
+                let is_end = Some(id) == ids.last() && offset + len == size;
+                if is_end && !(offset == 0 && segment::is_overwritten(*id, &bytes)) {
                     recovery.torn += len;
                     segment.len = offset;
                     cut = Some(offset);

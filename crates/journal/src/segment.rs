@@ -101,6 +101,12 @@ pub(crate) fn check_header(id: u32, h: &[u8; HEADER]) -> Head {
     }
 }
 
+/// Whether it begins with what neither a write that was cut leaves there nor a disk that did not get it, which has zeros in its place.
+pub(crate) fn is_overwritten(id: u32, bytes: &[u8]) -> bool {
+    let ours = header(id);
+    bytes.len() >= HEADER && bytes.iter().zip(ours).any(|(byte, ours)| *byte != ours && *byte != 0)
+}
+
 /// The End of a session. Unlike other records it must outlive what it kills: everything of the session lies in the
 /// segments `first..=last`, and while one of them is on disk the End must be, too.
 #[derive(Clone, Copy, Debug)]
