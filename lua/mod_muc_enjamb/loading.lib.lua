@@ -1,9 +1,13 @@
 -- Has mod_muc_enjamb loaded wherever mod_muc is, by whichever of Enjamb's modules comes first: nobody has to enable it.
 -- Unloaded with the last of them. Loaded by mod_smacks and mod_minimix, into their environment.
 
+local lfs = require "lfs";
 local modulemanager = require "core.modulemanager";
 
-local kept = require "enjamb".muc;
+local enjamb = require "enjamb";
+local contain = require "enjamb.contain"(module);
+
+local jn, kept = enjamb.journal, enjamb.muc;
 local pairs, tostring = pairs, tostring;
 
 local hosts = prosody.hosts;
@@ -40,17 +44,55 @@ end
 -- After Prosody has loaded the modules of the host.
 require "enjamb.each_host"(module, watch, -10);
 
--- What was kept of rooms that are not to be any more would come back one day, long after it was so. The journal is open
--- by then (mod_smacks, -10).
-module:hook_global("server-started", function ()
+local journal = module:shared("/*/smacks/journal");
+
+local function is_without_journal(host)
+	return module:context(host):get_option_string("smacks_durability", "process") == "none";
+end
+
+local function wants_journal(host)
+	return (modulemanager.is_loaded(host, "smacks") or modulemanager.is_loaded(host, name)) and not is_without_journal(host);
+end
+
+-- What was kept of rooms that are not to be any more would come back one day, long after it was so.
+local function forget_rooms()
 	for component in pairs(hosts) do
-		local rooms = not is_wanted(component) and kept.rooms(component) or {};
+		local why = not is_wanted(component) and "smacks_keep_rooms is false" or is_without_journal(component) and "smacks_durability is \"none\"";
+		local rooms = why and kept.rooms(component) or {};
 		for _, jid in pairs(rooms) do
 			kept.forget(jid);
 		end
 		if rooms[1] then
-			module:log("info", "%d rooms of %s are not as they were before the restart: smacks_keep_rooms is false", #rooms, component);
+			module:log("info", "%d rooms of %s are not as they were before the restart: %s", #rooms, component, why);
 		end
+	end
+end
+
+-- The same where nobody wants the journal that a former run has left.
+local function forget_rooms_left()
+	for host in pairs(hosts) do
+		if wants_journal(host) then return; end
+	end
+	if module:context("*"):get_option("smacks_replica") then return; end -- what is copied is not changed without the copy
+	local directory = prosody.paths.data.."/enjamb-journal";
+	if lfs.attributes(directory, "mode") ~= "directory" then return; end
+	local found, err, in_use = jn.open(directory);
+	journal.in_use = in_use;
+	if not found then
+		module:log("error", "The journal in %s cannot be opened, rooms of a former run may come back from it one day: %s", directory, err);
+		return;
+	end
+	contain.attempt(nil, "forgetting rooms of a former run", forget_rooms);
+	contain.attempt(nil, "closing the journal", jn.close); -- which commits
+end
+
+-- The journal is open by then (mod_smacks, -10), if anybody wants it.
+module:hook_global("server-started", function ()
+	if journal.open then
+		forget_rooms();
+	elseif not journal.left then -- the first that asks does it for all
+		journal.left = true;
+		forget_rooms_left();
 	end
 end, -15);
 

@@ -640,6 +640,29 @@ t.versions("rooms of this server", function (start)
 		assert.matches("occupant room@rooms.localhost/owner moderator", room_is(ctx, "room"), 1, true);
 	end);
 
+	it("are forgotten by a run with smacks_durability = \"none\" in between", function ()
+		local configuration = "smacks_hibernation_time = 60\n";
+		local ctx = start { config = configuration, extra = service() };
+		local owner = ctx:resumable { available = true };
+		enter(owner, jid_of "room", "owner");
+		settle(owner);
+		ctx.srv:kill();
+		ctx.srv:rewrite_config { config = configuration .. "smacks_durability = 'none'" };
+		ctx.srv:launch();
+		assert.is_nil(room_is(ctx, "room"));
+		assert.truthy(ctx.srv:log():match("1 rooms of rooms.localhost are not as they were before the restart: smacks_durability is \"none\""));
+		local other = ctx:resumable { available = true };
+		enter(other, jid_of "another", "other");
+		settle(other);
+		ctx.srv:kill();
+		ctx.srv:rewrite_config { config = configuration };
+		ctx.srv:launch();
+		assert.is_nil(room_is(ctx, "room"));
+		assert.is_nil(room_is(ctx, "another"));
+		enter(ctx:resumable { available = true }, jid_of "room", "new");
+		assert.same({}, ctx:log_errors(0));
+	end);
+
 	it("keep occupants of other servers, until what is sent to them comes back", function ()
 		local function one(host, extra)
 			return start { host = host, launch = false, with_s2s = true, modules = { "test_resolver" }, certificates = true, extra = extra };
