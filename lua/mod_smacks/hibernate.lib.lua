@@ -20,7 +20,7 @@ local session_of = module:shared("sessions");
 local callbacks = module:shared("callbacks");
 
 -- Given by mod_smacks.lua.
-local give_up, metrics, remember;
+local give_up, journal, metrics, remember;
 
 -- Waiting -----------------------------------------------------------------------------------------------------------------
 
@@ -42,6 +42,54 @@ local function close_disconnected(session, reason)
 	sessionmanager.destroy_session(session, reason or nil);
 end
 
+-- Modules know of all that is queued by now, and have seen to it.
+local function note_told(session)
+	own_of(session).n_told = session.outgoing_stanza_queue:count_unacked();
+end
+
+-- They are told that the session waits. `stanzas`: in place of what is queued.
+local function tell(session, stanzas)
+	own_of(session).n_told = nil;
+	if not queue_of.is_hooked("smacks-hibernation-start") then return; end
+	queue_of.fire("smacks-hibernation-start", session, { origin = session, queue = stanzas });
+	if session.outgoing_stanza_queue then
+		note_told(session);
+	end
+end
+
+-- The same of one that came back. What is queued they have been told if its client was away when the server ended; the last of it
+-- again, which they may not have seen to.
+local function tell_again(session, had_waited)
+	if not session.hibernating then return; end
+	if not had_waited then return tell(session); end
+	local own = own_of(session);
+	local n_told = own.n_told;
+	tell(session, {});
+	if not n_told or session.destroyed or not own.stream then return; end
+	local unacked, _, first = sm.counts(own.stream);
+	own.n_told = n_told;
+	for number = first + n_told, first + unacked - 1 do
+		queue_of.fire_queued(session, number);
+	end
+end
+
+function callbacks.told(session)
+	local own = own_of(session);
+	own.is_telling = nil;
+	if session.destroyed or not session.hibernating or not own.stream then return; end
+	note_told(session);
+	journal.changed_away(session);
+end
+
+module:hook("smacks-save-session", function (event)
+	event.state.n_told = own_of(event.session).n_told;
+end);
+
+module:hook("smacks-restore-session", function (event)
+	local n_told = event.state.n_told;
+	own_of(event.session).n_told = type(n_told) == "number" and n_told or nil;
+end);
+
 -- `is_back`: after a restart; others are told of that a little later.
 local function start(session, timeout, is_back)
 	release_held(session);
@@ -55,7 +103,7 @@ local function start(session, timeout, is_back)
 	waiting.let_go_of_connection(session);
 	session.log("debug", "Hibernating for up to %d seconds", timeout);
 	if not is_back then
-		queue_of.fire("smacks-hibernation-start", session, { origin = session });
+		tell(session);
 	end
 end
 
@@ -156,6 +204,7 @@ end
 
 return {
 	take = function (parts)
+		journal = parts.journal;
 		give_up, metrics, remember = parts.undelivered.give_up, parts.metrics, parts.remembered.remember;
 		parts.journal.dismiss_by(dismiss);
 	end;
@@ -163,5 +212,6 @@ return {
 	expire = expire;
 	lost = lost;
 	release_held = release_held;
+	tell_again = tell_again;
 	waits_again = waits_again;
 };

@@ -194,6 +194,14 @@ local function queued_away(session)
 	end
 end
 
+-- Something else that is kept of such a session is another.
+local function changed_away(session)
+	own_of(session).state_changed = true;
+	touched[session] = true;
+	turn.queued = true;
+	queued_away(session);
+end
+
 -- It sends them and deletes them in one go, in the middle of the presence that asks for them: what the session is then is not to be noted.
 module:wrap_event("message/offline/broadcast", function (handlers, name, event)
 	local result = handlers(name, event);
@@ -394,6 +402,7 @@ return {
 	write_down_by = function (f) write_down = f; end;
 	-- dismiss(key, reason) ends the session of a stream that cannot be kept, if it is one of this host.
 	dismiss_by = function (f) this_host.dismiss = f; end;
+	changed_away = changed_away;
 	claim = claim;
 	claim_for_good = claim_for_good;
 	commit = commit;

@@ -128,7 +128,8 @@ module:hook("s2sin-destroyed", on_s2s_destroyed);
 -- Coming back after a restart -------------------------------------------------------------------------------------------
 
 local restore_all, verify = module:require "restore"({
-	all = managed.all; attach = managed.attach; expire = hibernate.expire; mark_noted = state.mark_noted; waits_again = hibernate.waits_again;
+	all = managed.all; attach = managed.attach; expire = hibernate.expire; mark_noted = state.mark_noted; tell_again = hibernate.tell_again;
+	waits_again = hibernate.waits_again;
 }, journal, parts.rooms, contacts, parts.options);
 resume.verify_by(verify);
 

@@ -2,19 +2,25 @@
 --
 -- The library has the stanzas as bytes. Here they become stanzas when somebody looks at them.
 
+local timer = require "util.timer";
 local parse_xml = require "util.xml".parse;
 
 local contain = require "enjamb.contain"(module);
+local own_of = module:require "session";
 local sm = require "enjamb".smacks;
 
 local format = string.format;
 local get_counts = sm.counts;
 local error, ipairs, next, pairs, setmetatable, type = error, ipairs, next, pairs, setmetatable, type;
 
+local callbacks = module:shared("callbacks");
 local host_events = prosody.hosts[module.host].events;
 
 -- What a stanza has of itself. The rest was put there by a module, as mod_cloud_notify marks what it has notified of.
 local own_fields = { name = true, attr = true, tags = true, last_add = true, namespaces = true };
+
+-- For so many seconds modules that notify a client of what is queued wait for more (mod_cloud_notify).
+local notified_after = 1;
 
 -- Of each queue, this many of the stanzas that somebody looked at stay tables; others while somebody has them.
 local recent = 20;
@@ -175,16 +181,23 @@ local function fire(event_name, session, event)
 	return result;
 end
 
--- Fires the event for a stanza that was just queued for a client who is away.
-local function fire_queued(session)
+-- Fires the event for a stanza that was queued for a client who is away: the one of that number, or that was queued last.
+local function fire_queued(session, number)
 	local event_name = "smacks-hibernation-stanza-queued";
 	if not is_hooked(event_name) then return; end
 	local queue = session.outgoing_stanza_queue;
-	local unacked, _, first = get_counts(queue.key);
-	local number = first + unacked - 1;
+	if not number then
+		local unacked, _, first = get_counts(queue.key);
+		number = first + unacked - 1;
+	end
 	local event = { origin = session; stanza = queue:get(number); managed = session };
 	contain.fire(event_name, session, setmetatable(event, event_mt));
 	queue:save_marks(number);
+	local own = own_of(session);
+	if not own.is_telling then -- after theirs, which began with the same stanza
+		own.is_telling = true;
+		timer.add_task(notified_after, function () callbacks.told(session); end);
+	end
 end
 
 return {

@@ -34,16 +34,10 @@ local left = module:shared("/*/smacks/left");
 -- Sessions of which nobody can tell yet whether they come back, by full JID. One for all hosts.
 local undecided = module:shared("/*/smacks/undecided");
 
--- `smacks` has what the module does with sessions: all, attach, expire, mark_noted, waits_again; `journal`, `rooms`, `contacts` and `options` are
--- the libraries.
+-- `smacks` has what the module does with sessions: all, attach, expire, mark_noted, tell_again, waits_again; `journal`, `rooms`, `contacts` and
+-- `options` are the libraries.
 return function (smacks, journal, rooms, contacts, options)
 	local limits, hibernation_time = options.limits, options.hibernation_time;
-
-	-- Has modules know that it waits. What is in its queue they know if it had waited before.
-	local function tell_that_it_waits(session, had_waited)
-		if not session.hibernating then return; end
-		queue_of.fire("smacks-hibernation-start", session, { origin = session, queue = had_waited and {} or nil });
-	end
 
 	-- What is looked at when all sessions are back that can be, and other modules have what they had: before the first client
 	-- is read from.
@@ -61,7 +55,7 @@ return function (smacks, journal, rooms, contacts, options)
 			for_all(sessions, "Telling of sessions that are back", function (each)
 				local own = own_of(each);
 				if is_hooked and not each.destroyed then
-					contain.attempt(each, "telling other modules of a session", tell_that_it_waits, each, own.had_waited);
+					contain.attempt(each, "telling other modules of a session", smacks.tell_again, each, own.had_waited);
 				end
 				own.had_waited = nil;
 				if each.destroyed then return; end

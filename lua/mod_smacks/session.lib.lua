@@ -34,6 +34,8 @@
 --   saw, saw_version  what it came back with of what it saw of its contacts (contacts)
 --   has_directed      it is not kept, and whom it sent presence directly is noted (contacts)
 --   is_held           it ends since its client has logged in anew under its resource, and its contacts are not told so yet (replaced)
+--   n_told            of so much of its queue modules that notify have been told while it is away, and have seen to it (hibernate)
+--   is_telling        they have been told of more, and may not have seen to it yet (queue)
 --   notify            which nodes it wants to be told of (pep)
 
 -- The table, which is made if it is not there.

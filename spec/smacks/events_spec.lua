@@ -165,6 +165,49 @@ t.each("events", { events = true, config = "smacks_hibernation_time = 2; smacks_
 	end);
 end);
 
+-- Modules that notify wait a second for more. What they have had no time for they are told again after a restart, and nothing else.
+t.versions("what is queued in the last second", function (start)
+	local it, sleep = require "busted".it, require "socket".sleep;
+	for _, how in ipairs { "kill", "terminate" } do
+		it("is told again after a restart (" .. how .. ")", function ()
+			local ctx = start { events = true; config = "smacks_hibernation_time = 60"; users = { alice = "secret", bob = "secret" } };
+			local function restart()
+				ctx.srv[how](ctx.srv);
+				ctx.srv:launch();
+			end
+			local alice, bob = ctx:resumable { user = "alice", available = true }, ctx:login { user = "bob" };
+			bob:message(alice.jid, "m1");
+			alice:expect({ body = "m1" });
+			ctx:hibernate(alice);
+			local function told()
+				ctx.srv:wait_for(("local s = session(%q); return s and s.hibernating and #events > 0"):format(alice.jid));
+				assert.same({}, ctx:events("smacks-hibernation-start", alice.jid)[1].queue);
+				local bodies = {};
+				for _, e in ipairs(ctx:events("smacks-hibernation-stanza-queued", alice.jid)) do
+					bodies[#bodies+1] = e.stanza:match("<body>(.-)</body>");
+				end
+				return bodies;
+			end
+			bob:message(alice.jid, "m2");
+			bob:sync();
+			sleep(1.4);
+			bob:message(alice.jid, "m3");
+			bob:message(alice.jid, "m4");
+			bob:sync();
+			restart();
+			assert.same({ "m3", "m4" }, told());
+			sleep(1.4);
+			restart();
+			assert.same({}, told());
+			restart();
+			assert.same({}, told());
+			local back = ctx:resume(alice);
+			back:expect({ body = "m4" });
+			assert.same({}, ctx:log_errors(0));
+		end);
+	end
+end);
+
 t.each("session fields", { config = "smacks_hibernation_time = 30" }, function (ctx, it)
 	it("are those that other modules know", function ()
 		local c, other = ctx:login(), ctx:login();
