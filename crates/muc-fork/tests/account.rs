@@ -7,7 +7,7 @@ use enjamb_muc_fork::chat;
 use enjamb_muc_fork::decision::Decision;
 use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Message, MucUser, Presence};
 use enjamb_muc_fork::{Accounts, Full, Limits, Restored, RestoredClient, Waits};
-use support::{random, sent};
+use support::{id_of, random, sent};
 
 const ACCOUNT: &str = "ada@a.example";
 const ROOM: &str = "room@c.example";
@@ -71,10 +71,6 @@ fn restored(fork: &mut Accounts, client: RestoredClient, joining: bool) -> Vec<D
         ..Restored::default()
     };
     fork.restore(ACCOUNT, kept, true, 0)
-}
-
-fn id_of(stanza: &str) -> Option<&str> {
-    stanza.split_once(" id='")?.1.split('\'').next()
 }
 
 /// The room cannot be reached: each join comes back. Gives when one was sent, and when the clients were told.

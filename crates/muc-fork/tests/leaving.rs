@@ -14,7 +14,7 @@ const ROOM: &str = "room@c.example";
 const OWN: &[u8] = b"<presence from='room@c.example/ada'/>";
 
 fn id_of(stanza: &str) -> &str {
-    stanza.split_once(" id='").unwrap().1.split('\'').next().unwrap()
+    support::id_of(stanza).unwrap()
 }
 
 /// How many clients are told something.

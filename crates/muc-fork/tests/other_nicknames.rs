@@ -6,7 +6,7 @@ mod support;
 
 use enjamb_muc_fork::decision::Decision;
 use enjamb_muc_fork::{Accounts, chat, input::FromRoom};
-use support::{random, sent};
+use support::{random, sent, sent_id};
 
 const ACCOUNT: &str = "ada@a.example";
 const ROOM: &str = "room@c.example";
@@ -17,8 +17,7 @@ fn client(fork: &mut Accounts, resource: &str, stanza: &str) -> Vec<Decision> {
 }
 
 fn joins(fork: &mut Accounts, resource: &str, nick: &str) -> Vec<Decision> {
-    let join = "<x xmlns='http://jabber.org/protocol/muc'/>";
-    client(fork, resource, &format!("<presence to='{ROOM}/{nick}' id='j'>{join}</presence>"))
+    support::joins(fork, ACCOUNT, resource, &format!("{ROOM}/{nick}"))
 }
 
 fn room(fork: &mut Accounts, nick: &str, attributes: &str, inside: &str) -> Vec<Decision> {
@@ -35,8 +34,7 @@ fn says(fork: &mut Accounts, inside: &str) {
 /// The phone is in a room as ada; bob is there, has said hello, and there is a subject.
 fn in_room() -> Accounts {
     let mut fork = Accounts::new(random);
-    let asked = sent(&joins(&mut fork, "phone", "ada")).join("");
-    let id = asked.split(" id='").nth(1).unwrap().split('\'').next().unwrap().to_owned();
+    let id = sent_id(&joins(&mut fork, "phone", "ada"));
     room(&mut fork, "bob", "", "");
     room(&mut fork, "ada", &format!(" id='{id}'"), &format!("<x {USER}><status code='110'/></x>"));
     says(&mut fork, "<body>hello</body>");

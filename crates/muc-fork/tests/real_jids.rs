@@ -6,16 +6,14 @@ mod support;
 
 use enjamb_muc_fork::decision::Decision;
 use enjamb_muc_fork::{Accounts, chat, input::FromRoom};
-use support::{random, sent};
+use support::{random, sent_id};
 
 const ACCOUNT: &str = "ada@a.example";
 const ROOM: &str = "room@c.example";
 const USER: &str = "xmlns='http://jabber.org/protocol/muc#user'";
 
 fn joins(fork: &mut Accounts, resource: &str) -> Vec<Decision> {
-    let join = "<x xmlns='http://jabber.org/protocol/muc'/>";
-    let join = format!("<presence to='{ROOM}/ada' id='j'>{join}</presence>");
-    fork.client_sends(ACCOUNT, resource, join.as_bytes(), false, 10).unwrap()
+    support::joins(fork, ACCOUNT, resource, &format!("{ROOM}/ada"))
 }
 
 fn shows(fork: &mut Accounts, nick: &str, id: &str, inside: &str) -> Vec<Decision> {
@@ -38,10 +36,9 @@ const WITH: &str = "<item affiliation='none' jid='bob@b.example/x' role='partici
 
 /// The room answers a join.
 fn answers(fork: &mut Accounts, asked: &[Decision], bob: &str, role: &str, codes: &str) -> Vec<Decision> {
-    let asked = sent(asked).join("");
-    let id = asked.split(" id='").nth(1).unwrap().split('\'').next().unwrap();
+    let id = sent_id(asked);
     let mut all = shows(fork, "bob", "", bob);
-    all.extend(shows(fork, "ada", id, &format!("<item role='{role}'/><status code='110'/>{codes}")));
+    all.extend(shows(fork, "ada", &id, &format!("<item role='{role}'/><status code='110'/>{codes}")));
     says(fork, "<subject/>");
     all
 }

@@ -5,7 +5,7 @@ mod support;
 use enjamb_muc_fork::Accounts;
 use enjamb_muc_fork::decision::{Decision, Id};
 use enjamb_muc_fork::input::{FromClient, FromRoom, Join, MucUser, Presence};
-use support::{random, sent};
+use support::{id_of, random, sent};
 
 const ACCOUNT: &str = "ada@a.example";
 const ROOM: &str = "room@c.example";
@@ -58,8 +58,7 @@ impl Both {
     }
 
     fn answers(&mut self, kind: Presence, said: MucUser) -> Vec<Decision> {
-        let id =
-            self.join.split_once(" id='").and_then(|(_, rest)| rest.split('\'').next()).map(str::to_owned);
+        let id = id_of(&self.join).map(str::to_owned);
         let (nick, _) = self.asked();
         let from = FromRoom { account: ACCOUNT, room: ROOM, nick: Some(&nick), id: id.as_deref() };
         let presence = format!("<presence from='{ROOM}/{nick}'/>");

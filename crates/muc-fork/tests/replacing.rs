@@ -2,25 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
+mod support;
+
 use enjamb_muc_fork::decision::Decision;
 use enjamb_muc_fork::input::{Asks, FromClient, FromRoom, Iq, Join, Message, MucUser, Presence};
 use enjamb_muc_fork::{Accounts, HOLD, chat};
+use support::{random, sent, sent_id};
 
 const ACCOUNT: &str = "ada@a.example";
-
-fn random() -> u128 {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    u128::from(NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-fn sent(decisions: &[Decision]) -> Vec<String> {
-    let sent = decisions.iter().filter_map(|d| match d {
-        Decision::Send { stanza } => Some(String::from_utf8_lossy(stanza).into_owned()),
-        _ => None,
-    });
-    sent.collect()
-}
 
 fn join(fork: &mut Accounts, room: &str, payload: &[u8], now: u64) -> Vec<Decision> {
     let from = FromClient { account: ACCOUNT, resource: "phone", room, nick: Some("ada"), id: Some("j") };
@@ -31,8 +20,7 @@ fn join(fork: &mut Accounts, room: &str, payload: &[u8], now: u64) -> Vec<Decisi
 fn in_two_rooms() -> Accounts {
     let mut fork = Accounts::new(random);
     for room in ["one@c.example", "two@c.example"] {
-        let asked = sent(&join(&mut fork, room, b"<presence/>", 0)).join("");
-        let id = asked.split("id='").nth(1).unwrap().split('\'').next().unwrap().to_owned();
+        let id = sent_id(&join(&mut fork, room, b"<presence/>", 0));
         let from = FromRoom { account: ACCOUNT, room, nick: Some("ada"), id: Some(&id) };
         let said = MucUser { codes: &[110], ..MucUser::default() };
         fork.presence_from_room(from, Presence::Available, said, b"<presence/>", 1).unwrap();

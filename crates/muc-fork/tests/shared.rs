@@ -9,15 +9,11 @@ use enjamb_muc_fork::input::{FromClient, FromRoom, Join, MucUser, Presence};
 use enjamb_muc_fork::view::{Likeness, likeness};
 use enjamb_muc_fork::{Accounts, Change, Config, Mark, Offline, Restored, RestoredClient, chat};
 use std::collections::BTreeMap;
-use support::{random, sent};
+use support::{random, sent_id};
 
 const ADA: &str = "ada@a.example";
 const BOB: &str = "bob@a.example";
 const ROOM: &str = "room@c.example";
-
-fn id_of(decisions: &[Decision]) -> String {
-    sent(decisions).first().unwrap().split_once(" id='").unwrap().1.split('\'').next().unwrap().to_owned()
-}
 
 fn from<'a>(account: &'a str, nick: &'a str, id: Option<&'a str>) -> FromRoom<'a> {
     FromRoom { account, room: ROOM, nick: Some(nick), id }
@@ -73,7 +69,7 @@ fn restore(accounts: &mut Accounts, account: &str, kept: &Kept) -> String {
         said: kept.said.clone(),
         ..Restored::default()
     };
-    id_of(&accounts.restore(account, kept, true, 1))
+    sent_id(&accounts.restore(account, kept, true, 1))
 }
 
 fn let_in(accounts: &mut Accounts, account: &str, id: &str) -> Vec<Decision> {
@@ -130,7 +126,7 @@ fn a_join_by_iq_while_the_account_leaves_finds_it_online() {
     let_in(&mut accounts, ADA, &id);
     let phone = FromClient { account: ADA, resource: "phone", room: ROOM, nick: Some("ada"), id: Some("l") };
     accounts.presence_from_client(phone, Presence::Unavailable, None, b"<presence/>", 4).unwrap();
-    let id = id_of(&accounts.pam_join(FromClient { id: Some("p"), ..phone }, "ada", 5));
+    let id = sent_id(&accounts.pam_join(FromClient { id: Some("p"), ..phone }, "ada", 5));
     let said = MucUser { codes: &[110], ..MucUser::default() };
     accounts.presence_from_room(from(ADA, "ada", None), Presence::Unavailable, said, b"<presence/>", 5);
     let_in(&mut accounts, ADA, &id);
@@ -174,7 +170,7 @@ fn who_leaves_is_told_though_another_leaves_whose_nickname_the_account_asks_for(
         let join = || Some(Join::default());
         let phone = client("phone", "ada");
         let joined = accounts.presence_from_client(phone, Presence::Available, join(), b"<presence/>", 1);
-        let first = id_of(&joined.unwrap());
+        let first = sent_id(&joined.unwrap());
         accounts.presence_from_client(phone, Presence::Unavailable, None, b"<presence/>", 1).unwrap();
         accounts.presence_from_client(client("desk", "eve"), Presence::Available, join(), b"<presence/>", 1);
         // What the room says of the stay that is ending, in which somebody else has been eve.

@@ -7,7 +7,7 @@ mod support;
 use enjamb_muc_fork::decision::Decision;
 use enjamb_muc_fork::input::FromRoom;
 use enjamb_muc_fork::{Accounts, Change, Restored, chat};
-use support::{random, sent};
+use support::{random, sent_id};
 
 const ACCOUNT: &str = "ada@a.example";
 const ROOM: &str = "room@c.example";
@@ -15,15 +15,12 @@ const USER: &str = "xmlns='http://jabber.org/protocol/muc#user'";
 const DELAY: &str = "<delay xmlns='urn:xmpp:delay' stamp='1970-01-01T00:00:10Z'/>";
 
 fn joins(fork: &mut Accounts, resource: &str) -> Vec<Decision> {
-    let join = "<x xmlns='http://jabber.org/protocol/muc'/>";
-    let join = format!("<presence to='{ROOM}/ada' id='j'>{join}</presence>");
-    fork.client_sends(ACCOUNT, resource, join.as_bytes(), false, 10).unwrap()
+    support::joins(fork, ACCOUNT, resource, &format!("{ROOM}/ada"))
 }
 
 /// The room lets the account in that has asked for it.
 fn lets_in(fork: &mut Accounts, asked: &[Decision]) {
-    let asked = sent(asked).join("");
-    let id = asked.split(" id='").nth(1).unwrap().split('\'').next().unwrap();
+    let id = sent_id(asked);
     let own = format!(
         "<presence from='{ROOM}/ada' to='{ACCOUNT}' id='{id}'><x {USER}><status code='110'/></x></presence>"
     );

@@ -72,7 +72,7 @@ impl Accounts {
         let same = client.is_some_and(|c| *c.asked == *nick) || *m.nick == *nick;
         let inside = client.is_some_and(|c| c.is_in());
         let taken = self.view(from.room).is_some_and(|view| m.is_of_another(nick, view));
-        let is_new = self.holds.has(from.account, from.resource, from.room);
+        let is_new = self.is_held(from);
         match join {
             None if client.is_none() => out.push(Decision::Refuse { condition: NOT_IN }),
             None if same && !taken => self.update(from, nick, payload, out),

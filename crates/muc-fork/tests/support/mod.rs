@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "none needs all of it")]
 
+use enjamb_muc_fork::Accounts;
 use enjamb_muc_fork::decision::Decision;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,4 +19,22 @@ pub fn sent(decisions: &[Decision]) -> Vec<String> {
         _ => None,
     });
     sent.collect()
+}
+
+/// The `id` of a stanza.
+pub fn id_of(stanza: &str) -> Option<&str> {
+    stanza.split_once(" id='")?.1.split('\'').next()
+}
+
+/// That of the first stanza that is sent.
+pub fn sent_id(decisions: &[Decision]) -> String {
+    let sent = sent(decisions);
+    sent.first().and_then(|stanza| id_of(stanza)).expect("something with an id is sent").to_owned()
+}
+
+/// A client joins, by a stanza.
+pub fn joins(fork: &mut Accounts, account: &str, resource: &str, occupant: &str) -> Vec<Decision> {
+    let join =
+        format!("<presence to='{occupant}' id='j'><x xmlns='http://jabber.org/protocol/muc'/></presence>");
+    fork.client_sends(account, resource, join.as_bytes(), false, 10).expect("it is of concern")
 }
