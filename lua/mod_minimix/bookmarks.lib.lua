@@ -6,6 +6,7 @@ local resourceprep = require "util.encodings".stringprep.resourceprep;
 
 local xmlns_bookmarks = "urn:xmpp:bookmarks:1";
 local ask = require "enjamb.contain"(module).ask;
+local is_at_accounts = require "enjamb.is_at_accounts";
 local accounts = module:require "mod_smacks/accounts";
 local hosts = prosody.hosts;
 local host = module.host;
@@ -24,9 +25,8 @@ end
 
 local function published(account, id, item)
 	local room = jid_prep(id);
-	local node, room_host, resource = jid_split(room);
-	if not node or resource then return; end
-	if hosts[room_host] and hosts[room_host].type == "local" then return; end -- an account's address
+	local node, _, resource = jid_split(room);
+	if not node or resource or is_at_accounts(room) then return; end
 	local conference = item and item:get_child("conference", xmlns_bookmarks);
 	local bookmark;
 	if conference then

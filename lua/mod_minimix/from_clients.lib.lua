@@ -7,10 +7,11 @@ local by_itself = module:require "by_itself";
 local mx, serialize = enjamb.minimix, enjamb.serialize;
 
 local concerns, client_sends, lacks_jids = mx.concerns, mx.client_sends, mx.lacks_jids;
+local is_at_accounts = require "enjamb.is_at_accounts";
 local replaced = require "enjamb.replaced";
 local pairs = pairs;
 
-local bare_sessions, hosts = prosody.bare_sessions, prosody.hosts;
+local bare_sessions = prosody.bare_sessions;
 local perform, forget_account, told_by_room;
 -- Connections are closed on the way down; the accounts are in their rooms when the server is up again.
 local stopping = false;
@@ -29,11 +30,6 @@ local function has_other_session(account, session)
 		if other ~= session then return true; end
 	end
 	return false;
-end
-
-local function is_at_host_with_accounts(address)
-	local to_host = hosts[jid.host(address)];
-	return to_host ~= nil and to_host.type == "local";
 end
 
 -- `stanza`: the presence by which it goes, if it does so by itself.
@@ -85,7 +81,7 @@ local function presence(event)
 			mx.show_jids(account, room, told);
 		end
 	end
-	local decisions = ask(account, origin, stanza, is_at_host_with_accounts(to));
+	local decisions = ask(account, origin, stanza, is_at_accounts(to));
 	if not decisions then return; end
 	if origin.directed then
 		-- mod_presence would tell the room that the client is gone, and from the client itself.

@@ -1,6 +1,7 @@
 -- The journal, which is the process's: mod_smacks opens, commits and closes it. Without mod_smacks somebody has to.
 
 local jn = require "enjamb".journal;
+local open_journal = require "enjamb.open_journal";
 
 local pairs, pcall, tostring = pairs, pcall, tostring;
 
@@ -21,15 +22,8 @@ local function open()
 	if level == "none" then return false; end
 	local open_there = of_smacks("open");
 	if journal.open or open_there and open_there() then return true; end
-	local directory = prosody.paths.data.."/enjamb-journal";
-	local found, err, in_use = jn.open(directory);
-	journal.in_use = in_use; -- by another server: mod_minimix heeds that
-	if not found then
-		module:log("error", "The journal in %s cannot be opened, rooms will not outlive the server: %s", directory, err);
-		return false;
-	end
-	journal.open = true;
-	return true;
+	journal.open = open_journal(module, "rooms will not outlive the server") ~= nil;
+	return journal.open;
 end
 
 -- Hands to the operating system what was noted.

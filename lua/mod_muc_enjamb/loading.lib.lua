@@ -6,6 +6,7 @@ local modulemanager = require "core.modulemanager";
 
 local enjamb = require "enjamb";
 local contain = require "enjamb.contain"(module);
+local open_journal = require "enjamb.open_journal";
 
 local jn, kept = enjamb.journal, enjamb.muc;
 local pairs, tostring = pairs, tostring;
@@ -74,14 +75,8 @@ local function forget_rooms_left()
 		if wants_journal(host) then return; end
 	end
 	if module:context("*"):get_option("smacks_replica") then return; end -- what is copied is not changed without the copy
-	local directory = prosody.paths.data.."/enjamb-journal";
-	if lfs.attributes(directory, "mode") ~= "directory" then return; end
-	local found, err, in_use = jn.open(directory);
-	journal.in_use = in_use;
-	if not found then
-		module:log("error", "The journal in %s cannot be opened, rooms of a former run may come back from it one day: %s", directory, err);
-		return;
-	end
+	if lfs.attributes(prosody.paths.data.."/enjamb-journal", "mode") ~= "directory" then return; end
+	if not open_journal(module, "rooms of a former run may come back from it one day") then return; end
 	contain.attempt(nil, "forgetting rooms of a former run", forget_rooms);
 	contain.attempt(nil, "closing the journal", jn.close); -- which commits
 end

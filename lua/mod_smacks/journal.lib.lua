@@ -18,6 +18,7 @@ local jn, sm = enjamb.journal, enjamb.smacks;
 local jn_claim, jn_commit, jn_processed = jn.claim, jn.commit, jn.processed;
 local waiting_stanzas = connection.waiting_stanzas;
 local is_the_one = require "enjamb.one_host"(module);
+local open_journal = require "enjamb.open_journal";
 local versions = require "enjamb.prosody";
 local floor = math.floor;
 local pairs, pcall, rawget = pairs, pcall, rawget;
@@ -303,13 +304,8 @@ local function open()
 		watch_disk();
 		return true;
 	end
-	local directory = prosody.paths.data.."/enjamb-journal";
-	local found, err, in_use = jn.open(directory);
-	journal.in_use = in_use; -- by another server: mod_minimix heeds that
-	if not found then
-		module:log("error", "The journal in %s cannot be opened, sessions will not outlive the server: %s", directory, err);
-		return false;
-	end
+	local found = open_journal(module, "sessions will not outlive the server");
+	if not found then return false; end
 	journal.open = true;
 	journal.recovery = found.seconds;
 	if found.sessions and found.sessions > 0 then

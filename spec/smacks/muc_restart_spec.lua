@@ -369,17 +369,22 @@ t.versions("rooms of this server", function (start)
 		end);
 	end
 
-	it("have those leave who do not come back, and tell the others", function ()
+	-- A room with an owner who has resumed after a kill, and two whose sessions went with the server.
+	local function owner_is_back(nick)
 		local ctx = start { config = "smacks_hibernation_time = 60", extra = service() };
 		local owner, plain, other = ctx:resumable { available = true }, ctx:login { available = true }, ctx:login { available = true };
 		local room = jid_of "room";
 		enter(owner, room, "owner");
 		enter(plain, room, "plain");
-		enter(other, room, "other");
+		enter(other, room, nick);
 		settle(owner, plain, other);
 		ctx.srv:kill();
 		ctx.srv:launch();
-		owner = resume_all(ctx, { owner = owner }).owner;
+		return ctx, room, resume_all(ctx, { owner = owner }).owner, other;
+	end
+
+	it("have those leave who do not come back, and tell the others", function ()
+		local ctx, room, owner, other = owner_is_back("other");
 		-- one logs in again, but does not join
 		local again = ctx:connect():authenticate(other.username, "secret");
 		again:bind(other.jid:match("/(.*)"));
@@ -512,17 +517,8 @@ t.versions("rooms of this server", function (start)
 	end);
 
 	it("are left in time by who is not back, if modules are reloaded meanwhile", function ()
-		local ctx = start { config = "smacks_hibernation_time = 60", extra = service() };
-		local owner, plain, anew = ctx:resumable { available = true }, ctx:login { available = true }, ctx:login { available = true };
-		local room = jid_of "room";
-		enter(owner, room, "owner");
-		enter(plain, room, "plain");
-		enter(anew, room, "anew");
-		settle(owner, plain, anew);
-		ctx.srv:kill();
-		ctx.srv:launch();
-		owner = resume_all(ctx, { owner = owner }).owner;
-		anew = ctx:login { user = anew.username, resource = anew.jid:match("/(.*)"), available = true };
+		local ctx, room, owner, other = owner_is_back("anew");
+		local anew = ctx:login { user = other.username, resource = other.jid:match("/(.*)"), available = true };
 		for _, module in ipairs { "muc_enjamb", "muc" } do
 			assert.is_true(ctx.srv:eval("return require 'core.modulemanager'.reload('rooms.localhost', a) ~= nil", module));
 		end
